@@ -1,0 +1,1 @@
+//! One command that prints each figure beside its peer or limit.

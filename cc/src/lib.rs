@@ -1,0 +1,1 @@
+//! The Cluster Controller: nodes, scheduling, relaying.

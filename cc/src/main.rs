@@ -1,0 +1,2 @@
+//! The Cluster Controller: nodes, scheduling, relaying.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The internal APIs as traits, their messages, the mTLS client and the router.

@@ -1,0 +1,1 @@
+//! Accounts and policies: parse and evaluate, pure.

@@ -1,0 +1,1 @@
+//! Bundles, manifests, the streaming pipeline, raw, qcow2 and MBR formats.

@@ -1,0 +1,1 @@
+//! The network model turned into rules, links and routes, and a thin applier.

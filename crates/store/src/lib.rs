@@ -1,0 +1,1 @@
+//! SQLite: one writer with group commit, a read pool, migrations, durable jobs.

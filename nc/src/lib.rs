@@ -1,0 +1,1 @@
+//! The Node Controller: image cache, disks, domains, taps, rules, metadata, console.

@@ -1,0 +1,2 @@
+//! The Node Controller: image cache, disks, domains, taps, rules, metadata, console.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Storage Controller: volumes as sparse files.

@@ -1,0 +1,2 @@
+//! The Storage Controller: volumes as sparse files.
+fn main() {}

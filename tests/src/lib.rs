@@ -1,0 +1,1 @@
+//! Tests that span crates: layers, wire, sim, e2e, compat.

@@ -1,0 +1,2 @@
+//! Walrus: the object store.
+fn main() {}
