@@ -1,1 +1,41 @@
-//! What every daemon shares: configuration, tracing, metrics, TLS, readiness, shutdown, reconcilers, the clock.
+//! What every daemon shares, so that a daemon's `main.rs` is a page and all five behave alike.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`start`] | the shape of a `main`: arguments, configuration, trace, run, drain, exit code |
+//! | [`config`] | defaults < file < environment < flags, unknown keys refused, `--check` |
+//! | [`trace`] | where and how log lines are written |
+//! | [`context`] | what a running daemon is given: clock, shutdown, tasks, readiness, metrics |
+//! | [`admin`] | the plain HTTP listener with `/healthz`, `/readyz`, `/metrics`, `/tasks` |
+//! | [`ready`] | named conditions, each with the reason why it does not hold |
+//! | [`metrics`] | the registry behind `/metrics` |
+//! | [`reconcile`] | the driver of "make it so" tasks: period, wake, backoff, last result |
+//! | [`clock`] | wall time and monotonic time, from outside so that tests own them |
+//! | [`tls`] | certificates between daemons: authority, identity, configs, renewal, join |
+//! | [`files`] | files that appear whole or not at all |
+//! | [`run`] | host tools; the only place that starts a process |
+//!
+//! Nothing here knows what a cloud is: no ids, no states, no SQL.
+
+pub mod clock;
+pub mod files;
+pub mod tls;
+
+/// Any error that a task may end with. Who receives it logs it, with its whole chain.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error and everything that caused it, on one line: `what failed: why: why that`.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Some libraries repeat their source in their own words; saying it once is enough.
+        if !text.ends_with(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
