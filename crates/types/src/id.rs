@@ -14,8 +14,9 @@ const DIGITS: usize = 17;
 const DIGITS_SHORT: usize = 8;
 
 /// Text that is not an id of the kind that was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid id: \"{text}\" (expecting \"{prefix}...\")")]
+///
+/// `{:#}` says the code first, so that it survives serde, whose errors keep only text.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed {
     /// The EC2 error code of this kind of id.
     pub code: &'static str,
@@ -24,6 +25,18 @@ pub struct Malformed {
     /// What was given, cut to 64 characters.
     pub text: String,
 }
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { code, prefix, text } = self;
+        if f.alternate() {
+            write!(f, "{code}: ")?;
+        }
+        write!(f, "Invalid id: \"{text}\" (expecting \"{prefix}...\")")
+    }
+}
+
+impl std::error::Error for Malformed {}
 
 /// What all kinds of id have in common.
 pub trait Id: fmt::Display + FromStr<Err = Malformed> {
