@@ -1,0 +1,95 @@
+//! What Walrus answers to the Cloud Controller: objects, read in somebody's name.
+
+use serde::{Deserialize, Serialize};
+use types::AccountId;
+
+use crate::{error::CallError, peer::Role, rpc::rpc};
+
+/// In whose name: Walrus decides as if that user had asked over S3.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Principal {
+    /// The account.
+    pub account: AccountId,
+    /// The user within the account; `admin` is the account's own.
+    pub user: String,
+}
+
+/// Asks for a small object, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadObject {
+    /// In whose name.
+    pub principal: Principal,
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The most that the caller takes: `Invalid` if the object is larger.
+    pub bytes_max: u64,
+}
+
+/// A small object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectBytes {
+    /// The bytes, in base64.
+    pub content: String,
+    /// The entity tag, without quotes.
+    pub etag: String,
+}
+
+/// Asks what may be read of a list of objects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatObjects {
+    /// In whose name.
+    pub principal: Principal,
+    /// The bucket.
+    pub bucket: String,
+    /// The keys; 10,000 at most.
+    pub keys: Vec<String>,
+}
+
+/// What is known of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectStat {
+    /// The key.
+    pub key: String,
+    /// Its size, or why it cannot be read: `NoSuchKey`, `AccessDenied`.
+    pub size: Result<u64, String>,
+}
+
+/// What is known of a list of objects, in the order asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectStats {
+    /// One for each key.
+    pub objects: Vec<ObjectStat>,
+}
+
+/// Asks how Walrus is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskObjectsStatus {}
+
+/// How Walrus is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjectsStatus {
+    /// Buckets in all.
+    pub buckets: u64,
+    /// Objects in all.
+    pub objects: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Bytes free where they lie.
+    pub free_bytes: u64,
+    /// The revision of the identity feed that it has.
+    pub identity_revision: u64,
+}
+
+rpc! {
+    /// Walrus, to the cloud itself. Only the CLC may call it.
+    trait Objects serves Role::Walrus {
+        /// Reads a small object. `NotFound` and `Forbidden` as S3 would say.
+        read_object(ReadObject) -> ObjectBytes, by [Role::Clc];
+        /// Says which objects may be read, and their sizes.
+        stat_objects(StatObjects) -> ObjectStats, by [Role::Clc];
+        /// How it is.
+        status(AskObjectsStatus) -> ObjectsStatus, by [Role::Clc];
+    }
+}
