@@ -1,0 +1,165 @@
+"""Where everything of one cloud lies: files, names, ports, addresses.
+
+A cloud has a slot, a number from 0 to 99 that follows from its state folder. Names, ports and
+networks follow from the slot, so two clouds with different folders never meet. The slot is written
+to `cloud.json` at the first `up` and never changes after.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import subprocess
+
+DEFAULT_STATE = "/var/lib/mallee-cloud"
+SLOTS = 100
+# Port of each listener in slot 0; a slot adds 100.
+PORTS = {
+    "api": 8773,
+    "cc": 8774,
+    "sc": 8776,
+    "clc": 8777,
+    "objects": 8778,
+    "s3": 8779,
+    "clc_admin": 8781,
+    "cc_admin": 8782,
+    "sc_admin": 8783,
+    "walrus_admin": 8784,
+}
+NODE_PORT = 8775
+NODE_ADMIN_PORT = 8785
+FIRST_NODE_ADDRESS = 11
+NODES_MAX = 50
+
+
+class Layout:
+    """The names of one cloud. Reads or makes `cloud.json`; touches nothing else."""
+
+    def __init__(self, state):
+        self.state = pathlib.Path(state).resolve()
+        self.file = self.state / "cloud.json"
+        if self.file.exists():
+            self.saved = json.loads(self.file.read_text())
+        else:
+            self.saved = {"slot": free_slot(self.state), "nodes": 1}
+
+    @property
+    def exists(self):
+        return self.file.exists()
+
+    def save(self):
+        self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = self.file.with_suffix(".new")
+        temporary.write_text(json.dumps(self.saved, indent=2) + "\n")
+        temporary.rename(self.file)
+
+    @property
+    def slot(self):
+        return self.saved["slot"]
+
+    @property
+    def nodes(self):
+        return [Node(self, number) for number in range(1, self.saved["nodes"] + 1)]
+
+    def port(self, listener):
+        return PORTS[listener] + 100 * self.slot
+
+    # The underlay joins the hosts; the public network is what guests' public addresses come from.
+    @property
+    def underlay(self):
+        return f"10.212.{self.slot}"
+
+    @property
+    def public(self):
+        return f"10.213.{self.slot}"
+
+    @property
+    def root_address(self):
+        return f"{self.underlay}.1"
+
+    @property
+    def fabric(self):
+        return f"ml{self.slot}-fabric"
+
+    @property
+    def root_veth(self):
+        return f"ml{self.slot}-root"
+
+    @property
+    def api_url(self):
+        return f"http://{self.root_address}:{self.port('api')}"
+
+    def dir(self, name):
+        return self.state / name
+
+    def config(self, daemon):
+        return self.dir(daemon) / f"{daemon.split('/')[-1]}.toml"
+
+    @property
+    def credentials(self):
+        return self.state / "credentials.json"
+
+
+class Node:
+    """One host of the cloud: a network namespace, a libvirtd, a Node Controller."""
+
+    def __init__(self, layout, number):
+        self.layout, self.number = layout, number
+
+    @property
+    def name(self):
+        return f"n{self.number}"
+
+    @property
+    def namespace(self):
+        return f"ml{self.layout.slot}-{self.name}"
+
+    @property
+    def dir(self):
+        return self.layout.dir(f"nodes/{self.name}")
+
+    @property
+    def address(self):
+        return f"{self.layout.underlay}.{FIRST_NODE_ADDRESS + self.number - 1}"
+
+    @property
+    def libvirt_socket(self):
+        return self.dir / "libvirt/run/libvirt-sock"
+
+    @property
+    def config(self):
+        return self.dir / "nc.toml"
+
+
+def free_slot(state):
+    """The slot that follows from the folder, or the next one that no other cloud here has."""
+    wanted = 0
+    if str(state) != DEFAULT_STATE:
+        wanted = 1 + int.from_bytes(hashlib.sha256(str(state).encode()).digest()[:4], "big") % (SLOTS - 1)
+    taken = taken_slots()
+    for step in range(SLOTS):
+        slot = (wanted + step) % SLOTS
+        if slot not in taken:
+            return slot
+    raise SystemExit("cloud: every slot for a cloud on this machine is taken")
+
+
+def taken_slots():
+    out = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+    names = [line.split()[0] for line in out.splitlines() if line.strip()]
+    return {
+        int(name[2 : name.index("-")])
+        for name in names
+        if name.startswith("ml") and name.endswith("-fabric") and name[2 : name.index("-")].isdigit()
+    }
+
+
+def alive(pid_file):
+    """The pid in the file if that process lives, else None."""
+    try:
+        pid = int(pathlib.Path(pid_file).read_text())
+        os.kill(pid, 0)
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        return None if state == "Z" else pid
+    except (FileNotFoundError, ValueError, ProcessLookupError):
+        return None
