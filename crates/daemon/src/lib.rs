@@ -17,9 +17,21 @@
 //!
 //! Nothing here knows what a cloud is: no ids, no states, no SQL.
 
+pub mod admin;
 pub mod clock;
+pub mod config;
+pub mod context;
 pub mod files;
+pub mod metrics;
+pub mod ready;
+pub mod reconcile;
+pub mod run;
+pub mod start;
 pub mod tls;
+pub mod trace;
+
+pub use context::Context;
+pub use start::start;
 
 /// Any error that a task may end with. Who receives it logs it, with its whole chain.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,69 @@
+//! The smallest whole daemon: what each `main.rs` looks like. The tests run it as a process.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+use daemon::{
+    BoxError, Context,
+    config::{Common, Settings},
+    reconcile::{Reconcile, Summary, Wake},
+    start::Args,
+};
+use serde::{Deserialize, Serialize};
+
+/// Counts, and does nothing else.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Examples:\n  daemon --config ./example.toml --check"
+)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    daemon: Common,
+    /// How the first pass ends: "well" or "badly".
+    passes_end: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            daemon: Common::of("example", 0),
+            passes_end: "well".to_owned(),
+        }
+    }
+}
+
+impl Settings for Config {
+    const NAME: &'static str = "example";
+    fn daemon(&self) -> &Common {
+        &self.daemon
+    }
+}
+
+struct Count(Config);
+
+impl Reconcile for Count {
+    const NAME: &'static str = "count";
+    const PERIOD: Duration = Duration::from_secs(1);
+
+    async fn pass(&mut self) -> Result<Summary, BoxError> {
+        assert_ne!(self.0.passes_end, "badly", "as configured");
+        Ok(Summary::nothing())
+    }
+}
+
+async fn run(config: Config, context: Context) -> Result<(), BoxError> {
+    context.ready.condition("example").met();
+    context.reconcile(Count(config), Wake::new());
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    daemon::start(&Cli::parse().args, env!("CARGO_PKG_VERSION"), run)
+}

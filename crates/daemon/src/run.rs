@@ -1,0 +1,423 @@
+//! Host tools: the only place that starts a process.
+//!
+//! A tool gets an argument list (never a shell), a small clean environment, a time limit and an
+//! output limit, and is killed with all its children when it exceeds either or when nobody waits
+//! for it any more. A failure carries the command and what it wrote to standard error.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, Command},
+};
+
+/// Host tools answer in milliseconds; one that takes half a minute hangs.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Enough for any listing that we parse.
+const STDOUT_BYTES_MAX: usize = 4 << 20;
+/// Enough to see what is wrong; more is read and dropped, so that the tool does not block.
+const STDERR_BYTES_KEPT: usize = 16 << 10;
+/// Where Debian keeps the tools.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A tool that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be started.
+    #[error("{command}: cannot start")]
+    Start {
+        /// The command line.
+        command: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Talking to it failed.
+    #[error("{command}: lost")]
+    Lost {
+        /// The command line.
+        command: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended with a failure.
+    #[error("{command}: {status}: {stderr}")]
+    Failed {
+        /// The command line.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it wrote to standard error.
+        stderr: String,
+    },
+    /// It ran longer than its limit and was killed.
+    #[error("{command}: no end after {limit:?}, killed: {stderr}")]
+    TimedOut {
+        /// The command line.
+        command: String,
+        /// The limit.
+        limit: Duration,
+        /// What it had written to standard error.
+        stderr: String,
+    },
+    /// It wrote more than its limit and was killed.
+    #[error("{command}: more than {limit} bytes of output, killed")]
+    TooMuch {
+        /// The command line.
+        command: String,
+        /// The limit.
+        limit: usize,
+    },
+}
+
+impl Error {
+    /// The exit code, if it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Failed { status, .. } => status.code(),
+            Self::Start { .. }
+            | Self::Lost { .. }
+            | Self::TimedOut { .. }
+            | Self::TooMuch { .. } => None,
+        }
+    }
+
+    /// Whether the tool is not installed.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Start { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// One run of a host tool, being put together.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    program: OsString,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    folder: Option<PathBuf>,
+    stdin: Option<Vec<u8>>,
+    timeout: Duration,
+    stdout_bytes_max: usize,
+}
+
+impl Tool {
+    /// The tool of this name or path.
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+            folder: None,
+            stdin: None,
+            timeout: TIMEOUT,
+            stdout_bytes_max: STDOUT_BYTES_MAX,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(mut self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable; nothing else is inherited.
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Runs it in this folder.
+    pub fn folder(mut self, path: impl AsRef<Path>) -> Self {
+        self.folder = Some(path.as_ref().to_owned());
+        self
+    }
+
+    /// Gives it this on standard input. This, or a file, is also how a tool gets a secret.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Another time limit than 30 s.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// Another limit for standard output than 4 MiB.
+    pub fn stdout_max(mut self, bytes: usize) -> Self {
+        self.stdout_bytes_max = bytes;
+        self
+    }
+
+    /// Runs it to its end and gives back its standard output. A non-zero exit is an error.
+    pub async fn output(self) -> Result<Vec<u8>, Error> {
+        let mut child = self.started(Stdio::piped())?;
+        let group = Group::of(&child);
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+
+        let mut said = Vec::new();
+        let talk = async {
+            let feed = feed(stdin, self.stdin.as_deref());
+            let read = read_up_to(stdout, self.stdout_bytes_max);
+            let listen = keep_first(stderr, &mut said);
+            let read_or_stop = async {
+                read.await?
+                    .ok_or_else(|| std::io::ErrorKind::FileTooLarge.into())
+            };
+            let ((), output, ()) = tokio::try_join!(feed, read_or_stop, listen)?;
+            std::io::Result::Ok((output, child.wait().await?))
+        };
+        let ended = tokio::time::timeout(self.timeout, talk).await;
+        let stderr = String::from_utf8_lossy(&said).trim().to_owned();
+        let command = self.command_line();
+        match ended {
+            Err(_) => Err(Error::TimedOut {
+                command,
+                limit: self.timeout,
+                stderr,
+            }),
+            Ok(Err(source)) if source.kind() == std::io::ErrorKind::FileTooLarge => {
+                Err(Error::TooMuch {
+                    command,
+                    limit: self.stdout_bytes_max,
+                })
+            }
+            Ok(Err(source)) => Err(Error::Lost { command, source }),
+            Ok(Ok((output, status))) => {
+                group.ended();
+                if status.success() {
+                    Ok(output)
+                } else {
+                    Err(Error::Failed {
+                        command,
+                        status,
+                        stderr,
+                    })
+                }
+            }
+        }
+    }
+
+    /// [`Tool::output`] as text; bytes that are no UTF-8 are replaced.
+    pub async fn text(self) -> Result<String, Error> {
+        Ok(String::from_utf8_lossy(&self.output().await?).into_owned())
+    }
+
+    /// Starts a tool that stays (dnsmasq, a target daemon) and lets go of it: it outlives us. Its
+    /// output goes nowhere. The caller keeps the child, to reap it should it end.
+    pub fn leave_running(self) -> Result<Child, Error> {
+        let mut command = self.prepared();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command.spawn().map_err(|source| Error::Start {
+            command: self.command_line(),
+            source,
+        })
+    }
+
+    fn started(&self, output: Stdio) -> Result<Child, Error> {
+        let mut command = self.prepared();
+        let input = if self.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        command
+            .stdin(input)
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command.spawn().map_err(|source| Error::Start {
+            command: self.command_line(),
+            source,
+        })
+    }
+
+    #[allow(clippy::disallowed_methods)] // the one place that starts processes
+    fn prepared(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C")
+            .env("HOME", "/");
+        command
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .process_group(0);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    fn command_line(&self) -> String {
+        let mut words = vec![self.program.to_string_lossy()];
+        words.extend(self.args.iter().map(|arg| arg.to_string_lossy()));
+        words.join(" ")
+    }
+}
+
+/// The process group of a running tool; killed unless it [`ended`](Group::ended).
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map(Pid::from_raw),
+        )
+    }
+
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _already_gone = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+async fn feed(
+    stdin: Option<impl tokio::io::AsyncWrite + Unpin>,
+    bytes: Option<&[u8]>,
+) -> std::io::Result<()> {
+    if let (Some(mut stdin), Some(bytes)) = (stdin, bytes) {
+        // A tool may end without reading all: its exit code is the better message.
+        let _broken_pipe = stdin.write_all(bytes).await;
+    }
+    Ok(())
+}
+
+async fn read_up_to(
+    from: Option<impl AsyncRead + Unpin>,
+    limit: usize,
+) -> std::io::Result<Option<Vec<u8>>> {
+    let mut output = Vec::new();
+    if let Some(from) = from {
+        from.take(limit as u64 + 1).read_to_end(&mut output).await?;
+    }
+    Ok((output.len() <= limit).then_some(output))
+}
+
+async fn keep_first(
+    from: Option<impl AsyncRead + Unpin>,
+    kept: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    let Some(mut from) = from else { return Ok(()) };
+    let mut buffer = [0; 4096];
+    loop {
+        let n = from.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        let room = STDERR_BYTES_KEPT.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..n.min(room)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Tool {
+        Tool::new("sh").arg("-c").arg(script)
+    }
+
+    #[tokio::test]
+    async fn a_tool_gets_its_input_and_gives_its_output() {
+        assert_eq!(
+            Tool::new("cat").stdin("hello").text().await.unwrap(),
+            "hello"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_the_command_and_what_it_said() {
+        let error = shell("echo no space >&2; exit 3")
+            .output()
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Some(3));
+        let text = error.to_string();
+        assert!(
+            text.starts_with("sh -c") && text.contains("no space"),
+            "{text}"
+        );
+        assert!(
+            Tool::new("no-such-tool")
+                .output()
+                .await
+                .unwrap_err()
+                .is_missing()
+        );
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_hangs_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = shell("sleep 600 & echo $! > child; wait")
+            .folder(folder.path())
+            .timeout(Duration::from_millis(300))
+            .output()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        let child = std::fs::read_to_string(folder.path().join("child")).unwrap();
+        let stat = format!("/proc/{}/stat", child.trim());
+        for _ in 0..100 {
+            match std::fs::read_to_string(&stat) {
+                Ok(text) if !text.contains(") Z") => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                _ => return,
+            }
+        }
+        panic!("the child lives on");
+    }
+
+    #[tokio::test]
+    async fn output_without_end_is_cut_off() {
+        let error = shell("yes").stdout_max(1000).output().await.unwrap_err();
+        assert!(matches!(error, Error::TooMuch { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nothing_of_our_environment_leaks_into_a_tool() {
+        let names = Tool::new("env").env("WANTED", "1").text().await.unwrap();
+        let mut names: Vec<&str> = names
+            .lines()
+            .filter_map(|line| line.split('=').next())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, ["HOME", "LC_ALL", "PATH", "WANTED"]);
+    }
+}
