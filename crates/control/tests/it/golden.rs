@@ -1,0 +1,658 @@
+//! Every message of version 1, as it travels. The files are what daemons of this version say and
+//! understand; a change that alters one is a new version, and these stay and must still decode.
+//!
+//! `MALLEE_GOLDEN=write` writes them anew.
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use control::{cloud, cluster, node, objects, storage};
+use control::{
+    cloud::*, cluster::*, feed::*, node::*, objects::*, peer::Role, storage::*, timeline::Moment,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use types::{Gib, Mib, Secret, StateReason, Timestamp, instance::ShortId, network::*};
+
+fn id<T: std::str::FromStr>(prefix: &str, digit: char) -> T
+where
+    T::Err: std::fmt::Debug,
+{
+    format!("{prefix}0{}", digit.to_string().repeat(16))
+        .parse()
+        .unwrap()
+}
+
+fn text(value: &str) -> String {
+    value.to_owned()
+}
+
+fn zone() -> types::Zone {
+    "mallee-1a".parse().unwrap()
+}
+
+fn account() -> types::AccountId {
+    "123456789012".parse().unwrap()
+}
+
+fn shape() -> Shape {
+    Shape {
+        vcpus: 1,
+        memory_mib: Mib(256),
+        disk_gib: Gib(5),
+    }
+}
+
+fn image_ref() -> ImageRef {
+    ImageRef {
+        id: id("emi-", 'a'),
+        manifest_sha256: "ab".repeat(32),
+        size_bytes: 67_108_864,
+    }
+}
+
+fn moment() -> Moment {
+    Moment {
+        by: text("nc"),
+        step: text("image"),
+        elapsed_ms: 412,
+        detail: text("fetched 11 MB"),
+    }
+}
+
+fn interface_spec() -> InterfaceSpec {
+    InterfaceSpec {
+        id: id("eni-", '1'),
+        short: ShortId(1),
+        vpc: id("vpc-", '2'),
+        vpc_short: ShortId(2),
+        subnet: id("subnet-", '3'),
+        subnet_short: ShortId(3),
+        mac: "d0:0d:01:02:03:04".parse().unwrap(),
+        private_address: [172, 31, 0, 10].into(),
+        public_address: Some([10, 213, 0, 10].into()),
+    }
+}
+
+fn metadata() -> Metadata {
+    Metadata {
+        region: text("mallee-1"),
+        zone: zone(),
+        ami_manifest_path: text("images/tiny.manifest.xml"),
+        launch_index: 0,
+        private_dns_name: text("ip-172-31-0-10.mallee-1.internal"),
+        public_dns_name: text(""),
+        key: Some((text("k"), text("ssh-rsa AAAA k"))),
+        security_groups: vec![text("default")],
+        security_group_ids: vec![text("sg-04444444444444444")],
+        subnet_cidr: text("172.31.0.0/20"),
+        vpc_cidr: text("172.31.0.0/16"),
+        user_data: Some(text("IyEvYmluL3NoCg==")),
+        tokens_required: false,
+        tags: vec![(text("Name"), text("web"))],
+        launched_at: Timestamp(1_795_000_000_000),
+    }
+}
+
+fn instance_wish() -> InstanceWish {
+    InstanceWish {
+        instance: id("i-", '5'),
+        generation: 2,
+        node: id("node-", '6'),
+        epoch: 1,
+        wanted: Wanted::Running,
+        reboots: 0,
+        spec: InstanceSpec {
+            account: account(),
+            reservation: id("r-", '7'),
+            vm_type: text("m1.small"),
+            shape: shape(),
+            image: image_ref(),
+            kernel: None,
+            ramdisk: None,
+            interface: interface_spec(),
+            network_version: 9,
+            metadata: metadata(),
+        },
+    }
+}
+
+fn instance_report() -> InstanceReport {
+    InstanceReport {
+        instance: id("i-", '5'),
+        node: id("node-", '6'),
+        epoch: 1,
+        generation: 2,
+        seen: Seen::Pending,
+        stage: text("fetching the image"),
+        percent: Some(40),
+        reason: Some(StateReason::new(
+            "Server.InternalError",
+            "part 3 is corrupt",
+        )),
+        reboots: 0,
+        timeline: vec![moment()],
+    }
+}
+
+fn node_report() -> NodeReport {
+    NodeReport {
+        node: id("node-", '6'),
+        hostname: text("n1"),
+        underlay: [10, 212, 0, 11].into(),
+        capacity: shape(),
+        used: Shape::default(),
+        hypervisor: text("tcg, libvirt 9.0.0, QEMU 7.2"),
+        network_version: 9,
+        not_ready: None,
+    }
+}
+
+fn node_status() -> NodeStatus {
+    NodeStatus {
+        node: id("node-", '6'),
+        reach: Reach::Up,
+        why: text(""),
+        report: Some(node_report()),
+        committed: shape(),
+    }
+}
+
+fn document() -> NetworkDocument {
+    let group = id("sg-", '4');
+    NetworkDocument {
+        version: 9,
+        peers: vec![types::network::Peer {
+            node: id("node-", '6'),
+            underlay: [10, 212, 0, 11].into(),
+        }],
+        public: Some(PublicNetwork {
+            cidr: "10.213.0.0/24".parse().unwrap(),
+            gateway: Some([10, 213, 0, 1].into()),
+        }),
+        protected: vec!["10.212.0.0/24".parse().unwrap()],
+        vpcs: vec![Vpc {
+            id: id("vpc-", '2'),
+            short: ShortId(2),
+            owner: account(),
+            cidr: "172.31.0.0/16".parse().unwrap(),
+            dns: [172, 31, 0, 2].into(),
+            domain: text("mallee-1.internal"),
+            subnets: vec![Subnet {
+                id: id("subnet-", '3'),
+                short: ShortId(3),
+                cidr: "172.31.0.0/20".parse().unwrap(),
+                gateway: [172, 31, 0, 1].into(),
+                vni: 3,
+                internet: true,
+            }],
+            groups: vec![SecurityGroup {
+                id: id("sg-", '4'),
+                short: ShortId(4),
+                ingress: vec![
+                    Rule {
+                        protocol: Protocol::Tcp { from: 22, to: 22 },
+                        peer: RulePeer::Cidr("0.0.0.0/0".parse().unwrap()),
+                    },
+                    Rule {
+                        protocol: Protocol::All,
+                        peer: RulePeer::Group(group),
+                    },
+                    Rule {
+                        protocol: Protocol::Icmp {
+                            kind: Some(8),
+                            code: None,
+                        },
+                        peer: RulePeer::Cidr("10.0.0.0/8".parse().unwrap()),
+                    },
+                ],
+                egress: vec![Rule {
+                    protocol: Protocol::Number { number: 47 },
+                    peer: RulePeer::Cidr("0.0.0.0/0".parse().unwrap()),
+                }],
+                members: vec![[172, 31, 0, 10].into()],
+            }],
+            interfaces: vec![Interface {
+                id: id("eni-", '1'),
+                short: ShortId(1),
+                instance: id("i-", '5'),
+                node: id("node-", '6'),
+                subnet: id("subnet-", '3'),
+                mac: "d0:0d:01:02:03:04".parse().unwrap(),
+                private_address: [172, 31, 0, 10].into(),
+                public_address: Some([10, 213, 0, 10].into()),
+                groups: vec![id("sg-", '4')],
+                hostname: text("ip-172-31-0-10"),
+            }],
+        }],
+    }
+}
+
+fn poll() -> Poll {
+    Poll {
+        after: Some(Position {
+            epoch: text("e1"),
+            revision: 7,
+        }),
+        wait_ms: 20_000,
+    }
+}
+
+fn changes<T>(items: Vec<T>) -> Changes<T> {
+    Changes {
+        position: Position {
+            epoch: text("e1"),
+            revision: 8,
+        },
+        full: false,
+        items,
+    }
+}
+
+fn console_read() -> ConsoleRead {
+    ConsoleRead {
+        instance: id("i-", '5'),
+        from: Some(0),
+        wait_ms: 0,
+    }
+}
+
+fn console_text() -> ConsoleText {
+    ConsoleText {
+        from: 0,
+        output: text("bG9naW46"),
+        updated_at: Timestamp(1_795_000_000_000),
+    }
+}
+
+fn console_write() -> ConsoleWrite {
+    ConsoleWrite {
+        instance: id("i-", '5'),
+        input: text("bHMK"),
+    }
+}
+
+fn joined() -> Joined {
+    Joined {
+        name: text("node-06666666666666666"),
+        zone: Some(zone()),
+        certificate_pem: text("PEM"),
+        ca_pem: text("PEM"),
+    }
+}
+
+fn instance_status() -> InstanceStatus {
+    InstanceStatus {
+        instance: id("i-", '5'),
+        account: account(),
+        state: types::InstanceState::Running,
+        reason: None,
+        vm_type: text("m1.small"),
+        image: id("emi-", 'a'),
+        node: Some(id("node-", '6')),
+        zone: zone(),
+        private_address: text("172.31.0.10"),
+        public_address: text("10.213.0.10"),
+        launched_at: Timestamp(1_795_000_000_000),
+    }
+}
+
+fn cloud_status() -> CloudStatus {
+    CloudStatus {
+        region: text("mallee-1"),
+        version: text("0.1.0"),
+        services: vec![ServiceStatus {
+            role: Role::Cc,
+            name: text("mallee-1a"),
+            zone: Some(zone()),
+            address: Some("10.212.0.1:8774".parse().unwrap()),
+            state: text("up"),
+            seen_at: Some(Timestamp(1_795_000_000_000)),
+        }],
+        nodes: vec![node_status()],
+        objects: Some(objects_status()),
+        pools: vec![(zone(), pool())],
+        instances: vec![(types::InstanceState::Running, 1)],
+        addresses: (1, 241),
+    }
+}
+
+fn pool() -> PoolReport {
+    PoolReport {
+        kind: text("file on xfs"),
+        total_bytes: 10,
+        free_bytes: 9,
+        provisioned_bytes: 1,
+        not_ready: None,
+    }
+}
+
+fn objects_status() -> ObjectsStatus {
+    ObjectsStatus {
+        buckets: 1,
+        objects: 8,
+        bytes: 11,
+        free_bytes: 12,
+        identity_revision: 3,
+    }
+}
+
+fn identity() -> Vec<IdentityChange> {
+    vec![
+        IdentityChange::Account(Account {
+            account: account(),
+            name: text("first"),
+            canonical_id: "cd".repeat(32),
+            deleted: false,
+        }),
+        IdentityChange::User(User {
+            account: account(),
+            name: text("admin"),
+            path: text("/"),
+            policies: vec![],
+            deleted: false,
+        }),
+        IdentityChange::Key(AccessKey {
+            id: "AKIAABCDEFGHIJKLMNOP".parse().unwrap(),
+            account: account(),
+            user: text("admin"),
+            secret: Secret::new(text("example")),
+            active: true,
+            deleted: false,
+        }),
+    ]
+}
+
+fn ticket() -> Ticket {
+    Ticket {
+        image: id("emi-", 'a'),
+        parts: vec![TicketPart {
+            name: text("tiny.part.00"),
+            url: Secret::new(text(
+                "http://10.212.0.1:8779/b/tiny.part.00?X-Amz-Signature=0",
+            )),
+            digest_sha1: "ef".repeat(20),
+            size_bytes: 10_485_760,
+        }],
+        key: Secret::new("00".repeat(16)),
+        iv: Secret::new("11".repeat(16)),
+        digest_sha1: "ef".repeat(20),
+        size_bytes: 67_108_864,
+        bundled_bytes: 10_485_760,
+        valid_ms: 900_000,
+    }
+}
+
+fn hold() -> Hold {
+    Hold {
+        placements: vec![Placement {
+            instance: id("i-", '5'),
+            node: id("node-", '6'),
+            epoch: 1,
+            why: text("greedy: fullest that fits"),
+        }],
+        rejected: vec![Rejected {
+            node: id("node-", '8'),
+            why: text("256 MiB asked, 128 MiB free"),
+        }],
+    }
+}
+
+fn principal() -> Principal {
+    Principal {
+        account: account(),
+        user: text("admin"),
+    }
+}
+
+/// The messages seen, by file name.
+#[derive(Default)]
+struct Messages {
+    files: BTreeMap<String, Value>,
+}
+
+impl Messages {
+    fn message<T: Serialize + DeserializeOwned>(&mut self, name: String, message: &T) {
+        let value = serde_json::to_value(message).unwrap();
+        let again: T = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(
+            serde_json::to_value(&again).unwrap(),
+            value,
+            "{name} does not read back"
+        );
+        self.files.insert(name, value);
+    }
+
+    fn call<A, B>(&mut self, path: &str, ask: &A, answer: &B)
+    where
+        A: Serialize + DeserializeOwned,
+        B: Serialize + DeserializeOwned,
+    {
+        let name = path.replace('/', ".");
+        self.message(format!("{name}.ask.json"), ask);
+        self.message(format!("{name}.answer.json"), answer);
+    }
+}
+
+fn every_message() -> BTreeMap<String, Value> {
+    let mut seen = Messages::default();
+    let (done, taken) = (Done {}, Taken { generation: 2 });
+    let network_taken = NetworkTaken { version: 9 };
+
+    let node_changes = vec![
+        NodeChange::Instance(Box::new(instance_report())),
+        NodeChange::Node(node_report()),
+    ];
+    seen.call("Node/instance", &instance_wish(), &taken);
+    seen.call("Node/network", &document(), &network_taken);
+    seen.call("Node/changes", &poll(), &changes(node_changes));
+    seen.call("Node/console_read", &console_read(), &console_text());
+    seen.call("Node/console_write", &console_write(), &done);
+
+    let ask = HoldAsk {
+        reservation: id("r-", '7'),
+        instances: vec![id("i-", '5')],
+        min_count: 1,
+        shape: shape(),
+    };
+    let roster = Roster {
+        generation: 4,
+        nodes: vec![RosterNode {
+            node: id("node-", '6'),
+            address: "10.212.0.11:8775".parse().unwrap(),
+            dead: false,
+        }],
+    };
+    let cluster_changes = vec![
+        ClusterChange::Instance(Box::new(instance_report())),
+        ClusterChange::Node(Box::new(node_status())),
+    ];
+    seen.call("Cluster/hold", &ask, &hold());
+    seen.call(
+        "Cluster/release",
+        &HoldRelease {
+            reservation: id("r-", '7'),
+        },
+        &done,
+    );
+    seen.call("Cluster/instance", &instance_wish(), &taken);
+    seen.call("Cluster/roster", &roster, &taken);
+    seen.call("Cluster/network", &document(), &network_taken);
+    seen.call("Cluster/changes", &poll(), &changes(cluster_changes));
+    seen.call("Cluster/console_read", &console_read(), &console_text());
+    seen.call("Cluster/console_write", &console_write(), &done);
+
+    let volume = id("vol-", '9');
+    let wish = VolumeWish {
+        volume,
+        generation: 1,
+        wanted: VolumeWanted::Present,
+        size_gib: Gib(1),
+        snapshot: None,
+    };
+    let report = VolumeReport {
+        volume: id("vol-", '9'),
+        generation: 1,
+        seen: VolumeSeen::Available,
+        allocated_bytes: 0,
+        reason: None,
+    };
+    seen.call("Storage/volume", &wish, &taken);
+    seen.call(
+        "Storage/changes",
+        &poll(),
+        &changes(vec![
+            StorageChange::Volume(report),
+            StorageChange::Pool(pool()),
+        ]),
+    );
+
+    let read = ReadObject {
+        principal: principal(),
+        bucket: text("b"),
+        key: text("k"),
+        bytes_max: 1_000_000,
+    };
+    let stat = StatObjects {
+        principal: principal(),
+        bucket: text("b"),
+        keys: vec![text("k"), text("l")],
+    };
+    let stats = ObjectStats {
+        objects: vec![
+            ObjectStat {
+                key: text("k"),
+                size: Ok(1),
+            },
+            ObjectStat {
+                key: text("l"),
+                size: Err(text("NoSuchKey")),
+            },
+        ],
+    };
+    seen.call(
+        "Objects/read_object",
+        &read,
+        &ObjectBytes {
+            content: text("eA=="),
+            etag: "0".repeat(32),
+        },
+    );
+    seen.call("Objects/stat_objects", &stat, &stats);
+    seen.call("Objects/status", &AskObjectsStatus {}, &objects_status());
+
+    let join = JoinAsk {
+        secret: Secret::new(text("s")),
+        role: Role::Nc,
+        csr_pem: text("PEM"),
+        address: Some("10.212.0.11:8775".parse().unwrap()),
+        hostname: text("n1"),
+    };
+    let explanation = Explanation {
+        status: instance_status(),
+        timeline: vec![moment()],
+        rejected: hold().rejected,
+        waits_for: Some(text("the node, until 12:00")),
+    };
+    let verdict = Verdict {
+        checks: vec![Check {
+            name: text("I4"),
+            says: text("each address has one owner"),
+            looked_at: 1,
+            broken: vec![],
+        }],
+    };
+    seen.call("Cloud/join", &join, &joined());
+    seen.call(
+        "Cloud/renew",
+        &RenewAsk {
+            csr_pem: text("PEM"),
+            address: None,
+        },
+        &joined(),
+    );
+    seen.call("Cloud/identity", &poll(), &changes(identity()));
+    seen.call(
+        "Cloud/image_ticket",
+        &TicketAsk { image: image_ref() },
+        &ticket(),
+    );
+    seen.call(
+        "Cloud/token",
+        &TokenAsk {
+            role: Role::Nc,
+            zone: Some(zone()),
+            valid_ms: 3_600_000,
+        },
+        &Token {
+            token: Secret::new(text("t")),
+        },
+    );
+    seen.call("Cloud/status", &Ask {}, &cloud_status());
+    seen.call(
+        "Cloud/instances",
+        &Ask {},
+        &InstanceList {
+            instances: vec![instance_status()],
+        },
+    );
+    seen.call(
+        "Cloud/explain",
+        &ExplainAsk {
+            instance: id("i-", '5'),
+        },
+        &explanation,
+    );
+    seen.call("Cloud/verify", &Ask {}, &verdict);
+    seen.call("Cloud/console_read", &console_read(), &console_text());
+    seen.call("Cloud/console_write", &console_write(), &done);
+    seen.files
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
+}
+
+#[test]
+fn every_call_has_its_golden_messages() {
+    let files = every_message();
+    for (path, _) in [
+        node::CALLS,
+        cluster::CALLS,
+        storage::CALLS,
+        objects::CALLS,
+        cloud::CALLS,
+    ]
+    .concat()
+    {
+        let name = path.trim_start_matches("/v1/").replace('/', ".");
+        for end in ["ask", "answer"] {
+            assert!(
+                files.contains_key(&format!("{name}.{end}.json")),
+                "{name} has no {end}"
+            );
+        }
+    }
+}
+
+#[test]
+fn messages_travel_as_version_1_says() {
+    let write = std::env::var_os("MALLEE_GOLDEN").is_some_and(|value| value == "write");
+    for (name, value) in every_message() {
+        let file = folder().join(&name);
+        let said = serde_json::to_string_pretty(&value).unwrap() + "\n";
+        if write {
+            fs::write(&file, &said).unwrap();
+        }
+        let golden = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(said, golden, "{name} is not what version 1 says");
+    }
+}
+
+#[test]
+fn a_later_daemon_may_say_more_and_an_earlier_one_less() {
+    let mut wish = serde_json::to_value(instance_wish()).unwrap();
+    wish["invented_later"] = Value::from(1);
+    wish.as_object_mut().unwrap().remove("reboots");
+    let read: InstanceWish = serde_json::from_value(wish).unwrap();
+    assert_eq!(read, instance_wish());
+}
