@@ -23,10 +23,8 @@ impl Pattern {
 
     /// Whether the whole of `text` matches, whatever the case: actions and their services.
     pub fn matches_ignoring_case(&self, text: &str) -> bool {
-        matches(
-            self.0.to_ascii_lowercase().as_bytes(),
-            text.to_ascii_lowercase().as_bytes(),
-        )
+        let pattern: Vec<Piece> = pieces(&self.0.to_ascii_lowercase()).collect();
+        matches(&pattern, text.to_ascii_lowercase().as_bytes())
     }
 }
 
