@@ -1,1 +1,0 @@
-//! Tests that span crates: layers, wire, sim, e2e, compat.
