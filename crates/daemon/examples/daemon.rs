@@ -1,11 +1,15 @@
 //! The smallest whole daemon: what each `main.rs` looks like. The tests run it as a process.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use clap::Parser;
 use daemon::{
     BoxError, Context,
-    config::{Common, Settings},
+    config::{self, Admin, Log, Settings},
     reconcile::{Reconcile, Summary, Wake},
     start::Args,
 };
@@ -25,7 +29,9 @@ struct Cli {
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Config {
-    daemon: Common,
+    state_dir: PathBuf,
+    admin: Admin,
+    log: Log,
     /// How the first pass ends: "well" or "badly".
     passes_end: String,
 }
@@ -33,7 +39,9 @@ struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            daemon: Common::of("example", 0),
+            state_dir: config::default_state_dir("example"),
+            admin: Admin::on_port(0),
+            log: Log::default(),
             passes_end: "well".to_owned(),
         }
     }
@@ -41,8 +49,14 @@ impl Default for Config {
 
 impl Settings for Config {
     const NAME: &'static str = "example";
-    fn daemon(&self) -> &Common {
-        &self.daemon
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+    fn admin(&self) -> &Admin {
+        &self.admin
+    }
+    fn log(&self) -> &Log {
+        &self.log
     }
 }
 

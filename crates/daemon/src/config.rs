@@ -27,8 +27,14 @@ pub trait Settings: Serialize + DeserializeOwned + Default + Send + 'static {
     /// `clc`: names the default file, the environment's prefix and the state folder.
     const NAME: &'static str;
 
-    /// The section that all daemons have.
-    fn daemon(&self) -> &Common;
+    /// `state_dir`, where durable state is: database, certificates, files.
+    fn state_dir(&self) -> &Path;
+
+    /// The section `[admin]`.
+    fn admin(&self) -> &Admin;
+
+    /// The section `[log]`.
+    fn log(&self) -> &Log;
 
     /// Rules that no single field can tell. Says which key is wrong.
     fn check(&self) -> Result<(), String> {
@@ -36,35 +42,50 @@ pub trait Settings: Serialize + DeserializeOwned + Default + Send + 'static {
     }
 }
 
-/// The section `[daemon]`, the same in all five files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Common {
-    /// Where durable state is: database, certificates, files.
-    pub state: PathBuf,
-    /// Address of the plain HTTP listener for `/healthz`, `/readyz`, `/metrics`, `/tasks`.
-    pub admin_listen: SocketAddr,
-    /// What is logged: `info`, `debug`, `info,clc::api=debug`.
-    pub log: String,
-    /// How log lines look: `auto`, `human`, `json`.
-    pub log_format: Format,
+/// The default `state_dir` of the daemon of this name.
+pub fn default_state_dir(name: &str) -> PathBuf {
+    Path::new("/var/lib/mallee").join(name)
 }
 
-impl Common {
-    /// The defaults of the daemon of this name: state in `/var/lib/mallee/NAME`.
-    pub fn of(name: &str, admin_port: u16) -> Self {
+/// The section `[admin]`: the listener of `/healthz`, `/readyz`, `/metrics`, `/tasks`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Its address; plain HTTP, so the loopback or a network of operators.
+    pub listen: SocketAddr,
+}
+
+impl Admin {
+    /// On that port of the loopback.
+    pub fn on_port(port: u16) -> Self {
         Self {
-            state: PathBuf::from("/var/lib/mallee").join(name),
-            admin_listen: SocketAddr::from(([127, 0, 0, 1], admin_port)),
-            log: "info".to_owned(),
-            log_format: Format::Auto,
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
         }
     }
 }
 
-impl Default for Common {
+impl Default for Admin {
     fn default() -> Self {
-        Self::of("daemon", 0)
+        Self::on_port(0)
+    }
+}
+
+/// The section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is logged: `info`, `debug`, `info,clc::api=debug`.
+    pub filter: String,
+    /// How lines look: `auto` (for people on a terminal, else JSON), `human`, `json`.
+    pub format: Format,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: Format::Auto,
+        }
     }
 }
 
@@ -141,7 +162,7 @@ pub fn load<S: Settings>(sources: &Sources) -> Result<S, Error> {
     let settings: S = merged
         .try_into()
         .map_err(|error| wrong("configuration", error))?;
-    trace::check(&settings.daemon().log).map_err(|error| wrong("daemon.log", error))?;
+    trace::check(&settings.log().filter).map_err(|error| wrong("log.filter", error))?;
     settings
         .check()
         .map_err(|reason| wrong("configuration", reason))?;
@@ -253,7 +274,9 @@ mod tests {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(default, deny_unknown_fields)]
     struct Example {
-        daemon: Common,
+        state_dir: PathBuf,
+        admin: Admin,
+        log: Log,
         api: Api,
     }
 
@@ -270,7 +293,9 @@ mod tests {
     impl Default for Example {
         fn default() -> Self {
             Self {
-                daemon: Common::of("ex", 9000),
+                state_dir: default_state_dir("ex"),
+                admin: Admin::on_port(9000),
+                log: Log::default(),
                 api: Api::default(),
             }
         }
@@ -290,8 +315,14 @@ mod tests {
 
     impl Settings for Example {
         const NAME: &'static str = "ex";
-        fn daemon(&self) -> &Common {
-            &self.daemon
+        fn state_dir(&self) -> &Path {
+            &self.state_dir
+        }
+        fn admin(&self) -> &Admin {
+            &self.admin
+        }
+        fn log(&self) -> &Log {
+            &self.log
         }
         fn check(&self) -> Result<(), String> {
             if self.api.workers == 0 {
@@ -329,7 +360,7 @@ mod tests {
         assert_eq!(got.api.listen, "127.0.0.1:3".parse().unwrap());
         assert_eq!(got.api.banner, "flag");
         assert_eq!(got.api.peers, ["a", "b"]);
-        assert_eq!(got.daemon.state, Path::new("/var/lib/mallee/ex"));
+        assert_eq!(got.state_dir, Path::new("/var/lib/mallee/ex"));
     }
 
     #[test]
@@ -355,8 +386,8 @@ mod tests {
             error.contains("MALLEE_EX__API__WORKRES") && error.contains("`workers`?"),
             "{error}"
         );
-        let error = with("", &[], &["deamon.log=debug"]).unwrap_err();
-        assert!(error.contains("did you mean `daemon`?"), "{error}");
+        let error = with("", &[], &["lgo.filter=debug"]).unwrap_err();
+        assert!(error.contains("did you mean `log`?"), "{error}");
     }
 
     #[test]
@@ -364,7 +395,7 @@ mod tests {
         for (file, said) in [
             ("[api]\nworkers = 'many'", "line 2"),
             ("[api\n", "line 1"),
-            ("[daemon]\nlog = 'clc=loud'", "daemon.log"),
+            ("[log]\nfilter = 'clc=loud'", "log.filter"),
             ("[api]\nworkers = 0", "api.workers"),
         ] {
             let error = with(file, &[], &[]).unwrap_err();

@@ -48,9 +48,9 @@ impl Args {
         sets.extend(
             self.state
                 .as_ref()
-                .map(|state| format!("daemon.state={}", state.display())),
+                .map(|state| format!("state_dir={}", state.display())),
         );
-        sets.extend(self.log.as_ref().map(|log| format!("daemon.log={log}")));
+        sets.extend(self.log.as_ref().map(|log| format!("log.filter={log}")));
         config::load(&Sources {
             file: self
                 .config
@@ -78,8 +78,8 @@ pub fn start<S: Settings, E: Into<BoxError>>(
         return ExitCode::SUCCESS;
     }
     in_runtime::<S, BoxError>(settings, async move |settings| {
-        let context = Context::new(S::NAME, version, &settings.daemon().state);
-        let listen = settings.daemon().admin_listen;
+        let context = Context::new(S::NAME, version, settings.state_dir());
+        let listen = settings.admin().listen;
         up(&context, version, listen, run(settings, context.clone())).await
     })
 }
@@ -105,7 +105,7 @@ fn in_runtime<S: Settings, E: Into<BoxError>>(
     run: impl AsyncFnOnce(S) -> Result<(), E>,
 ) -> ExitCode {
     let outcome = (|| -> Result<(), BoxError> {
-        trace::init(&settings.daemon().log, settings.daemon().log_format)?;
+        trace::init(&settings.log().filter, settings.log().format)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;
@@ -133,7 +133,7 @@ async fn up<E: Into<BoxError>>(
     let stopped_by_signal = stop_on_signal(context.cancel.clone())?;
     let listener = tokio::net::TcpListener::bind(listen)
         .await
-        .map_err(|error| format!("daemon.admin_listen {listen}: {error}"))?;
+        .map_err(|error| format!("admin.listen {listen}: {error}"))?;
     tracing::info!(version, admin = %listener.local_addr()?, state = %context.state.display(), "starting");
     context.spawn("admin", admin::serve(context.clone(), listener));
 

@@ -33,7 +33,7 @@ struct Running {
 fn start(state: &std::path::Path, more: &[&str], socket: Option<&std::path::Path>) -> Running {
     let mut command = example();
     command
-        .args(["--set", "daemon.admin_listen=127.0.0.1:0"])
+        .args(["--set", "admin.listen=127.0.0.1:0"])
         .args(more);
     command.arg("--state").arg(state).stderr(Stdio::piped());
     if let Some(socket) = socket {
@@ -129,14 +129,14 @@ fn check_prints_what_would_be_used_and_wrong_configuration_exits_64() {
         .output()
         .unwrap();
     assert_eq!(right.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&right.stdout).contains("log = \"debug\""));
+    assert!(String::from_utf8_lossy(&right.stdout).contains("filter = \"debug\""));
 
     let wrong = example()
-        .args(["--check", "--set", "daemon.lgo=debug"])
+        .args(["--check", "--set", "log.fitler=debug"])
         .output()
         .unwrap();
     assert_eq!(wrong.status.code(), Some(64));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `log`?"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `filter`?"));
 
     let version = example().arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
