@@ -1,0 +1,168 @@
+//! Every S3 operation on one page: its name, the policy action that allows it, and whether we serve
+//! it. What is not served is answered `NotImplemented` by name, after the same authentication.
+
+/// On what an operation acts, which is what its policy resource names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The account: no resource of its own.
+    Account,
+    /// A bucket.
+    Bucket,
+    /// An object.
+    Object,
+}
+
+macro_rules! actions {
+    ($($name:ident $scope:ident $policy:literal $served:ident;)*) => {
+        /// An operation of the S3 API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[allow(missing_docs, reason = "the names are those of the S3 API reference")]
+        pub enum Action { $($name),* }
+
+        impl Action {
+            /// Every operation.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The name, as the API reference has it.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),* }
+            }
+
+            /// The action that a policy must allow.
+            pub const fn policy_action(self) -> &'static str {
+                match self { $(Self::$name => $policy),* }
+            }
+
+            /// What it acts on.
+            pub const fn scope(self) -> Scope {
+                match self { $(Self::$name => Scope::$scope),* }
+            }
+
+            /// Whether Walrus does it.
+            pub const fn served(self) -> bool {
+                match self { $(Self::$name => served::$served),* }
+            }
+        }
+    };
+}
+
+#[allow(non_upper_case_globals, reason = "the table reads as words")]
+mod served {
+    pub(super) const yes: bool = true;
+    pub(super) const not_yet: bool = false;
+}
+
+actions! {
+    ListBuckets Account "s3:ListAllMyBuckets" yes;
+
+    CreateBucket Bucket "s3:CreateBucket" yes;
+    DeleteBucket Bucket "s3:DeleteBucket" yes;
+    HeadBucket Bucket "s3:ListBucket" yes;
+    GetBucketLocation Bucket "s3:GetBucketLocation" yes;
+    ListObjects Bucket "s3:ListBucket" yes;
+    ListObjectsV2 Bucket "s3:ListBucket" yes;
+    ListMultipartUploads Bucket "s3:ListBucketMultipartUploads" yes;
+    GetBucketAcl Bucket "s3:GetBucketAcl" yes;
+    PutBucketAcl Bucket "s3:PutBucketAcl" yes;
+    DeleteObjects Bucket "s3:DeleteObject" yes;
+
+    ListObjectVersions Bucket "s3:ListBucketVersions" not_yet;
+    GetBucketVersioning Bucket "s3:GetBucketVersioning" not_yet;
+    PutBucketVersioning Bucket "s3:PutBucketVersioning" not_yet;
+    GetBucketPolicy Bucket "s3:GetBucketPolicy" not_yet;
+    PutBucketPolicy Bucket "s3:PutBucketPolicy" not_yet;
+    DeleteBucketPolicy Bucket "s3:DeleteBucketPolicy" not_yet;
+    GetBucketPolicyStatus Bucket "s3:GetBucketPolicyStatus" not_yet;
+    GetBucketTagging Bucket "s3:GetBucketTagging" not_yet;
+    PutBucketTagging Bucket "s3:PutBucketTagging" not_yet;
+    DeleteBucketTagging Bucket "s3:PutBucketTagging" not_yet;
+    GetBucketCors Bucket "s3:GetBucketCORS" not_yet;
+    PutBucketCors Bucket "s3:PutBucketCORS" not_yet;
+    DeleteBucketCors Bucket "s3:PutBucketCORS" not_yet;
+    PreflightCors Bucket "s3:GetObject" not_yet;
+    GetBucketLifecycleConfiguration Bucket "s3:GetLifecycleConfiguration" not_yet;
+    PutBucketLifecycleConfiguration Bucket "s3:PutLifecycleConfiguration" not_yet;
+    DeleteBucketLifecycle Bucket "s3:PutLifecycleConfiguration" not_yet;
+    GetBucketLogging Bucket "s3:GetBucketLogging" not_yet;
+    PutBucketLogging Bucket "s3:PutBucketLogging" not_yet;
+    GetBucketNotificationConfiguration Bucket "s3:GetBucketNotification" not_yet;
+    PutBucketNotificationConfiguration Bucket "s3:PutBucketNotification" not_yet;
+    GetBucketRequestPayment Bucket "s3:GetBucketRequestPayment" not_yet;
+    PutBucketRequestPayment Bucket "s3:PutBucketRequestPayment" not_yet;
+    GetBucketWebsite Bucket "s3:GetBucketWebsite" not_yet;
+    PutBucketWebsite Bucket "s3:PutBucketWebsite" not_yet;
+    DeleteBucketWebsite Bucket "s3:DeleteBucketWebsite" not_yet;
+    GetBucketEncryption Bucket "s3:GetEncryptionConfiguration" not_yet;
+    PutBucketEncryption Bucket "s3:PutEncryptionConfiguration" not_yet;
+    DeleteBucketEncryption Bucket "s3:PutEncryptionConfiguration" not_yet;
+    GetBucketOwnershipControls Bucket "s3:GetBucketOwnershipControls" not_yet;
+    PutBucketOwnershipControls Bucket "s3:PutBucketOwnershipControls" not_yet;
+    DeleteBucketOwnershipControls Bucket "s3:PutBucketOwnershipControls" not_yet;
+    GetPublicAccessBlock Bucket "s3:GetBucketPublicAccessBlock" not_yet;
+    PutPublicAccessBlock Bucket "s3:PutBucketPublicAccessBlock" not_yet;
+    DeletePublicAccessBlock Bucket "s3:PutBucketPublicAccessBlock" not_yet;
+    GetObjectLockConfiguration Bucket "s3:GetBucketObjectLockConfiguration" not_yet;
+    PutObjectLockConfiguration Bucket "s3:PutBucketObjectLockConfiguration" not_yet;
+    GetBucketAccelerateConfiguration Bucket "s3:GetAccelerateConfiguration" not_yet;
+    PutBucketAccelerateConfiguration Bucket "s3:PutAccelerateConfiguration" not_yet;
+    GetBucketReplication Bucket "s3:GetReplicationConfiguration" not_yet;
+    PutBucketReplication Bucket "s3:PutReplicationConfiguration" not_yet;
+    DeleteBucketReplication Bucket "s3:PutReplicationConfiguration" not_yet;
+    GetBucketAnalyticsConfiguration Bucket "s3:GetAnalyticsConfiguration" not_yet;
+    PutBucketAnalyticsConfiguration Bucket "s3:PutAnalyticsConfiguration" not_yet;
+    DeleteBucketAnalyticsConfiguration Bucket "s3:PutAnalyticsConfiguration" not_yet;
+    GetBucketInventoryConfiguration Bucket "s3:GetInventoryConfiguration" not_yet;
+    PutBucketInventoryConfiguration Bucket "s3:PutInventoryConfiguration" not_yet;
+    DeleteBucketInventoryConfiguration Bucket "s3:PutInventoryConfiguration" not_yet;
+    GetBucketMetricsConfiguration Bucket "s3:GetMetricsConfiguration" not_yet;
+    PutBucketMetricsConfiguration Bucket "s3:PutMetricsConfiguration" not_yet;
+    DeleteBucketMetricsConfiguration Bucket "s3:PutMetricsConfiguration" not_yet;
+    GetBucketIntelligentTieringConfiguration Bucket "s3:GetIntelligentTieringConfiguration" not_yet;
+    PutBucketIntelligentTieringConfiguration Bucket "s3:PutIntelligentTieringConfiguration" not_yet;
+    DeleteBucketIntelligentTieringConfiguration Bucket "s3:PutIntelligentTieringConfiguration" not_yet;
+    PostObject Bucket "s3:PutObject" not_yet;
+
+    PutObject Object "s3:PutObject" yes;
+    CopyObject Object "s3:PutObject" yes;
+    GetObject Object "s3:GetObject" yes;
+    HeadObject Object "s3:GetObject" yes;
+    DeleteObject Object "s3:DeleteObject" yes;
+    GetObjectAcl Object "s3:GetObjectAcl" yes;
+    PutObjectAcl Object "s3:PutObjectAcl" yes;
+    CreateMultipartUpload Object "s3:PutObject" yes;
+    UploadPart Object "s3:PutObject" yes;
+    UploadPartCopy Object "s3:PutObject" yes;
+    CompleteMultipartUpload Object "s3:PutObject" yes;
+    AbortMultipartUpload Object "s3:AbortMultipartUpload" yes;
+    ListParts Object "s3:ListMultipartUploadParts" yes;
+
+    GetObjectAttributes Object "s3:GetObjectAttributes" not_yet;
+    GetObjectTagging Object "s3:GetObjectTagging" not_yet;
+    PutObjectTagging Object "s3:PutObjectTagging" not_yet;
+    DeleteObjectTagging Object "s3:DeleteObjectTagging" not_yet;
+    GetObjectRetention Object "s3:GetObjectRetention" not_yet;
+    PutObjectRetention Object "s3:PutObjectRetention" not_yet;
+    GetObjectLegalHold Object "s3:GetObjectLegalHold" not_yet;
+    PutObjectLegalHold Object "s3:PutObjectLegalHold" not_yet;
+    GetObjectTorrent Object "s3:GetObject" not_yet;
+    RestoreObject Object "s3:RestoreObject" not_yet;
+    SelectObjectContent Object "s3:GetObject" not_yet;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_operation_has_one_name_and_a_policy_action() {
+        let mut names: Vec<_> = Action::ALL.iter().map(|action| action.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Action::ALL.len());
+        assert!(
+            Action::ALL
+                .iter()
+                .all(|action| action.policy_action().starts_with("s3:"))
+        );
+    }
+}

@@ -1,0 +1,84 @@
+//! `x-amz-copy-source`: `/bucket/key` or `bucket/key`, percent-encoded, perhaps with a version.
+
+use crate::{BucketName, Code, Error, Key, Result, query};
+
+/// Where a copy comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopySource {
+    /// The source's bucket.
+    pub bucket: BucketName,
+    /// The source's key.
+    pub key: Key,
+    /// The version asked for, if one was.
+    pub version_id: Option<String>,
+}
+
+impl CopySource {
+    /// Reads the header.
+    pub fn parse(header: &str) -> Result<Self> {
+        let (path, version_id) = match header.split_once("?versionId=") {
+            Some((path, version)) => (path, Some(query::decode(version)?)),
+            None => (header, None),
+        };
+        // Split before decoding where that is possible, so that an escaped slash stays a letter.
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let (bucket, key) = match path.split_once('/') {
+            Some((bucket, key)) => (query::decode(bucket)?, query::decode(key)?),
+            None => split_decoded(&query::decode(path)?)?,
+        };
+        Ok(Self {
+            bucket: BucketName::parse(&bucket)?,
+            key: Key::parse(&key)?,
+            version_id,
+        })
+    }
+}
+
+fn split_decoded(path: &str) -> Result<(String, String)> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    match path.split_once('/') {
+        Some((bucket, key)) => Ok((bucket.to_owned(), key.to_owned())),
+        None => Err(Error::new(
+            Code::InvalidArgument,
+            "Copy Source must mention the source bucket and key: sourcebucket/sourcekey",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(header: &str, bucket: &str, key: &str) {
+        let source = CopySource::parse(header).unwrap();
+        assert_eq!(
+            (source.bucket.as_str(), source.key.as_str()),
+            (bucket, key),
+            "{header}"
+        );
+    }
+
+    #[test]
+    fn sources_come_in_every_encoding() {
+        check("bucket/a/b", "bucket", "a/b");
+        check("/bucket/a%20b%2Fc", "bucket", "a b/c");
+        check("bucket%2Fa%25b", "bucket", "a%b");
+        check("bucket/%2525", "bucket", "%25");
+        check("bucket/+", "bucket", "+");
+    }
+
+    #[test]
+    fn a_source_without_a_key_is_refused() {
+        for bad in [
+            "",
+            "/",
+            "bucket",
+            "bucket/",
+            "/bucket/",
+            "B/x",
+            "bucket/%ff",
+        ] {
+            assert!(CopySource::parse(bad).is_err(), "{bad}");
+        }
+    }
+}
