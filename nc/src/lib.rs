@@ -1,1 +1,15 @@
-//! The Node Controller: image cache, disks, domains, taps, rules, metadata, console.
+//! The Node Controller: makes instances on its host as the cluster wishes, and says what it sees.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`instance`] | the life of one instance: a pure machine, all decisions |
+//! | [`needs`] | what a keeper needs of disks and network, as traits |
+//! | [`residents`] | who lives here, for those who serve guests |
+//! | [`signs`] | signs of life of a guest, told to its keeper |
+//! | [`fakes`] | disks and network that exist in memory only |
+
+pub mod fakes;
+pub mod instance;
+pub mod needs;
+pub mod residents;
+pub mod signs;

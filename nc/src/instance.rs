@@ -1,0 +1,785 @@
+//! The life of one instance on this node, as a pure machine: (state, event) → (state, actions).
+//! It owns every decision about an instance and does nothing itself; [`crate::keeper`] performs the
+//! actions and brings back their answers as events.
+//!
+//! ```text
+//!                   disks made, network applied           started
+//!   wish ─▶ Preparing ─────────────────────────▶ Starting ───────▶ Running ⟲ reboot
+//!               │ failed, late,                     │ failed, or       │       │ gone: powered off,
+//!               │ wanted down                       │ wanted down      │ wanted│ crashed
+//!               │                                   ▼                  │ down  │
+//!               │                                Stopping ◀────────────┘       │
+//!               ▼                                   │ no domain is left        │
+//!             Wiping ◀──────────────────────────────┴──────────────────────────┘
+//!               │ nothing is left
+//!               ▼
+//!           Terminated ─▶ Preparing   (only for a placement with a higher epoch)
+//! ```
+//!
+//! Two promises make it total. Every action is answered by exactly one event, within the limit of
+//! whoever performs it. Every state that waits for something else has a [`Wait`], whose end is the
+//! event [`Event::Overdue`]. Whatever fails on the way up ends in Terminated with a reason; what
+//! fails on the way down is tried again, since a guest that may still run is not gone.
+
+mod found;
+mod shown;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use control::node::{InstanceWish, Wanted};
+use types::StateReason;
+
+use crate::needs::BootDisks;
+
+pub use found::{DomainSeen, Saved};
+
+/// One instance: what it is to be and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// The newest wish.
+    pub wish: Arc<InstanceWish>,
+    /// The epoch of the placement that this life began with.
+    pub life: u64,
+    /// How many of the asked-for reboots were done.
+    pub reboots_done: u32,
+    /// Why it went down, if nobody asked for it.
+    pub reason: Option<StateReason>,
+    /// Where it is.
+    pub phase: Phase,
+}
+
+/// Where an instance is in its life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Disks are being made and the network is waited for, both at once.
+    Preparing {
+        /// The disks, once they are made.
+        disks: Option<BootDisks>,
+        /// The newest network version that is known to be applied.
+        applied: u64,
+    },
+    /// The hypervisor was asked to start it.
+    Starting {
+        /// It ended before the hypervisor's answer came.
+        ended: Option<End>,
+    },
+    /// The domain runs.
+    Running {
+        /// The reboot under way.
+        reboot: Reboot,
+    },
+    /// The domain is being brought down.
+    Stopping {
+        /// By which means.
+        how: Stop,
+    },
+    /// Disks and traces are being removed.
+    Wiping {
+        /// Under way, or between two attempts.
+        how: Wipe,
+    },
+    /// Nothing of it is left.
+    Terminated,
+}
+
+/// A reboot, from being asked for to being done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reboot {
+    /// None is under way.
+    None,
+    /// The guest was asked by ACPI; its reset makes the count `target`.
+    Asked {
+        /// The count of reboots that this one fulfils.
+        target: u32,
+    },
+    /// The domain is being reset hard.
+    Resetting {
+        /// The count of reboots that this one fulfils.
+        target: u32,
+        /// Resets that failed before.
+        attempt: u32,
+    },
+    /// A hard reset failed; the next one follows after a pause.
+    Pausing {
+        /// The count of reboots that this one fulfils.
+        target: u32,
+        /// What failed.
+        failed: Failed,
+    },
+}
+
+/// How a domain is brought down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// The guest was asked by ACPI and has a grace.
+    Asked,
+    /// The domain is being destroyed.
+    Forcing {
+        /// Attempts that failed before.
+        attempt: u32,
+    },
+    /// An attempt failed; the next one follows after a pause.
+    Pausing {
+        /// What failed.
+        failed: Failed,
+    },
+}
+
+/// How disks and traces are being removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wipe {
+    /// An attempt is under way.
+    Removing {
+        /// Attempts that failed before.
+        attempt: u32,
+    },
+    /// An attempt failed; the next one follows after a pause.
+    Pausing {
+        /// What failed.
+        failed: Failed,
+    },
+}
+
+/// An attempt that failed, for people and for the count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// How many have failed so far.
+    pub attempt: u32,
+    /// Why the last one did.
+    pub why: String,
+}
+
+/// How a domain ended that nobody had asked to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The guest powered itself off.
+    PoweredOff,
+    /// QEMU ended, or was ended, from outside.
+    Crashed(String),
+    /// It is not there any more and nobody saw it go.
+    Vanished,
+}
+
+impl End {
+    /// What the user reads.
+    pub fn reason(&self) -> StateReason {
+        match self {
+            Self::PoweredOff => StateReason::new(
+                "Client.InstanceInitiatedShutdown",
+                "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
+            ),
+            Self::Crashed(why) => internal_error(&format!("the virtual machine ended: {why}")),
+            Self::Vanished => internal_error("the virtual machine ended while nobody watched"),
+        }
+    }
+}
+
+/// A reason that is no fault of the user.
+pub fn internal_error(why: &str) -> StateReason {
+    StateReason::new(
+        "Server.InternalError",
+        format!("Server.InternalError: {why}"),
+    )
+}
+
+/// What happens to an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Somebody says what it is to be.
+    Wish(Arc<InstanceWish>),
+    /// Answers [`Action::Prepare`].
+    DisksReady(BootDisks),
+    /// Answers [`Action::Prepare`].
+    DisksFailed(StateReason),
+    /// Answers [`Action::AwaitNetwork`].
+    NetworkApplied(u64),
+    /// Answers [`Action::Start`].
+    Started,
+    /// Answers [`Action::Start`]; the domain may be there all the same.
+    StartFailed(StateReason),
+    /// The domain ended.
+    Gone(End),
+    /// The guest went through a reset.
+    GuestReset,
+    /// Answers [`Action::AcpiReboot`] if the guest could not even be asked.
+    RebootRefused,
+    /// Answers [`Action::HardReset`].
+    ResetDone,
+    /// Answers [`Action::HardReset`].
+    ResetFailed(String),
+    /// Answers [`Action::AcpiShutdown`] if the guest could not even be asked.
+    ShutdownRefused,
+    /// Answers [`Action::Destroy`]: there is no domain.
+    Destroyed,
+    /// Answers [`Action::Destroy`].
+    DestroyFailed(String),
+    /// Answers [`Action::Wipe`].
+    Wiped,
+    /// Answers [`Action::Wipe`].
+    WipeFailed(String),
+    /// The [`Wait`] of the state is over.
+    Overdue,
+}
+
+/// What the keeper is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make the disks.
+    Prepare,
+    /// Stop making the disks and waiting for the network; no answer.
+    StopPreparing,
+    /// Wait for this version of the network document to be applied.
+    AwaitNetwork(u64),
+    /// Start the domain from these disks.
+    Start(BootDisks),
+    /// See to the tap of a domain that has come to run; no answer.
+    Plug,
+    /// Ask the guest to reboot.
+    AcpiReboot,
+    /// Reset the domain.
+    HardReset,
+    /// Ask the guest to shut down.
+    AcpiShutdown,
+    /// End the domain; none there is success.
+    Destroy,
+    /// Remove disks, tap and console.
+    Wipe,
+}
+
+/// What a state waits for, so long and no longer. The same value is the same waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The disks.
+    Disks,
+    /// The network, the disks being ready.
+    Network,
+    /// The guest, to reboot.
+    RebootGrace {
+        /// Which reboot.
+        target: u32,
+    },
+    /// The guest, to shut down.
+    ShutdownGrace,
+    /// A while, before the next attempt.
+    Pause {
+        /// After how many failures.
+        attempt: u32,
+    },
+}
+
+impl Instance {
+    /// An instance that this node hears of for the first time.
+    pub fn new(wish: Arc<InstanceWish>) -> (Self, Vec<Action>) {
+        let instance = Self::at(wish, Phase::Terminated);
+        match instance.wish.wanted {
+            Wanted::Running => instance.begin(),
+            // Whatever may be there of it from a life that we lost, it goes.
+            Wanted::Terminated => instance.force_down(),
+        }
+    }
+
+    fn at(wish: Arc<InstanceWish>, phase: Phase) -> Self {
+        Self {
+            life: wish.epoch,
+            wish,
+            reboots_done: 0,
+            reason: None,
+            phase,
+        }
+    }
+
+    /// What happens next. The only way in which an instance changes.
+    pub fn on(self, event: Event) -> (Self, Vec<Action>) {
+        match event {
+            Event::Wish(wish) => self.on_wish(wish),
+            Event::DisksReady(disks) => self.on_disks(disks),
+            Event::DisksFailed(reason) => self.on_disks_failed(reason),
+            Event::NetworkApplied(version) => self.on_network(version),
+            Event::Started => self.on_started(),
+            Event::StartFailed(reason) => self.on_start_failed(reason),
+            Event::Gone(end) => self.on_gone(end),
+            Event::GuestReset => self.on_guest_reset(),
+            Event::ResetDone => self.on_reset_done(),
+            Event::RebootRefused => self.on_reboot_refused(),
+            Event::ResetFailed(why) => self.on_reset_failed(why),
+            Event::ShutdownRefused => self.on_shutdown_refused(),
+            Event::Destroyed => self.on_destroyed(),
+            Event::DestroyFailed(why) => self.on_destroy_failed(why),
+            Event::Wiped => self.on_wiped(),
+            Event::WipeFailed(why) => self.on_wipe_failed(why),
+            Event::Overdue => self.on_overdue(),
+        }
+    }
+
+    /// Whether a wish says something newer than what is known.
+    pub fn is_news(&self, wish: &InstanceWish) -> bool {
+        (wish.epoch, wish.generation) > (self.wish.epoch, self.wish.generation)
+    }
+
+    /// What it waits for, beside the answers of actions under way.
+    pub fn wait(&self) -> Option<Wait> {
+        match &self.phase {
+            Phase::Preparing { disks: None, .. } => Some(Wait::Disks),
+            Phase::Preparing { disks: Some(_), .. } => Some(Wait::Network),
+            Phase::Running {
+                reboot: Reboot::Asked { target },
+            } => Some(Wait::RebootGrace { target: *target }),
+            Phase::Stopping { how: Stop::Asked } => Some(Wait::ShutdownGrace),
+            Phase::Running {
+                reboot: Reboot::Pausing { failed, .. },
+            }
+            | Phase::Stopping {
+                how: Stop::Pausing { failed },
+            }
+            | Phase::Wiping {
+                how: Wipe::Pausing { failed },
+            } => Some(Wait::Pause {
+                attempt: failed.attempt,
+            }),
+            Phase::Starting { .. }
+            | Phase::Running {
+                reboot: Reboot::None | Reboot::Resetting { .. },
+            }
+            | Phase::Stopping {
+                how: Stop::Forcing { .. },
+            }
+            | Phase::Wiping {
+                how: Wipe::Removing { .. },
+            }
+            | Phase::Terminated => None,
+        }
+    }
+
+    fn wanted_down(&self) -> bool {
+        self.wish.wanted == Wanted::Terminated
+    }
+
+    fn in_phase(self, phase: Phase) -> Self {
+        Self { phase, ..self }
+    }
+
+    fn because(mut self, reason: StateReason) -> Self {
+        // The first cause is the one that explains; later ones follow from it.
+        self.reason.get_or_insert(reason);
+        self
+    }
+
+    // ---- steps: a new phase and what has to be done in it --------------------------------------
+
+    fn begin(self) -> (Self, Vec<Action>) {
+        let version = self.wish.spec.network_version;
+        let life = self.wish.epoch;
+        let phase = Phase::Preparing {
+            disks: None,
+            applied: 0,
+        };
+        let begun = Self {
+            life,
+            reason: None,
+            ..self
+        }
+        .in_phase(phase);
+        (begun, vec![Action::Prepare, Action::AwaitNetwork(version)])
+    }
+
+    fn start_if_ready(self) -> (Self, Vec<Action>) {
+        match &self.phase {
+            Phase::Preparing {
+                disks: Some(disks),
+                applied,
+            } if *applied >= self.wish.spec.network_version => {
+                let start = Action::Start(disks.clone());
+                (self.in_phase(Phase::Starting { ended: None }), vec![start])
+            }
+            _ => (self, Vec::new()),
+        }
+    }
+
+    fn ask_down(self) -> (Self, Vec<Action>) {
+        (
+            self.in_phase(Phase::Stopping { how: Stop::Asked }),
+            vec![Action::AcpiShutdown],
+        )
+    }
+
+    fn force_down(self) -> (Self, Vec<Action>) {
+        let how = Stop::Forcing { attempt: 0 };
+        (
+            self.in_phase(Phase::Stopping { how }),
+            vec![Action::Destroy],
+        )
+    }
+
+    fn wipe(self) -> (Self, Vec<Action>) {
+        self.wipe_after(0)
+    }
+
+    fn wipe_after(self, attempt: u32) -> (Self, Vec<Action>) {
+        let how = Wipe::Removing { attempt };
+        (self.in_phase(Phase::Wiping { how }), vec![Action::Wipe])
+    }
+
+    fn give_up_preparing(self) -> (Self, Vec<Action>) {
+        let (wiping, mut actions) = self.wipe();
+        actions.insert(0, Action::StopPreparing);
+        (wiping, actions)
+    }
+
+    fn reset(self, target: u32, attempt: u32) -> (Self, Vec<Action>) {
+        let reboot = Reboot::Resetting { target, attempt };
+        (
+            self.in_phase(Phase::Running { reboot }),
+            vec![Action::HardReset],
+        )
+    }
+
+    /// Running and free: does the next reboot, if one is asked for.
+    fn settle(self) -> (Self, Vec<Action>) {
+        let target = self.wish.reboots;
+        if target <= self.reboots_done {
+            return (
+                self.in_phase(Phase::Running {
+                    reboot: Reboot::None,
+                }),
+                Vec::new(),
+            );
+        }
+        let reboot = Reboot::Asked { target };
+        (
+            self.in_phase(Phase::Running { reboot }),
+            vec![Action::AcpiReboot],
+        )
+    }
+
+    fn rebooted(self, target: u32) -> (Self, Vec<Action>) {
+        Self {
+            reboots_done: target,
+            ..self
+        }
+        .settle()
+    }
+
+    // ---- events --------------------------------------------------------------------------------
+
+    fn on_wish(mut self, wish: Arc<InstanceWish>) -> (Self, Vec<Action>) {
+        if !self.is_news(&wish) {
+            return (self, Vec::new());
+        }
+        let awaited = self.wish.spec.network_version;
+        self.wish = wish;
+        match &self.phase {
+            Phase::Preparing { .. } if self.wanted_down() => self.give_up_preparing(),
+            Phase::Preparing { .. } => {
+                let version = self.wish.spec.network_version;
+                let (next, mut actions) = self.start_if_ready();
+                if actions.is_empty() && version != awaited {
+                    actions.push(Action::AwaitNetwork(version));
+                }
+                (next, actions)
+            }
+            Phase::Running { .. } if self.wanted_down() => self.ask_down(),
+            Phase::Running {
+                reboot: Reboot::None,
+            } => self.settle(),
+            Phase::Terminated => self.live_again(),
+            // Looked at again when the answer or the grace that is waited for has come.
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. } => (self, Vec::new()),
+        }
+    }
+
+    /// A placement that is newer than the life that ended begins another one.
+    fn live_again(self) -> (Self, Vec<Action>) {
+        if self.wanted_down() || self.wish.epoch <= self.life {
+            return (self, Vec::new());
+        }
+        self.begin()
+    }
+
+    fn on_disks(self, made: BootDisks) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Preparing { applied, .. } => self
+                .in_phase(Phase::Preparing {
+                    disks: Some(made),
+                    applied,
+                })
+                .start_if_ready(),
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_disks_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Preparing { .. } => self.because(reason).give_up_preparing(),
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_network(mut self, version: u64) -> (Self, Vec<Action>) {
+        match &mut self.phase {
+            Phase::Preparing { applied, .. } => {
+                *applied = version.max(*applied);
+                self.start_if_ready()
+            }
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_started(self) -> (Self, Vec<Action>) {
+        match &self.phase {
+            Phase::Starting { ended: Some(end) } => {
+                let reason = end.reason();
+                self.because(reason).force_down()
+            }
+            Phase::Starting { ended: None } if self.wanted_down() => self.force_down(),
+            Phase::Starting { ended: None } => {
+                // A fresh boot fulfils every reboot that was asked for before it.
+                let reboots_done = self.wish.reboots;
+                let running = Self {
+                    reboots_done,
+                    ..self
+                };
+                let phase = Phase::Running {
+                    reboot: Reboot::None,
+                };
+                (running.in_phase(phase), vec![Action::Plug])
+            }
+            Phase::Preparing { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_start_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Starting { .. } => self.because(reason).force_down(),
+            Phase::Preparing { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_gone(self, end: End) -> (Self, Vec<Action>) {
+        match &self.phase {
+            Phase::Starting { .. } => (
+                self.in_phase(Phase::Starting { ended: Some(end) }),
+                Vec::new(),
+            ),
+            Phase::Running { .. } if self.wanted_down() => self.wipe(),
+            Phase::Running { .. } => self.because(end.reason()).wipe(),
+            Phase::Stopping {
+                how: Stop::Asked | Stop::Pausing { .. },
+            } => self.wipe(),
+            // The answer of the attempt under way says so too, and is waited for.
+            Phase::Stopping {
+                how: Stop::Forcing { .. },
+            }
+            | Phase::Preparing { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_guest_reset(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Asked { target } | Reboot::Pausing { target, .. },
+            } => self.rebooted(target),
+            // A guest may reset itself as it likes, and a reset of ours has its own answer.
+            Phase::Running {
+                reboot: Reboot::None | Reboot::Resetting { .. },
+            }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_reset_done(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Resetting { target, .. },
+            } => self.rebooted(target),
+            Phase::Running { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_reboot_refused(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Asked { target },
+            } => self.reset(target, 0),
+            Phase::Running { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_reset_failed(self, why: String) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Resetting { target, attempt },
+            } => {
+                let failed = Failed {
+                    attempt: attempt + 1,
+                    why,
+                };
+                let reboot = Reboot::Pausing { target, failed };
+                (self.in_phase(Phase::Running { reboot }), Vec::new())
+            }
+            Phase::Running { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_shutdown_refused(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping { how: Stop::Asked } => self.force_down(),
+            Phase::Stopping { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_destroyed(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping { .. } => self.wipe(),
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_destroy_failed(self, why: String) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping {
+                how: Stop::Forcing { attempt },
+            } => {
+                let how = Stop::Pausing {
+                    failed: Failed {
+                        attempt: attempt + 1,
+                        why,
+                    },
+                };
+                (self.in_phase(Phase::Stopping { how }), Vec::new())
+            }
+            Phase::Stopping { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_wiped(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Wiping { .. } => self.in_phase(Phase::Terminated).live_again(),
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_wipe_failed(self, why: String) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Wiping {
+                how: Wipe::Removing { attempt },
+            } => {
+                let how = Wipe::Pausing {
+                    failed: Failed {
+                        attempt: attempt + 1,
+                        why,
+                    },
+                };
+                (self.in_phase(Phase::Wiping { how }), Vec::new())
+            }
+            Phase::Wiping {
+                how: Wipe::Pausing { .. },
+            }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    fn on_overdue(self) -> (Self, Vec<Action>) {
+        match self.wait() {
+            None => (self, Vec::new()),
+            Some(Wait::Disks) => self
+                .because(internal_error("the disks were not ready in time"))
+                .give_up_preparing(),
+            Some(Wait::Network) => {
+                let version = self.wish.spec.network_version;
+                let why = format!("network version {version} was not applied in time");
+                self.because(internal_error(&why)).give_up_preparing()
+            }
+            Some(Wait::RebootGrace { target }) => self.reset(target, 0),
+            Some(Wait::ShutdownGrace) => self.force_down(),
+            Some(Wait::Pause { attempt }) => self.try_again(attempt),
+        }
+    }
+
+    fn try_again(self, attempt: u32) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Pausing { target, .. },
+            } => self.reset(target, attempt),
+            Phase::Stopping { .. } => {
+                let how = Stop::Forcing { attempt };
+                (
+                    self.in_phase(Phase::Stopping { how }),
+                    vec![Action::Destroy],
+                )
+            }
+            Phase::Wiping { .. } => self.wipe_after(attempt),
+            Phase::Running { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+}

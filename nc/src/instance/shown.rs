@@ -1,0 +1,77 @@
+//! How an instance's state is shown to those above: one of four words, and a stage in plain words.
+
+use control::node::Seen;
+
+use super::{Failed, Instance, Phase, Reboot, Stop, Wipe};
+
+impl Instance {
+    /// The word that goes up.
+    pub fn seen(&self) -> Seen {
+        match &self.phase {
+            Phase::Preparing { .. } | Phase::Starting { .. } => Seen::Pending,
+            Phase::Running { .. } => Seen::Running,
+            Phase::Stopping { .. } | Phase::Wiping { .. } => Seen::ShuttingDown,
+            Phase::Terminated => Seen::Terminated,
+        }
+    }
+
+    /// What it is doing; `progress` is what the disk maker says of itself. Nothing if it rests.
+    pub fn stage(&self, progress: &str) -> String {
+        match &self.phase {
+            Phase::Preparing { disks: None, .. } if progress.is_empty() => {
+                "preparing the disks".to_owned()
+            }
+            Phase::Preparing { disks: None, .. } => progress.to_owned(),
+            Phase::Preparing { disks: Some(_), .. } => {
+                format!(
+                    "waiting for network version {}",
+                    self.wish.spec.network_version
+                )
+            }
+            Phase::Starting { .. } => "starting".to_owned(),
+            Phase::Running { reboot } => reboot.stage(),
+            Phase::Stopping { how } => how.stage(),
+            Phase::Wiping { how } => how.stage(),
+            Phase::Terminated => String::new(),
+        }
+    }
+}
+
+impl Reboot {
+    fn stage(&self) -> String {
+        match self {
+            Self::None => String::new(),
+            Self::Asked { .. } => "rebooting: the guest was asked".to_owned(),
+            Self::Resetting { .. } => "rebooting: hard reset".to_owned(),
+            Self::Pausing { failed, .. } => failed.stage("rebooting: hard reset"),
+        }
+    }
+}
+
+impl Stop {
+    fn stage(&self) -> String {
+        match self {
+            Self::Asked => "shutting down: the guest was asked".to_owned(),
+            Self::Forcing { .. } => "ending the domain".to_owned(),
+            Self::Pausing { failed } => failed.stage("ending the domain"),
+        }
+    }
+}
+
+impl Wipe {
+    fn stage(&self) -> String {
+        match self {
+            Self::Removing { .. } => "removing the disks".to_owned(),
+            Self::Pausing { failed } => failed.stage("removing the disks"),
+        }
+    }
+}
+
+impl Failed {
+    fn stage(&self, doing: &str) -> String {
+        format!(
+            "{doing}: failed {} times, trying again: {}",
+            self.attempt, self.why
+        )
+    }
+}

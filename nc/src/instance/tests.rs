@@ -1,0 +1,471 @@
+//! A world of one instance, in which every action takes its time and may fail, driven at random.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fakes;
+
+/// What there really is of the instance, as the machine cannot see it.
+#[derive(Debug, Default)]
+struct World {
+    preparing: bool,
+    disks: bool,
+    domain: bool,
+    applied: u64,
+    /// Actions that were not answered yet.
+    pending: Vec<Action>,
+    starts_in_life: u32,
+    life: u64,
+}
+
+struct Rig {
+    instance: Instance,
+    world: World,
+    /// The wait whose end was already told; it does not end twice.
+    told: Option<Wait>,
+}
+
+impl Rig {
+    fn new(wish: InstanceWish) -> Self {
+        let (instance, actions) = Instance::new(Arc::new(wish));
+        let life = instance.life;
+        let mut rig = Self {
+            instance,
+            world: World {
+                life,
+                ..World::default()
+            },
+            told: None,
+        };
+        rig.perform(actions);
+        rig
+    }
+
+    fn on(&mut self, event: Event) {
+        let (next, actions) = self.instance.clone().on(event);
+        self.instance = next;
+        if self.instance.life != self.world.life {
+            self.world.life = self.instance.life;
+            self.world.starts_in_life = 0;
+        }
+        if self.instance.wait() != self.told {
+            self.told = None;
+        }
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            self.check(&action);
+            match &action {
+                Action::StopPreparing => {
+                    self.world.preparing = false;
+                    let keep = |a: &Action| !matches!(a, Action::Prepare | Action::AwaitNetwork(_));
+                    self.world.pending.retain(keep);
+                    continue;
+                }
+                Action::Prepare => self.world.preparing = true,
+                Action::AwaitNetwork(_) => {
+                    self.world
+                        .pending
+                        .retain(|a| !matches!(a, Action::AwaitNetwork(_)));
+                }
+                Action::Start(_) => self.world.starts_in_life += 1,
+                Action::Plug => continue,
+                Action::AcpiReboot
+                | Action::HardReset
+                | Action::AcpiShutdown
+                | Action::Destroy
+                | Action::Wipe => {}
+            }
+            self.world.pending.push(action);
+        }
+    }
+
+    /// What must never be asked for.
+    fn check(&self, action: &Action) {
+        let world = &self.world;
+        let is_pending = |wanted: &Action| {
+            world
+                .pending
+                .iter()
+                .any(|a| std::mem::discriminant(a) == std::mem::discriminant(wanted))
+        };
+        match action {
+            Action::AwaitNetwork(_) | Action::StopPreparing | Action::Plug => {}
+            // Asking the guest again is harmless, and its answer is silence.
+            Action::AcpiReboot | Action::AcpiShutdown => {}
+            _ => assert!(!is_pending(action), "{action:?} twice at once: {world:?}"),
+        }
+        match action {
+            Action::Start(_) => {
+                assert!(world.disks, "started without disks");
+                assert!(
+                    world.applied >= self.instance.wish.spec.network_version,
+                    "too early"
+                );
+                assert_eq!(self.instance.wish.wanted, Wanted::Running);
+                assert!(!world.domain);
+                assert_eq!(world.starts_in_life, 0, "started twice in one life");
+            }
+            Action::Wipe => {
+                assert!(!world.preparing, "wiped while disks were being made");
+                assert!(!world.domain, "wiped under a running guest");
+                assert!(!world.pending.iter().any(|a| matches!(a, Action::Start(_))));
+            }
+            Action::Prepare => assert!(!world.domain && !world.disks),
+            _ => {}
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Option<Action> {
+        if self.world.pending.is_empty() {
+            return None;
+        }
+        let index = index % self.world.pending.len();
+        Some(self.world.pending.remove(index))
+    }
+
+    fn succeed(&mut self, index: usize) {
+        let Some(action) = self.take(index) else {
+            return;
+        };
+        let answer = match action {
+            Action::Prepare => {
+                (self.world.preparing, self.world.disks) = (false, true);
+                Event::DisksReady(fakes::boot_disks())
+            }
+            Action::AwaitNetwork(version) => {
+                self.world.applied = self.world.applied.max(version);
+                Event::NetworkApplied(self.world.applied)
+            }
+            Action::Start(_) => {
+                self.world.domain = true;
+                Event::Started
+            }
+            Action::AcpiReboot if self.world.domain => Event::GuestReset,
+            Action::HardReset if self.world.domain => Event::ResetDone,
+            Action::HardReset => Event::ResetFailed("no domain".into()),
+            Action::AcpiShutdown if self.world.domain => {
+                self.world.domain = false;
+                Event::Gone(End::PoweredOff)
+            }
+            Action::AcpiReboot | Action::AcpiShutdown => return,
+            Action::Destroy => {
+                self.world.domain = false;
+                Event::Destroyed
+            }
+            Action::Wipe => {
+                self.world.disks = false;
+                Event::Wiped
+            }
+            Action::StopPreparing | Action::Plug => unreachable!("never pending"),
+        };
+        self.on(answer);
+    }
+
+    fn fail(&mut self, index: usize) {
+        let Some(action) = self.take(index) else {
+            return;
+        };
+        let why = "broken".to_owned();
+        let answer = match action {
+            Action::Prepare => {
+                self.world.preparing = false;
+                Event::DisksFailed(internal_error(&why))
+            }
+            // Nobody answers: the wait will end.
+            Action::AwaitNetwork(_) | Action::AcpiReboot | Action::AcpiShutdown => return,
+            Action::Start(_) => Event::StartFailed(internal_error(&why)),
+            Action::HardReset => Event::ResetFailed(why),
+            Action::Destroy => Event::DestroyFailed(why),
+            Action::Wipe => Event::WipeFailed(why),
+            Action::StopPreparing | Action::Plug => unreachable!("never pending"),
+        };
+        self.on(answer);
+    }
+
+    /// A start that timed out for us and came to pass all the same.
+    fn start_late(&mut self) {
+        let start = self
+            .world
+            .pending
+            .iter()
+            .position(|a| matches!(a, Action::Start(_)));
+        if let Some(index) = start {
+            self.world.pending.remove(index);
+            self.world.domain = true;
+            self.on(Event::StartFailed(internal_error("timed out")));
+        }
+    }
+
+    fn overdue(&mut self) {
+        let wait = self.instance.wait();
+        if wait.is_some() && wait != self.told {
+            self.told = wait;
+            self.on(Event::Overdue);
+        }
+    }
+
+    fn domain_ends(&mut self, end: End) {
+        if self.world.domain {
+            self.world.domain = false;
+            self.on(Event::Gone(end));
+        }
+    }
+
+    fn wish(&mut self, change: impl FnOnce(&mut InstanceWish)) {
+        let mut wish = InstanceWish::clone(&self.instance.wish);
+        wish.generation += 1;
+        change(&mut wish);
+        self.on(Event::Wish(Arc::new(wish)));
+    }
+
+    /// Lets everything that is under way succeed, and every wait end, until nothing happens.
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            if !self.world.pending.is_empty() {
+                self.succeed(0);
+            } else if self
+                .instance
+                .wait()
+                .is_some_and(|wait| Some(wait) != self.told)
+            {
+                self.overdue();
+            } else {
+                return;
+            }
+        }
+        panic!("never settles: {:?}", self.instance);
+    }
+
+    fn assert_nothing_left(&self) {
+        assert_eq!(self.instance.phase, Phase::Terminated, "{:?}", self.world);
+        assert!(!self.world.domain && !self.world.disks && !self.world.preparing);
+        assert!(self.world.pending.is_empty());
+        assert_eq!(self.instance.wait(), None);
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Succeed(usize),
+    Fail(usize),
+    StartLate,
+    Overdue,
+    PowerOff,
+    Crash,
+    ResetItself,
+    Reboot,
+    LateWish(u64),
+    NeedNewerNetwork,
+    Terminate,
+    PlaceAgain,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        8 => (0usize..4).prop_map(Step::Succeed),
+        2 => (0usize..4).prop_map(Step::Fail),
+        1 => Just(Step::StartLate),
+        2 => Just(Step::Overdue),
+        1 => Just(Step::PowerOff),
+        1 => Just(Step::Crash),
+        1 => Just(Step::ResetItself),
+        2 => Just(Step::Reboot),
+        1 => (0u64..3).prop_map(Step::LateWish),
+        1 => Just(Step::NeedNewerNetwork),
+        1 => Just(Step::Terminate),
+        1 => Just(Step::PlaceAgain),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+fn take_step(rig: &mut Rig, step: Step) {
+    match step {
+        Step::Succeed(index) => rig.succeed(index),
+        Step::Fail(index) => rig.fail(index),
+        Step::StartLate => rig.start_late(),
+        Step::Overdue => rig.overdue(),
+        Step::PowerOff => rig.domain_ends(End::PoweredOff),
+        Step::Crash => rig.domain_ends(End::Crashed("signal 9".into())),
+        Step::ResetItself if rig.world.domain => rig.on(Event::GuestReset),
+        Step::ResetItself => {}
+        Step::Reboot => rig.wish(|wish| wish.reboots += 1),
+        Step::LateWish(back) => {
+            let before = rig.instance.clone();
+            let mut late = InstanceWish::clone(&before.wish);
+            late.generation = late.generation.saturating_sub(back);
+            late.wanted = Wanted::Terminated;
+            rig.on(Event::Wish(Arc::new(late)));
+            assert_eq!(rig.instance, before, "a late wish changes nothing");
+        }
+        Step::NeedNewerNetwork => rig.wish(|wish| wish.spec.network_version += 1),
+        Step::Terminate => rig.wish(|wish| wish.wanted = Wanted::Terminated),
+        Step::PlaceAgain if rig.instance.phase == Phase::Terminated => rig.wish(|wish| {
+            wish.epoch += 1;
+            wish.wanted = Wanted::Running;
+        }),
+        Step::PlaceAgain => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happened_a_termination_leaves_nothing(steps in steps()) {
+        let mut rig = Rig::new(fakes::wish(1));
+        for step in steps {
+            take_step(&mut rig, step);
+        }
+        rig.wish(|wish| wish.wanted = Wanted::Terminated);
+        rig.settle();
+        rig.assert_nothing_left();
+    }
+
+    #[test]
+    fn left_alone_it_comes_to_run_or_to_an_end(steps in steps()) {
+        let mut rig = Rig::new(fakes::wish(1));
+        for step in steps {
+            take_step(&mut rig, step);
+        }
+        rig.settle();
+        match &rig.instance.phase {
+            Phase::Terminated => rig.assert_nothing_left(),
+            Phase::Running { reboot: Reboot::None } => {
+                prop_assert!(rig.world.domain && rig.world.disks);
+                prop_assert_eq!(rig.instance.reboots_done, rig.instance.wish.reboots);
+            }
+            stuck => prop_assert!(false, "stuck in {stuck:?}"),
+        }
+    }
+
+    #[test]
+    fn an_instance_found_in_any_state_comes_to_run_or_to_an_end(
+        saved in prop_oneof![
+            Just(Saved::Preparing), Just(Saved::Running), Just(Saved::Ending), Just(Saved::Terminated)
+        ],
+        seen in prop_oneof![
+            Just(DomainSeen::There), Just(DomainSeen::Absent), Just(DomainSeen::HostRebooted)
+        ],
+        down in any::<bool>(),
+        reboots in 0u32..2,
+    ) {
+        let mut wish = fakes::wish(1);
+        wish.reboots = reboots;
+        if down {
+            wish.wanted = Wanted::Terminated;
+        }
+        let there = seen == DomainSeen::There;
+        let (instance, actions) =
+            Instance::found(Arc::new(wish), 1, 0, None, saved, seen);
+        let world = World { domain: there, disks: there, life: instance.life, ..World::default() };
+        let mut rig = Rig { instance, world, told: None };
+        rig.perform(actions);
+        rig.settle();
+        match &rig.instance.phase {
+            Phase::Terminated => rig.assert_nothing_left(),
+            Phase::Running { reboot: Reboot::None } => prop_assert!(!down && rig.world.domain),
+            stuck => prop_assert!(false, "stuck in {stuck:?}"),
+        }
+    }
+}
+
+fn running() -> Rig {
+    let mut rig = Rig::new(fakes::wish(1));
+    rig.settle();
+    assert!(matches!(rig.instance.phase, Phase::Running { .. }));
+    rig
+}
+
+#[test]
+fn a_failed_disk_is_the_reason_that_the_user_reads() {
+    let mut rig = Rig::new(fakes::wish(1));
+    let why = StateReason::new("Client.InvalidImage", "part 3 is corrupt");
+    rig.world.preparing = false;
+    rig.world
+        .pending
+        .retain(|action| *action != Action::Prepare);
+    rig.on(Event::DisksFailed(why.clone()));
+    rig.settle();
+    rig.assert_nothing_left();
+    assert_eq!(rig.instance.reason, Some(why));
+}
+
+#[test]
+fn a_network_that_never_comes_ends_the_launch_with_its_version_in_the_reason() {
+    let mut wish = fakes::wish(1);
+    wish.spec.network_version = 7;
+    let mut rig = Rig::new(wish);
+    rig.succeed(0);
+    assert_eq!(rig.instance.wait(), Some(Wait::Network));
+    assert_eq!(rig.instance.stage(""), "waiting for network version 7");
+    rig.overdue();
+    rig.settle();
+    assert!(rig.instance.reason.unwrap().message.contains("version 7"));
+}
+
+#[test]
+fn a_guest_that_powers_itself_off_is_terminated_with_ec2s_words() {
+    let mut rig = running();
+    rig.domain_ends(End::PoweredOff);
+    rig.settle();
+    rig.assert_nothing_left();
+    assert_eq!(
+        rig.instance.reason.unwrap().code,
+        "Client.InstanceInitiatedShutdown"
+    );
+}
+
+#[test]
+fn a_guest_that_ends_before_its_start_was_answered_is_not_taken_for_running() {
+    let mut rig = Rig::new(fakes::wish(1));
+    while !matches!(rig.instance.phase, Phase::Starting { .. }) {
+        rig.succeed(0);
+    }
+    rig.on(Event::Gone(End::PoweredOff));
+    assert!(matches!(rig.instance.phase, Phase::Starting { .. }));
+    rig.settle();
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_ignores_the_reboot_is_reset_hard_and_counted_once() {
+    let mut rig = running();
+    rig.wish(|wish| wish.reboots = 1);
+    rig.fail(0);
+    assert_eq!(rig.instance.wait(), Some(Wait::RebootGrace { target: 1 }));
+    rig.overdue();
+    assert_eq!(rig.world.pending, [Action::HardReset]);
+    rig.on(Event::GuestReset);
+    assert_eq!(rig.instance.reboots_done, 0);
+    rig.succeed(0);
+    assert_eq!(rig.instance.reboots_done, 1);
+    rig.settle();
+    assert_eq!(rig.instance.reboots_done, 1);
+}
+
+#[test]
+fn a_domain_that_cannot_be_ended_is_shown_with_the_reason_until_it_can() {
+    let mut rig = running();
+    rig.wish(|wish| wish.wanted = Wanted::Terminated);
+    rig.fail(0);
+    rig.overdue();
+    for _ in 0..3 {
+        rig.fail(0);
+        assert!(rig.instance.stage("").contains("broken"));
+        rig.overdue();
+    }
+    rig.settle();
+    rig.assert_nothing_left();
+    assert_eq!(rig.instance.reason, None, "it was asked for");
+}
+
+#[test]
+fn an_unknown_instance_that_is_to_be_gone_is_made_sure_to_be_gone() {
+    let mut wish = fakes::wish(1);
+    wish.wanted = Wanted::Terminated;
+    let mut rig = Rig::new(wish);
+    assert_eq!(rig.world.pending, [Action::Destroy]);
+    rig.settle();
+    rig.assert_nothing_left();
+}
