@@ -10,7 +10,9 @@
 //! | [`feed`] | changes after a revision, by long poll |
 //! | [`error`] | what a call can answer instead |
 //! | [`rpc`] | the one macro: a trait, its client, its routes and who may call them |
+//! | [`join`], [`member`] | a one-time token in, a certificate out; a daemon as a member |
 //! | [`client`], [`server`] | JSON over HTTP over mutual TLS |
+//! | [`join`] | becoming part of a cloud by a token, and renewing the certificate |
 //!
 //! Rules. A call is idempotent and says the whole wish, with a generation; an older generation
 //! changes nothing. Messages only ever gain optional fields: unknown ones are ignored, missing ones
@@ -22,6 +24,9 @@ pub mod cloud;
 pub mod cluster;
 pub mod error;
 pub mod feed;
+pub mod join;
+pub mod join;
+pub mod member;
 pub mod node;
 pub mod objects;
 pub mod peer;
@@ -35,6 +40,7 @@ pub use cloud::Cloud;
 pub use cluster::Cluster;
 pub use error::{CallError, Code};
 pub use feed::{Changes, Feed, Position};
+pub use member::Member;
 pub use node::Node;
 pub use objects::Objects;
 pub use peer::{Peer, Role};

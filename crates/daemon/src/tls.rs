@@ -21,7 +21,7 @@ pub use identity::{Identity, Joining};
 pub use live::Tls;
 pub use peer::{Peer, Role, UnknownPeer};
 pub use pin::{Fingerprint, join_config};
-pub use renew::renew;
+pub use renew::{Asking, renew};
 
 use crate::files;
 

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{BoxError, clock::SystemClock};
+use crate::clock::SystemClock;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -226,9 +226,10 @@ async fn a_certificate_past_two_thirds_is_renewed_and_taken_up_without_a_restart
 
     let cancel = CancellationToken::new();
     let asked = cancel.clone();
-    let ask = async move |request: String| -> Result<String, BoxError> {
+    let ask = move |request: String| -> Asking {
         asked.cancel();
-        Ok(authority.sign(&request, &Issue::daemon(node(), now_ms()))?)
+        let signed = authority.sign(&request, &Issue::daemon(node(), now_ms()));
+        Box::pin(async move { Ok(signed?) })
     };
     renew(tls.clone(), SystemClock::shared(), cancel, ask).await;
 
