@@ -1,0 +1,463 @@
+//! Makes a desired state so. Idempotent and whole: it looks at what is there, does the difference,
+//! and removes what is no longer named. It may be killed at any point; the next application goes on
+//! from what it finds.
+//!
+//! A VPC that fails does not keep the others from being applied; the node's own ruleset comes first
+//! and is a condition for all of them, since without it a guest could claim any address.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use serde::Deserialize;
+use types::VpcId;
+
+use crate::{
+    actual::{self, NodeState, VpcState},
+    check::Problem,
+    config::NodeNetwork,
+    desired::{Desired, VpcNetwork},
+    dhcp, dnsmasq,
+    names::UPLINK,
+    namespace, plan, rules,
+    run::{Command, Output, Run},
+};
+
+/// Bridged packets pass the `ip` hooks by each bridge's own switch, never by the global one: other
+/// bridges of the host are not our business.
+const NODE_PARAMETERS: &[(&str, &str)] = &[
+    ("bridge/bridge-nf-call-iptables", "0"),
+    ("bridge/bridge-nf-call-ip6tables", "0"),
+    ("bridge/bridge-nf-call-arptables", "0"),
+];
+/// A VPC routes. With a gateway on every node its paths are asymmetric (`rp_filter`), and a guest
+/// that calls its neighbour by a public address is not to be redirected.
+const VPC_PARAMETERS: &[(&str, &str)] = &[
+    ("ipv4/ip_forward", "1"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/default/rp_filter", "0"),
+    ("ipv4/conf/all/send_redirects", "0"),
+    ("ipv4/conf/default/send_redirects", "0"),
+    ("ipv4/conf/all/accept_redirects", "0"),
+    ("ipv4/conf/default/accept_redirects", "0"),
+    ("ipv6/conf/all/disable_ipv6", "1"),
+    ("ipv6/conf/default/disable_ipv6", "1"),
+];
+/// Outside, only public addresses are answered for, and they are announced.
+const UPLINK_PARAMETERS: &[(&str, &str)] = &[
+    ("ipv4/conf/uplink/arp_ignore", "1"),
+    ("ipv4/conf/uplink/arp_notify", "1"),
+];
+/// How much of a tool's complaint is kept.
+const COMPLAINT_CHARS_MAX: usize = 500;
+
+/// Why something could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tool did not run.
+    #[error("cannot run {tool}")]
+    Run {
+        /// Which.
+        tool: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A tool refused.
+    #[error("{tool}: {complaint}")]
+    Refused {
+        /// Which.
+        tool: String,
+        /// What it printed.
+        complaint: String,
+    },
+    /// A tool printed what we cannot read.
+    #[error("cannot understand {tool}")]
+    Answer {
+        /// Which.
+        tool: String,
+        /// Where it stopped making sense.
+        source: serde_json::Error,
+    },
+    /// A namespace could not be entered, or its parameters not set.
+    #[error("namespace {name}")]
+    Namespace {
+        /// Which.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The node's own kernel parameters could not be set.
+    #[error("cannot set bridge parameters; is the kernel module br_netfilter loaded?")]
+    Parameters(#[source] io::Error),
+    /// A file could not be written or removed.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A process could not be told.
+    #[error("cannot signal process {pid}")]
+    Signal {
+        /// Which.
+        pid: i32,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What an application came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The version that was asked for.
+    pub version: u64,
+    /// How many things were done; none when all was so already.
+    pub changes: usize,
+    /// What failed.
+    pub failures: Vec<Failure>,
+    /// What the document said that cannot be; it was left out.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that is not as the document says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The VPC; none means the node as a whole, and no VPC was touched.
+    pub vpc: Option<VpcId>,
+    /// What went wrong, with its causes.
+    pub why: String,
+}
+
+impl Applied {
+    /// Whether all of it is so.
+    pub fn is_complete(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    /// Whether a guest of this VPC may be started: the node's rules stand, and the VPC's network.
+    pub fn serves(&self, vpc: &VpcId) -> bool {
+        !self
+            .failures
+            .iter()
+            .any(|f| f.vpc.as_ref().is_none_or(|failed| failed == vpc))
+    }
+
+    fn note(&mut self, vpc: Option<&VpcId>, outcome: Result<usize, Error>) {
+        match outcome {
+            Ok(changes) => self.changes += changes,
+            Err(error) => {
+                self.failures.push(Failure {
+                    vpc: vpc.cloned(),
+                    why: with_causes(&error),
+                });
+            }
+        }
+    }
+}
+
+fn with_causes(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Something that can make a node's network so.
+#[async_trait]
+pub trait Applier: Send + Sync {
+    /// Makes it so, as far as it can, and says what it came to.
+    async fn apply(&self, desired: &Desired) -> Applied;
+}
+
+/// The applier for Linux: it acts in the network namespace of the thread that calls it.
+pub struct LinuxApplier {
+    node: NodeNetwork,
+    run: Arc<dyn Run>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[async_trait]
+impl Applier for LinuxApplier {
+    async fn apply(&self, desired: &Desired) -> Applied {
+        let _turn = self.turn.lock().await;
+        let mut applied = Applied {
+            version: desired.version,
+            problems: desired.problems.clone(),
+            ..Applied::default()
+        };
+        match self.node(desired).await {
+            Ok((node, changes)) => {
+                applied.changes += changes;
+                for vpc in &desired.vpcs {
+                    applied.note(Some(&vpc.vpc), self.vpc(vpc, &node).await);
+                }
+            }
+            Err(error) => applied.note(None, Err(error)),
+        }
+        applied
+    }
+}
+
+impl LinuxApplier {
+    /// An applier for this node.
+    pub fn new(node: NodeNetwork, run: Arc<dyn Run>) -> Self {
+        Self {
+            node,
+            run,
+            turn: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// The node's rules, and the removal of what is no longer named.
+    async fn node(&self, desired: &Desired) -> Result<(NodeState, usize), Error> {
+        let mut changes = match &desired.rules {
+            Some(rules) => {
+                namespace::write_parameters(NODE_PARAMETERS).map_err(Error::Parameters)?
+                    + self.rules(None, rules).await?
+            }
+            None => self.no_rules().await?,
+        };
+        let node = self.node_state().await?;
+        let stale = plan::stale_links(desired, &node);
+        changes += self.batch("ip", None, &stale).await?;
+        for name in namespace::list(&self.node.namespace_prefix) {
+            if !desired.vpcs.iter().any(|vpc| vpc.namespace == name) {
+                changes += self.remove_namespace(&name).await?;
+            }
+        }
+        let node = if stale.is_empty() {
+            node
+        } else {
+            self.node_state().await?
+        };
+        Ok((node, changes))
+    }
+
+    async fn remove_namespace(&self, name: &str) -> Result<usize, Error> {
+        dnsmasq::stop(&dhcp::paths(&self.node, name)).await?;
+        self.tool(["ip", "netns", "del", name]).await?;
+        Ok(1)
+    }
+
+    async fn vpc(&self, vpc: &VpcNetwork, node: &NodeState) -> Result<usize, Error> {
+        let name = &vpc.namespace;
+        let mut changes = self.ensure_namespace(name).await?;
+        changes += self.parameters(name, VPC_PARAMETERS).await?;
+        changes += self.rules(Some(name), &vpc.rules).await?;
+
+        let state = self.vpc_state(name).await?;
+        let links = plan::links(vpc, node, &state);
+        let forwarding = if links.is_empty() {
+            plan::forwarding(vpc, node)
+        } else {
+            changes += self.batch("ip", None, &links).await?;
+            plan::forwarding(vpc, &self.node_state().await?)
+        };
+        changes += self.batch("bridge", None, &forwarding).await?;
+
+        if vpc.uplink.is_some() {
+            changes += self.parameters(name, UPLINK_PARAMETERS).await?;
+        }
+        let state = if links.is_empty() {
+            state
+        } else {
+            self.vpc_state(name).await?
+        };
+        changes += self.inside(vpc, &state).await?;
+        let at = dhcp::paths(&self.node, name);
+        Ok(changes + dnsmasq::ensure(&*self.run, name, &at, &vpc.dhcp).await?)
+    }
+
+    async fn ensure_namespace(&self, name: &str) -> Result<usize, Error> {
+        if namespace::is_alive(name) {
+            return Ok(0);
+        }
+        if namespace::path(name).exists() {
+            self.tool(["ip", "netns", "del", name]).await?;
+        }
+        self.tool(["ip", "netns", "add", name]).await?;
+        Ok(1)
+    }
+
+    async fn inside(&self, vpc: &VpcNetwork, state: &VpcState) -> Result<usize, Error> {
+        let plan = plan::inside(vpc, state);
+        let changes = self.batch("ip", Some(&vpc.namespace), &plan.lines).await?;
+        let mac = state.devices.get(UPLINK).and_then(|device| device.mac);
+        if let (true, Some(mac)) = (plan.announce, mac) {
+            // With arp_notify on, the kernel tells all neighbours of a device's addresses when its
+            // Ethernet address is set, be it to what it was: a gratuitous ARP without a raw socket.
+            let line = format!("link set dev {UPLINK} address {mac}");
+            self.batch("ip", Some(&vpc.namespace), &[line]).await?;
+        }
+        Ok(changes)
+    }
+
+    async fn parameters(
+        &self,
+        name: &str,
+        parameters: &'static [(&'static str, &'static str)],
+    ) -> Result<usize, Error> {
+        namespace::set_parameters(name, parameters)
+            .await
+            .map_err(|source| Error::Namespace {
+                name: name.to_owned(),
+                source,
+            })
+    }
+
+    async fn node_state(&self) -> Result<NodeState, Error> {
+        let links = self.tool(["ip", "-j", "-d", "link", "show"]).await?;
+        let forwarding = self.tool(["bridge", "-j", "fdb", "show"]).await?;
+        actual::node_state(&links, &forwarding).map_err(|source| answer("ip -j", source))
+    }
+
+    async fn vpc_state(&self, name: &str) -> Result<VpcState, Error> {
+        let addresses = self.tool(["ip", "-n", name, "-j", "addr", "show"]).await?;
+        let routes = self.tool(["ip", "-n", name, "-j", "route", "show"]).await?;
+        let neighbours = self
+            .tool(["ip", "-n", name, "-j", "neigh", "show", "nud", "permanent"])
+            .await?;
+        actual::vpc_state(&addresses, &routes, &neighbours)
+            .map_err(|source| answer("ip -j", source))
+    }
+
+    /// Loads a ruleset unless its seals say that it is loaded.
+    async fn rules(&self, namespace: Option<&str>, text: &str) -> Result<usize, Error> {
+        let loaded = self.chains(namespace).await?;
+        let wanted = rules::seals(text);
+        if wanted
+            .iter()
+            .all(|(family, seal)| loaded.iter().any(|c| c.is(family, seal)))
+        {
+            return Ok(0);
+        }
+        self.nft(namespace, ["-f", "-"], text).await?;
+        Ok(1)
+    }
+
+    async fn no_rules(&self) -> Result<usize, Error> {
+        let ours: Vec<Chain> = self.chains(None).await?;
+        let mut families: Vec<String> = ours
+            .into_iter()
+            .filter(|c| c.table == rules::TABLE)
+            .map(|c| c.family)
+            .collect();
+        families.sort();
+        families.dedup();
+        let text: String = families
+            .iter()
+            .map(|f| format!("delete table {f} {}\n", rules::TABLE))
+            .collect();
+        if !text.is_empty() {
+            self.nft(None, ["-f", "-"], &text).await?;
+        }
+        Ok(families.len())
+    }
+
+    async fn chains(&self, namespace: Option<&str>) -> Result<Vec<Chain>, Error> {
+        let text = self.nft(namespace, ["-j", "list", "chains"], "").await?;
+        let listing: Listing =
+            serde_json::from_str(&text).map_err(|source| answer("nft -j list chains", source))?;
+        Ok(listing
+            .nftables
+            .into_iter()
+            .filter_map(|item| item.chain)
+            .collect())
+    }
+
+    async fn nft<const N: usize>(
+        &self,
+        namespace: Option<&str>,
+        arguments: [&str; N],
+        text: &str,
+    ) -> Result<String, Error> {
+        let enter = namespace.map(|name| format!("--net={}", namespace::path(name).display()));
+        let enter = enter
+            .into_iter()
+            .flat_map(|net| ["nsenter".to_owned(), net]);
+        let words = enter.chain(["nft"].into_iter().chain(arguments).map(str::to_owned));
+        tool(&*self.run, Command::new(words).reading(text)).await
+    }
+
+    /// Runs a batch of `ip` or `bridge`; it stops at the first line that fails.
+    async fn batch(
+        &self,
+        program: &str,
+        namespace: Option<&str>,
+        lines: &[String],
+    ) -> Result<usize, Error> {
+        if lines.is_empty() {
+            return Ok(0);
+        }
+        let inside = namespace.into_iter().flat_map(|name| ["-n", name]);
+        let words = [program].into_iter().chain(inside).chain(["-batch", "-"]);
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        tool(&*self.run, Command::new(words).reading(text)).await?;
+        Ok(lines.len())
+    }
+
+    async fn tool<const N: usize>(&self, words: [&str; N]) -> Result<String, Error> {
+        tool(&*self.run, Command::new(words)).await
+    }
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    nftables: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    chain: Option<Chain>,
+}
+
+#[derive(Deserialize)]
+struct Chain {
+    family: String,
+    table: String,
+    name: String,
+}
+
+impl Chain {
+    fn is(&self, family: &str, name: &str) -> bool {
+        self.table == rules::TABLE && self.family == family && self.name == name
+    }
+}
+
+/// Runs a tool and gives what it printed; a status other than 0 is an error.
+pub(crate) async fn tool(run: &dyn Run, command: Command) -> Result<String, Error> {
+    let (name, stdin) = (command.words.join(" "), command.stdin.clone());
+    match run.run(command).await {
+        Ok(Output {
+            success: true,
+            stdout,
+            ..
+        }) => Ok(stdout),
+        Ok(Output { stderr, .. }) => Err(Error::Refused {
+            tool: name,
+            complaint: complaint(&stderr, &stdin),
+        }),
+        Err(source) => Err(Error::Run { tool: name, source }),
+    }
+}
+
+/// What a tool said, and the line of its batch that it names (`Command failed -:3`).
+fn complaint(stderr: &str, stdin: &str) -> String {
+    let number = stderr
+        .lines()
+        .find_map(|line| line.strip_prefix("Command failed -:"));
+    let line = number.and_then(|n| stdin.lines().nth(n.parse::<usize>().ok()?.checked_sub(1)?));
+    let said = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = line.map_or_else(|| said.clone(), |line| format!("{said} ({line})"));
+    text.chars().take(COMPLAINT_CHARS_MAX).collect()
+}
+
+fn answer(tool: &str, source: serde_json::Error) -> Error {
+    Error::Answer {
+        tool: tool.to_owned(),
+        source,
+    }
+}
