@@ -152,12 +152,11 @@ pub fn clc_address(tls_dir: impl AsRef<Path>) -> Result<SocketAddr, JoinError> {
 pub fn keep_certificate(context: &Context, tls: &Tls, clc: Client, address: Option<SocketAddr>) {
     let (tls, clock, cancel) = (tls.clone(), context.clock.clone(), context.cancel.clone());
     context.spawn("renew_certificate", async move {
-        tls::renew(tls, clock, cancel, async |csr_pem| {
-            let ask = RenewAsk { csr_pem, address };
-            let joined = clc.renew(&Call::new("renew"), ask).await?;
-            Ok(joined.certificate_pem)
-        })
-        .await;
+        let ask = move |csr_pem| -> tls::Asking {
+            let (clc, ask) = (clc.clone(), RenewAsk { csr_pem, address });
+            Box::pin(async move { Ok(clc.renew(&Call::new("renew"), ask).await?.certificate_pem) })
+        };
+        tls::renew(tls, clock, cancel, ask).await;
         Ok::<(), BoxError>(())
     });
 }

@@ -25,7 +25,6 @@ pub mod cluster;
 pub mod error;
 pub mod feed;
 pub mod join;
-pub mod join;
 pub mod member;
 pub mod node;
 pub mod objects;

@@ -3,34 +3,27 @@
 use std::{net::SocketAddr, path::Path};
 
 use daemon::{
-    Context, files,
-    tls::{self, Peer, Role, Tls},
+    Context,
+    tls::{self, Identity, Peer, Role, Tls},
 };
 
 use crate::{
-    Client, Cloud,
-    cloud::RenewAsk,
-    join::{MEMBERSHIP, Membership},
-    rpc::Call,
+    Client,
+    join::{self, JoinError},
 };
 
 /// What goes wrong when a daemon looks for its cloud.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It has not joined.
-    #[error(
-        "not joined yet: run `mallee-{0} join --token TOKEN` with a token from `mallee-clc token --role {0}`"
-    )]
-    NotJoined(&'static str),
-    /// The file that says where the CLC is cannot be understood.
-    #[error("{0} is damaged: remove it and STATE/tls, and join again")]
-    Damaged(String),
+    #[error("not joined yet: run `mallee-{0} join --token TOKEN` with a token from `mallee-clc token --role {0}`")]
+    NotJoined(Role),
+    /// What `join` wrote cannot be read.
+    #[error(transparent)]
+    Joined(#[from] JoinError),
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] tls::Error),
-    /// Files.
-    #[error(transparent)]
-    File(#[from] files::Error),
 }
 
 /// A daemon that has joined. Cheap to clone.
@@ -43,17 +36,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// Reads what `join` wrote to the state folder. `role` is only for the advice.
-    pub fn open(state: &Path, role: Role) -> Result<Self, Error> {
-        let file = state.join(MEMBERSHIP);
-        let tls_dir = state.join("tls");
-        if !file.exists() || !tls::Identity::exists(&tls_dir) {
-            return Err(Error::NotJoined(role.as_str()));
+    /// Reads what [`join::join`] wrote to `STATE/tls`. The role is for the advice if it did not.
+    pub fn open(tls_dir: &Path, role: Role) -> Result<Self, Error> {
+        if !Identity::exists(tls_dir) {
+            return Err(Error::NotJoined(role));
         }
-        let membership: Membership = serde_json::from_slice(&files::read(&file)?)
-            .map_err(|_| Error::Damaged(file.display().to_string()))?;
-        let tls = Tls::open(&tls_dir)?;
-        let cloud = Client::new(&tls.client_config(), membership.clc, Role::Clc, None);
+        let tls = Tls::open(tls_dir)?;
+        let clc = join::clc_address(tls_dir)?;
+        let cloud = Client::new(&tls.client_config(), clc, Role::Clc, None);
         Ok(Self { tls, cloud })
     }
 
@@ -62,19 +52,8 @@ impl Member {
         self.tls.peer()
     }
 
-    /// Keeps the certificate fresh for the life of the daemon, and tells the CLC where it serves.
+    /// Keeps the certificate fresh for the life of the daemon; each renewal says where it serves.
     pub fn keep_fresh(&self, context: &Context, address: Option<SocketAddr>) {
-        let (tls, cloud) = (self.tls.clone(), self.cloud.clone());
-        let (clock, cancel) = (context.clock.clone(), context.cancel.clone());
-        context.spawn("renew", async move {
-            let ask = move |csr_pem| -> tls::Asking {
-                let (cloud, ask) = (cloud.clone(), RenewAsk { csr_pem, address });
-                Box::pin(async move {
-                    Ok(cloud.renew(&Call::new("renew"), ask).await?.certificate_pem)
-                })
-            };
-            tls::renew(tls, clock, cancel, ask).await;
-            Ok::<(), std::convert::Infallible>(())
-        });
+        join::keep_certificate(context, &self.tls, self.cloud.clone(), address);
     }
 }
