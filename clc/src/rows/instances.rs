@@ -1,0 +1,474 @@
+//! Instances and reservations: what is wanted of them, and what their nodes say.
+
+use control::{
+    node::{InstanceReport, Wanted},
+    timeline::Moment,
+};
+use rusqlite::{OptionalExtension, Row, named_params};
+use store::{Error, Tx};
+use types::{
+    AccountId, Gib, ImageId, InstanceId, InstanceState, Mib, NodeId, ReservationId, StateReason,
+    Timestamp, Zone,
+};
+
+use super::{parsed, parsed_or_null, unreadable, word};
+
+/// An instance, without its user data and its reports: those are read apart, where they are needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// Its reservation.
+    pub reservation: ReservationId,
+    /// Its number within the reservation.
+    pub launch_index: u32,
+    /// Whose it is.
+    pub account: AccountId,
+    /// What it was launched from.
+    pub image: ImageId,
+    /// The kernel it boots, where it is not on its own disk.
+    pub kernel: Option<ImageId>,
+    /// The ramdisk beside the kernel.
+    pub ramdisk: Option<ImageId>,
+    /// `x86_64`.
+    pub architecture: String,
+    /// The name of its type.
+    pub vm_type: String,
+    /// Processors, as the type was at launch.
+    pub vcpus: u32,
+    /// Memory, as the type was at launch.
+    pub memory: Mib,
+    /// Local disk, as the type was at launch.
+    pub disk: Gib,
+    /// Its zone.
+    pub zone: Zone,
+    /// The name of its key pair.
+    pub key_name: Option<String>,
+    /// The public key, copied: the key pair may be gone.
+    pub public_key: Option<String>,
+    /// The token of its launch, or nothing.
+    pub client_token: String,
+    /// Whether TerminateInstances is refused.
+    pub api_termination_off: bool,
+    /// `stop` or `terminate`, when the guest shuts itself down.
+    pub shutdown_behavior: String,
+    /// Whether the metadata service wants a token.
+    pub tokens_required: bool,
+    /// How many hops a metadata token's answer lives.
+    pub hop_limit: u32,
+    /// Whether the metadata service shows its tags.
+    pub metadata_tags: bool,
+    /// When it was launched.
+    pub launched_at: Timestamp,
+    /// What it is to be.
+    pub wanted: Wanted,
+    /// How many reboots were asked for.
+    pub reboots: u32,
+    /// Of the wish.
+    pub generation: u64,
+    /// Where it is placed.
+    pub node: Option<NodeId>,
+    /// The number of that placement.
+    pub epoch: u64,
+    /// What users see.
+    pub state: InstanceState,
+    /// Since when.
+    pub state_since: Timestamp,
+    /// Why, where EC2 has a reason.
+    pub reason: Option<StateReason>,
+    /// `User initiated (2026-01-01 00:00:00 GMT)`, or nothing.
+    pub transition: String,
+    /// Of the wish that the cluster has acknowledged.
+    pub taken_generation: u64,
+    /// Since when its node has not answered.
+    pub unreachable_since: Option<Timestamp>,
+}
+
+/// What a launch adds to an instance, once.
+#[derive(Debug, Clone, Default)]
+pub struct Launch {
+    /// Decoded.
+    pub user_data: Option<Vec<u8>>,
+    /// Why its node was chosen.
+    pub placed_why: String,
+    /// Why the others were not, as JSON.
+    pub rejected: String,
+    /// Our own moments so far.
+    pub timeline: Vec<Moment>,
+}
+
+/// All of [`Instance`], and nothing that is large.
+const COLUMNS: &str = "id, reservation, launch_index, account, image, kernel, ramdisk, architecture, vm_type, vcpus, \
+    memory_mib, disk_gib, zone, key_name, public_key, client_token, api_termination_off, shutdown_behavior, \
+    tokens_required, hop_limit, metadata_tags, launched_at, wanted, reboots, generation, node, epoch, state, \
+    state_since, reason_code, reason_message, transition, taken_generation, unreachable_since";
+
+fn wanted_word(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::Running => "running",
+        Wanted::Terminated => "terminated",
+    }
+}
+
+fn wanted_from_word(word: &str) -> Option<Wanted> {
+    [Wanted::Running, Wanted::Terminated]
+        .into_iter()
+        .find(|wanted| wanted_word(*wanted) == word)
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
+    let code: Option<String> = row.get("reason_code")?;
+    let message: Option<String> = row.get("reason_message")?;
+    Ok(Instance {
+        id: parsed(row, "id")?,
+        reservation: parsed(row, "reservation")?,
+        launch_index: row.get("launch_index")?,
+        account: parsed(row, "account")?,
+        image: parsed(row, "image")?,
+        kernel: parsed_or_null(row, "kernel")?,
+        ramdisk: parsed_or_null(row, "ramdisk")?,
+        architecture: row.get("architecture")?,
+        vm_type: row.get("vm_type")?,
+        vcpus: row.get("vcpus")?,
+        memory: Mib(row.get("memory_mib")?),
+        disk: Gib(row.get("disk_gib")?),
+        zone: parsed(row, "zone")?,
+        key_name: row.get("key_name")?,
+        public_key: row.get("public_key")?,
+        client_token: row.get("client_token")?,
+        api_termination_off: row.get("api_termination_off")?,
+        shutdown_behavior: row.get("shutdown_behavior")?,
+        tokens_required: row.get("tokens_required")?,
+        hop_limit: row.get("hop_limit")?,
+        metadata_tags: row.get("metadata_tags")?,
+        launched_at: Timestamp(row.get("launched_at")?),
+        wanted: word(row, "wanted", wanted_from_word)?,
+        reboots: row.get("reboots")?,
+        generation: row.get("generation")?,
+        node: parsed_or_null(row, "node")?,
+        epoch: row.get("epoch")?,
+        state: word(row, "state", InstanceState::from_word)?,
+        state_since: Timestamp(row.get("state_since")?),
+        reason: code.map(|code| StateReason {
+            code,
+            message: message.unwrap_or_default(),
+        }),
+        transition: row.get("transition")?,
+        taken_generation: row.get("taken_generation")?,
+        unreachable_since: row
+            .get::<_, Option<i64>>("unreachable_since")?
+            .map(Timestamp),
+    })
+}
+
+/// Adds a reservation.
+pub fn insert_reservation(
+    tx: &Tx,
+    id: &ReservationId,
+    account: &AccountId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached("INSERT INTO reservations (id, account, created_at) VALUES (?1, ?2, ?3)")?
+        .execute(rusqlite::params![
+            id.as_str(),
+            account.as_str(),
+            now.as_millis()
+        ])?;
+    Ok(())
+}
+
+/// Adds an instance.
+pub fn insert(tx: &Tx, instance: &Instance, launch: &Launch) -> Result<(), Error> {
+    tx.prepare_cached(
+        "INSERT INTO instances (id, reservation, launch_index, account, image, kernel, ramdisk, architecture, \
+         vm_type, vcpus, memory_mib, disk_gib, zone, key_name, public_key, user_data, client_token, \
+         api_termination_off, shutdown_behavior, tokens_required, hop_limit, metadata_tags, launched_at, wanted, \
+         reboots, generation, node, epoch, placed_why, rejected, state, state_since, timeline) \
+         VALUES (:id, :reservation, :launch_index, :account, :image, :kernel, :ramdisk, :architecture, \
+         :vm_type, :vcpus, :memory, :disk, :zone, :key_name, :public_key, :user_data, :client_token, \
+         :api_termination_off, :shutdown_behavior, :tokens_required, :hop_limit, :metadata_tags, :launched_at, :wanted, \
+         :reboots, :generation, :node, :epoch, :placed_why, :rejected, :state, :state_since, :timeline)",
+    )?
+    .execute(named_params! {
+        ":id": instance.id.as_str(),
+        ":reservation": instance.reservation.as_str(),
+        ":launch_index": instance.launch_index,
+        ":account": instance.account.as_str(),
+        ":image": instance.image.as_str(),
+        ":kernel": instance.kernel.as_ref().map(ImageId::as_str),
+        ":ramdisk": instance.ramdisk.as_ref().map(ImageId::as_str),
+        ":architecture": instance.architecture,
+        ":vm_type": instance.vm_type,
+        ":vcpus": instance.vcpus,
+        ":memory": instance.memory.0,
+        ":disk": instance.disk.0,
+        ":zone": instance.zone.as_str(),
+        ":key_name": instance.key_name,
+        ":public_key": instance.public_key,
+        ":user_data": launch.user_data,
+        ":client_token": instance.client_token,
+        ":api_termination_off": instance.api_termination_off,
+        ":shutdown_behavior": instance.shutdown_behavior,
+        ":tokens_required": instance.tokens_required,
+        ":hop_limit": instance.hop_limit,
+        ":metadata_tags": instance.metadata_tags,
+        ":launched_at": instance.launched_at.as_millis(),
+        ":wanted": wanted_word(instance.wanted),
+        ":reboots": instance.reboots,
+        ":generation": instance.generation,
+        ":node": instance.node.as_ref().map(NodeId::as_str),
+        ":epoch": instance.epoch,
+        ":placed_why": launch.placed_why,
+        ":rejected": launch.rejected,
+        ":state": instance.state.as_str(),
+        ":state_since": instance.state_since.as_millis(),
+        ":timeline": serde_json::to_string(&launch.timeline).expect("moments are JSON"),
+    })?;
+    Ok(())
+}
+
+/// The instance of that id, whosever it is.
+pub fn load(tx: &Tx, id: &InstanceId) -> Result<Option<Instance>, Error> {
+    Ok(tx
+        .prepare_cached(&format!("SELECT {COLUMNS} FROM instances WHERE id = ?1"))?
+        .query_row([id.as_str()], from_row)
+        .optional()?)
+}
+
+/// The instance of that id, if the account has it.
+pub fn find(tx: &Tx, account: &AccountId, id: &InstanceId) -> Result<Option<Instance>, Error> {
+    Ok(load(tx, id)?.filter(|instance| instance.account == *account))
+}
+
+fn query(tx: &Tx, rest: &str, params: impl rusqlite::Params) -> Result<Vec<Instance>, Error> {
+    let mut query = tx.prepare_cached(&format!("SELECT {COLUMNS} FROM instances {rest}"))?;
+    let rows = query.query_map(params, from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// All of an account in the order of their launch, the terminated ones that are still shown included.
+pub fn list(tx: &Tx, account: &AccountId) -> Result<Vec<Instance>, Error> {
+    query(
+        tx,
+        "WHERE account = ?1 ORDER BY launched_at, reservation, launch_index",
+        [account.as_str()],
+    )
+}
+
+/// All of a reservation in the order of their index.
+pub fn list_of_reservation(tx: &Tx, reservation: &ReservationId) -> Result<Vec<Instance>, Error> {
+    query(
+        tx,
+        "WHERE reservation = ?1 ORDER BY launch_index",
+        [reservation.as_str()],
+    )
+}
+
+/// All of everyone, in the order of their launch.
+pub fn list_all(tx: &Tx) -> Result<Vec<Instance>, Error> {
+    query(tx, "ORDER BY launched_at, reservation, launch_index", [])
+}
+
+/// Those of a zone that are not yet gone.
+pub fn list_alive(tx: &Tx, zone: &Zone) -> Result<Vec<Instance>, Error> {
+    query(
+        tx,
+        "WHERE zone = ?1 AND state <> 'terminated' ORDER BY launched_at, id",
+        [zone.as_str()],
+    )
+}
+
+/// Those of a zone of whose wish the cluster has not acknowledged the newest generation.
+pub fn list_untaken(tx: &Tx, zone: &Zone) -> Result<Vec<Instance>, Error> {
+    let rest = "WHERE zone = ?1 AND taken_generation < generation AND node IS NOT NULL ORDER BY launched_at, id";
+    query(tx, rest, [zone.as_str()])
+}
+
+/// How many of an account are not terminated.
+pub fn count_alive(tx: &Tx, account: &AccountId) -> Result<u64, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT count(*) FROM instances WHERE account = ?1 AND state <> 'terminated'",
+        )?
+        .query_row([account.as_str()], |row| row.get(0))?)
+}
+
+/// Whether an instance that is not terminated was made of this image.
+pub fn uses_image(tx: &Tx, image: &ImageId) -> Result<bool, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM instances WHERE (image = ?1 OR kernel = ?1 OR ramdisk = ?1) \
+             AND state <> 'terminated')",
+        )?
+        .query_row([image.as_str()], |row| row.get(0))?)
+}
+
+/// The user data, decoded.
+pub fn user_data(tx: &Tx, id: &InstanceId) -> Result<Option<Vec<u8>>, Error> {
+    let found: Option<Option<Vec<u8>>> = tx
+        .prepare_cached("SELECT user_data FROM instances WHERE id = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// The node's last report.
+pub fn seen(tx: &Tx, id: &InstanceId) -> Result<Option<InstanceReport>, Error> {
+    let found: Option<Option<InstanceReport>> = tx
+        .prepare_cached("SELECT seen FROM instances WHERE id = ?1")?
+        .query_row([id.as_str()], |row| {
+            let text: Option<String> = row.get("seen")?;
+            let read = |text: String| {
+                serde_json::from_str(&text).map_err(|error| unreadable(row, "seen", error))
+            };
+            text.map(read).transpose()
+        })
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// Why its node was chosen, why the others were not (JSON), and our own moments.
+pub fn history(tx: &Tx, id: &InstanceId) -> Result<Option<(String, String, Vec<Moment>)>, Error> {
+    Ok(tx
+        .prepare_cached("SELECT placed_why, rejected, timeline FROM instances WHERE id = ?1")?
+        .query_row([id.as_str()], |row| {
+            let text: String = row.get("timeline")?;
+            let moments =
+                serde_json::from_str(&text).map_err(|error| unreadable(row, "timeline", error))?;
+            Ok((row.get("placed_why")?, row.get("rejected")?, moments))
+        })
+        .optional()?)
+}
+
+/// Wishes an instance away: it is on its way to terminated, and says why.
+pub fn want_terminated(
+    tx: &Tx,
+    id: &InstanceId,
+    reason: &StateReason,
+    transition: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let rows = tx
+        .prepare_cached(
+            "UPDATE instances SET wanted = 'terminated', generation = generation + 1, state = 'shutting-down', \
+             state_since = :now, reason_code = :code, reason_message = :message, transition = :transition \
+             WHERE id = :id AND wanted <> 'terminated'",
+        )?
+        .execute(named_params! {
+            ":id": id.as_str(),
+            ":code": reason.code,
+            ":message": reason.message,
+            ":transition": transition,
+            ":now": now.as_millis(),
+        })?;
+    store::changed_one(rows, id)
+}
+
+/// Wishes for one more reboot.
+pub fn want_reboot(tx: &Tx, id: &InstanceId) -> Result<(), Error> {
+    let rows = tx
+        .prepare_cached(
+            "UPDATE instances SET reboots = reboots + 1, generation = generation + 1 \
+             WHERE id = ?1 AND wanted = 'running'",
+        )?
+        .execute([id.as_str()])?;
+    store::changed_one(rows, id)
+}
+
+/// Wishes for the same again with a new generation: what the metadata shows has changed.
+pub fn touch(tx: &Tx, id: &InstanceId) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE instances SET generation = generation + 1 WHERE id = ?1 AND wanted = 'running'",
+    )?
+    .execute([id.as_str()])?;
+    Ok(())
+}
+
+/// Records that the cluster has a wish of that generation.
+pub fn set_taken(tx: &Tx, id: &InstanceId, generation: u64) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE instances SET taken_generation = max(taken_generation, ?2) WHERE id = ?1",
+    )?
+    .execute(rusqlite::params![id.as_str(), generation])?;
+    Ok(())
+}
+
+/// Records what users see from now on, and why if that is new.
+pub fn set_state(
+    tx: &Tx,
+    id: &InstanceId,
+    state: InstanceState,
+    reason: Option<&StateReason>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE instances SET state = :state, state_since = :now, \
+         reason_code = coalesce(:code, reason_code), reason_message = coalesce(:message, reason_message) \
+         WHERE id = :id AND state <> :state",
+    )?
+    .execute(named_params! {
+        ":id": id.as_str(),
+        ":state": state.as_str(),
+        ":code": reason.map(|reason| reason.code.as_str()),
+        ":message": reason.map(|reason| reason.message.as_str()),
+        ":now": now.as_millis(),
+    })?;
+    Ok(())
+}
+
+/// Records a node's report.
+pub fn set_seen(
+    tx: &Tx,
+    id: &InstanceId,
+    report: &InstanceReport,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tx.prepare_cached("UPDATE instances SET seen = :seen, seen_at = :now, unreachable_since = NULL WHERE id = :id")?
+        .execute(named_params! {
+            ":id": id.as_str(),
+            ":seen": serde_json::to_string(report).expect("a report is JSON"),
+            ":now": now.as_millis(),
+        })?;
+    Ok(())
+}
+
+/// Records that a node does not answer, for all its instances; or that it does again.
+pub fn set_unreachable(tx: &Tx, node: &NodeId, since: Option<Timestamp>) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE instances SET unreachable_since = CASE WHEN ?2 IS NULL THEN NULL \
+         ELSE coalesce(unreachable_since, ?2) END WHERE node = ?1 AND state <> 'terminated'",
+    )?
+    .execute(rusqlite::params![
+        node.as_str(),
+        since.map(Timestamp::as_millis)
+    ])?;
+    Ok(())
+}
+
+/// Adds one of our own moments.
+pub fn add_moment(tx: &Tx, id: &InstanceId, moment: &Moment) -> Result<(), Error> {
+    let json = serde_json::to_string(moment).expect("a moment is JSON");
+    tx.prepare_cached(
+        "UPDATE instances SET timeline = json_insert(timeline, '$[#]', json(?2)) WHERE id = ?1",
+    )?
+    .execute([id.as_str(), &json])?;
+    Ok(())
+}
+
+/// Forgets instances that terminated before `before`, with their reservations and tags.
+pub fn forget_terminated(tx: &Tx, before: Timestamp) -> Result<usize, Error> {
+    let gone = "SELECT id FROM instances WHERE state = 'terminated' AND state_since < ?1";
+    tx.prepare_cached(&format!("DELETE FROM tags WHERE resource IN ({gone})"))?
+        .execute([before.as_millis()])?;
+    let rows = tx
+        .prepare_cached("DELETE FROM instances WHERE state = 'terminated' AND state_since < ?1")?
+        .execute([before.as_millis()])?;
+    if rows > 0 {
+        tx.prepare_cached(
+            "DELETE FROM reservations WHERE NOT EXISTS \
+             (SELECT 1 FROM instances WHERE reservation = reservations.id)",
+        )?
+        .execute([])?;
+    }
+    Ok(rows)
+}
