@@ -1,1 +1,27 @@
-//! Bundles, manifests, the streaming pipeline, raw, qcow2 and MBR formats.
+//! Machine images as bytes: what a bundle is, how one is made, how one becomes a bootable disk.
+//!
+//! | module | is |
+//! |---|---|
+//! | [`manifest`] | the bundle's manifest: strict reader, and the writer that speaks as euca2ools does |
+//! | [`keys`] | the bundle's AES key and IV, and how they are wrapped for a cloud |
+//! | [`bundle`] | image file → tar → gzip → AES → parts |
+//! | [`unbundle`] | parts → AES → gunzip → untar → sparse file, in one pass |
+//! | [`recognise`] | what the first bytes of a raw image say it is; formats that we refuse |
+//! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
+//! | [`digest`] | SHA-1 and SHA-256 as types |
+//!
+//! All input is hostile: it was written by a user. Nothing here mounts, runs a process, opens a
+//! path that came from an image, or holds more than a few parts in memory.
+
+pub mod boot;
+pub mod bundle;
+pub mod digest;
+pub mod keys;
+pub mod manifest;
+pub mod mbr;
+pub mod recognise;
+pub mod unbundle;
+
+mod sparse;
+mod tar;
+mod tree;

@@ -1,0 +1,140 @@
+//! A file written front to back in which blocks of zeros become holes.
+
+use std::{fs::File, io, os::unix::fs::FileExt};
+
+/// The unit that is kept or skipped: the block size of the file systems that hold images.
+const BLOCK: usize = 4096;
+/// Bytes collected before they are looked at and written in runs.
+const BUFFER: usize = 256 * 1024;
+
+/// The writer. The file must be new and empty, so that what is skipped reads as zeros.
+#[derive(Debug)]
+pub(crate) struct SparseFile {
+    file: File,
+    /// Where `pending` begins in the file; a multiple of [`BLOCK`].
+    start: u64,
+    pending: Vec<u8>,
+    data_bytes: u64,
+}
+
+impl SparseFile {
+    /// Begins at `start`, which is a whole number of blocks.
+    pub(crate) fn new(file: File, start: u64) -> Self {
+        debug_assert!(start.is_multiple_of(BLOCK as u64));
+        Self {
+            file,
+            start,
+            pending: Vec::with_capacity(BUFFER),
+            data_bytes: 0,
+        }
+    }
+
+    /// Appends `data`.
+    pub(crate) fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(BUFFER - self.pending.len()));
+            self.pending.extend_from_slice(now);
+            data = later;
+            if self.pending.len() == BUFFER {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends `count` zeros; whole blocks of them cost nothing.
+    pub(crate) fn write_zeros(&mut self, mut count: u64) -> io::Result<()> {
+        let to_block = self.pending.len().next_multiple_of(BLOCK) - self.pending.len();
+        let pad = count.min(to_block as u64);
+        self.write(&[0; BLOCK][..pad as usize])?;
+        count -= pad;
+        let tail = count % BLOCK as u64;
+        if count > tail {
+            self.flush()?;
+            self.start += count - tail;
+        }
+        self.write(&[0; BLOCK][..tail as usize])
+    }
+
+    /// Writes what is pending, sets the file's length, and makes both durable. Returns the file and
+    /// the bytes that were not holes.
+    pub(crate) fn finish(mut self, length: u64) -> io::Result<(File, u64)> {
+        self.flush()?;
+        self.file.set_len(length)?;
+        self.file.sync_all()?;
+        Ok((self.file, self.data_bytes))
+    }
+
+    /// Writes each run of blocks that are not all zero.
+    fn flush(&mut self) -> io::Result<()> {
+        let blocks: Vec<&[u8]> = self.pending.chunks(BLOCK).collect();
+        let mut at = 0;
+        for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            let length = run.iter().map(|block| block.len()).sum::<usize>();
+            if !is_zero(run[0]) {
+                self.file
+                    .write_all_at(&self.pending[at..at + length], self.start + at as u64)?;
+                self.data_bytes += length as u64;
+            }
+            at += length;
+        }
+        self.start += at as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+/// Whether all bytes are zero, by comparing with zeros: as fast as memory.
+fn is_zero(block: &[u8]) -> bool {
+    static ZEROS: [u8; BLOCK] = [0; BLOCK];
+    block == &ZEROS[..block.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_gibibyte_of_zeros_takes_no_room() {
+        let file = tempfile::tempfile().unwrap();
+        let mut sparse = SparseFile::new(file, 0);
+        sparse.write(b"start").unwrap();
+        sparse.write_zeros(1 << 30).unwrap();
+        sparse.write(&[0; 1 << 20]).unwrap();
+        sparse.write(b"end").unwrap();
+        let (file, data_bytes) = sparse.finish((1 << 30) + (1 << 20) + 8).unwrap();
+        assert!(file.metadata().unwrap().blocks() * 512 < 64 * 1024);
+        assert!(data_bytes <= 2 * BLOCK as u64);
+        let mut end = [0; 3];
+        file.read_exact_at(&mut end, (1 << 30) + (1 << 20) + 5)
+            .unwrap();
+        assert_eq!(&end, b"end");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn what_is_written_is_read(
+            pieces in proptest::collection::vec((any::<bool>(), 0usize..300_000), 1..8)
+        ) {
+            let mut sparse = SparseFile::new(tempfile::tempfile().unwrap(), 0);
+            let mut expected = Vec::new();
+            for (index, (zero, length)) in pieces.into_iter().enumerate() {
+                let fill = if zero { 0 } else { index as u8 + 1 };
+                expected.resize(expected.len() + length, fill);
+                match zero {
+                    true => sparse.write_zeros(length as u64).unwrap(),
+                    false => sparse.write(&vec![fill; length]).unwrap(),
+                }
+            }
+            let (file, _) = sparse.finish(expected.len() as u64).unwrap();
+            let mut found = vec![0; expected.len()];
+            file.read_exact_at(&mut found, 0).unwrap();
+            prop_assert!(found == expected);
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The read side: a bundle's parts become a sparse raw file in one pass.
+//!
+//! ```text
+//! fetch (tasks, ahead, in parallel) ─ part ─▶ SHA-1, decrypt ─▶ gunzip ─▶ SHA-1 of the tar
+//!     ─▶ untar, recognise, SHA-256, sparse write
+//! ```
+//!
+//! Each stage has its own thread, with short queues between: at most [`MEMORY_BYTES`] in all,
+//! whatever the image. There is no intermediate file. A part enters decryption only when its SHA-1
+//! is right, and nothing is the image until every check at the end has passed: until then the
+//! caller's file is scrap. Dropping the future stops all stages.
+
+mod pipe;
+mod stages;
+
+use std::{fs::File, io, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::task;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    digest::{Sha1Digest, Sha256Digest},
+    keys::BundleKey,
+    manifest::{Manifest, PART_BYTES},
+    mbr,
+};
+pub use crate::{
+    recognise::{Content, Foreign},
+    tar::TarError,
+};
+use pipe::{Outlet, Stop};
+
+/// Parts fetched ahead of the one being decrypted: enough to hide one slow answer.
+pub const FETCH_AHEAD: usize = 3;
+/// The bound on what one run holds: parts ahead, one queued, one at work, and the queues' chunks.
+pub const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// What one queue entry between two stages holds at most.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks waiting between two stages.
+const QUEUE_CHUNKS: usize = 4;
+
+const _: () = {
+    let parts = (FETCH_AHEAD as u64 + 2) * PART_BYTES;
+    let chunks = (3 * (QUEUE_CHUNKS as u64 + 2)) * CHUNK_BYTES as u64;
+    assert!(parts + chunks <= MEMORY_BYTES);
+};
+
+/// Why a part could not be had; the source's own words.
+pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where parts come from. Retries are the source's business; an error here ends the run.
+#[async_trait]
+pub trait PartSource: Send + Sync + 'static {
+    /// The whole of part `index`, counted from 0. It must refuse to return, and to hold, more than
+    /// [`PART_BYTES`].
+    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError>;
+}
+
+/// What is to be unbundled, and what it must turn out to be.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// SHA-1 of each part, in order.
+    pub parts: Vec<Sha1Digest>,
+    /// Bytes of all parts together.
+    pub bundled_bytes: u64,
+    /// Bytes of the raw image.
+    pub size_bytes: u64,
+    /// SHA-1 of the tar stream.
+    pub digest: Sha1Digest,
+    /// The key that opens the parts.
+    pub key: BundleKey,
+    /// How the image is laid out in the file.
+    pub shape: Shape,
+}
+
+/// How an image is laid out in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// Byte for byte: a kernel or a RAM disk.
+    Verbatim,
+    /// A disk: a whole-disk image byte for byte, a partition image from 1 MiB on, with room before
+    /// it for a partition table and a boot loader, which the caller puts there.
+    Disk,
+}
+
+/// What came of it. The file is complete and synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unbundled {
+    /// What the image was recognised as; [`Content::Unknown`] for [`Shape::Verbatim`].
+    pub content: Content,
+    /// SHA-256 of the raw image.
+    pub sha256: Sha256Digest,
+    /// Bytes of the file, the room before a partition included.
+    pub file_bytes: u64,
+    /// Bytes written that were not holes.
+    pub data_bytes: u64,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum UnbundleError {
+    /// A part could not be fetched.
+    #[error("part {index} cannot be fetched: {source}")]
+    Fetch {
+        /// The part, counted from 0.
+        index: usize,
+        /// The source's words.
+        source: FetchError,
+    },
+    /// A part is larger than a part may be.
+    #[error("part {index} is larger than 10 MiB")]
+    PartTooLarge {
+        /// The part, counted from 0.
+        index: usize,
+    },
+    /// A part is not what the manifest says: damaged, or another file.
+    #[error("part {index} is corrupt: its SHA-1 is {found}, the manifest says {declared}")]
+    PartDigest {
+        /// The part, counted from 0.
+        index: usize,
+        /// The manifest's digest.
+        declared: Sha1Digest,
+        /// The digest of what was fetched.
+        found: Sha1Digest,
+    },
+    /// The parts together have another size than the manifest says.
+    #[error("the parts have {found} bytes together, the manifest says {declared}")]
+    BundledSize {
+        /// The manifest's size.
+        declared: u64,
+        /// What was fetched.
+        found: u64,
+    },
+    /// The last block's padding is wrong: the key or IV is not this bundle's.
+    #[error("the bundle cannot be decrypted: its key does not fit")]
+    Decrypt,
+    /// Not gzip, or damaged.
+    #[error("the bundle cannot be decompressed: {0}")]
+    Gunzip(String),
+    /// More comes out than the manifest says, padding and headers allowed for.
+    #[error("the bundle unpacks to more than the {declared} bytes that its manifest says")]
+    TooLong {
+        /// The manifest's image size.
+        declared: u64,
+    },
+    /// The archive inside is not one regular file of the declared size.
+    #[error("the bundle does not hold one image: {0}")]
+    Tar(#[from] TarError),
+    /// The tar stream's SHA-1 is not the manifest's.
+    #[error(
+        "the image is not the one that was bundled: SHA-1 is {found}, the manifest says {declared}"
+    )]
+    ImageDigest {
+        /// The manifest's digest.
+        declared: Sha1Digest,
+        /// The digest of what was unpacked.
+        found: Sha1Digest,
+    },
+    /// The image is in a format that is not accepted.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
+    /// The image is a partition too large for a partition table.
+    #[error(transparent)]
+    TooLarge(#[from] mbr::TooLarge),
+    /// The file could not be written.
+    #[error("the image cannot be written")]
+    Write(#[source] io::Error),
+    /// A stage died; a bug.
+    #[error("the image pipeline stopped without a reason")]
+    Lost,
+}
+
+impl Order {
+    /// The order that a manifest makes, once its key is known.
+    pub fn of(manifest: &Manifest, key: BundleKey, shape: Shape) -> Self {
+        Self {
+            parts: manifest.parts.iter().map(|part| part.digest).collect(),
+            bundled_bytes: manifest.bundled_bytes,
+            size_bytes: manifest.size_bytes,
+            digest: manifest.digest,
+            key,
+            shape,
+        }
+    }
+}
+
+/// Hears how many bytes of the bundle have been checked and decrypted so far.
+pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Unbundles into `file`, which is new and empty. On an error the file holds scrap.
+pub async fn unbundle(
+    order: Order,
+    source: Arc<dyn PartSource>,
+    file: File,
+    progress: Progress,
+) -> Result<Unbundled, UnbundleError> {
+    let order = Arc::new(order);
+    let (part_outlet, part_inlet) = pipe::pipe(1);
+    let (cipher_outlet, cipher_inlet) = pipe::pipe(QUEUE_CHUNKS);
+    let (tar_outlet, tar_inlet) = pipe::pipe(QUEUE_CHUNKS);
+    let (hashed_outlet, hashed_inlet) = pipe::pipe(QUEUE_CHUNKS);
+
+    let decrypt = stage(&order, move |order| {
+        stages::decrypt(order, part_inlet, cipher_outlet, &*progress)
+    });
+    let gunzip = stage(&order, move |order| {
+        stages::gunzip(order, cipher_inlet, tar_outlet)
+    });
+    let hash = stage(&order, move |order| {
+        stages::hash(order, tar_inlet, hashed_outlet)
+    });
+    let write = stage(&order, move |order| {
+        stages::write(order, hashed_inlet, file)
+    });
+    let feed = feed(order.parts.len(), source, part_outlet);
+
+    let (feed, decrypt, gunzip, hash, write) = tokio::join!(feed, decrypt, gunzip, hash, write);
+    let (unbundled, write) = match write {
+        Ok(unbundled) => (Some(unbundled), None),
+        Err(stop) => (None, Some(stop)),
+    };
+    // The earliest stage knows the cause; the later ones only miss their input.
+    let stops = [feed.err(), decrypt.err(), gunzip.err(), hash.err(), write];
+    match stops.into_iter().flatten().find_map(Stop::fault) {
+        Some(fault) => Err(fault),
+        None => unbundled.ok_or(UnbundleError::Lost),
+    }
+}
+
+/// Runs one stage on a thread of its own.
+async fn stage<T: Send + 'static>(
+    order: &Arc<Order>,
+    work: impl FnOnce(&Order) -> Result<T, Stop> + Send + 'static,
+) -> Result<T, Stop> {
+    let order = order.clone();
+    task::spawn_blocking(move || work(&order))
+        .await
+        .unwrap_or(Err(Stop::Neighbour))
+}
+
+/// Fetches parts, some ahead and at the same time, and hands them on in order.
+async fn feed(
+    parts: usize,
+    source: Arc<dyn PartSource>,
+    outlet: Outlet<(usize, Bytes)>,
+) -> Result<(), Stop> {
+    // Tasks, so that transfers go on while the stages are busy; aborted when this future is dropped.
+    let mut fetches = stream::iter(0..parts)
+        .map(|index| {
+            let source = source.clone();
+            AbortOnDropHandle::new(task::spawn(async move { source.fetch(index).await }))
+        })
+        .buffered(FETCH_AHEAD)
+        .enumerate();
+    while let Some((index, fetched)) = fetches.next().await {
+        match fetched {
+            Ok(Ok(part)) => outlet.send_async((index, part)).await?,
+            Ok(Err(source)) => return Err(UnbundleError::Fetch { index, source }.into()),
+            Err(_) => return Err(Stop::Neighbour),
+        }
+    }
+    outlet.finish_async().await
+}

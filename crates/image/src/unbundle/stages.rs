@@ -1,0 +1,329 @@
+//! The stages of the pipeline, each a plain function over its inlet and outlet.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, Read},
+};
+
+use aes::cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7, inout::InOutBuf};
+use bytes::{Buf, Bytes};
+use flate2::bufread::MultiGzDecoder;
+use sha1::{Digest, Sha1};
+use sha2::Sha256;
+
+use super::{
+    CHUNK_BYTES, Content, Order, Shape, UnbundleError, Unbundled,
+    pipe::{Inlet, Outlet, Stop},
+};
+use crate::{
+    digest::{Sha1Digest, Sha256Digest},
+    manifest::PART_BYTES,
+    mbr,
+    recognise::{HEAD_BYTES, recognise},
+    sparse::SparseFile,
+    tar::{self, Piece, Untar},
+};
+
+type Decryptor = cbc::Decryptor<aes::Aes128>;
+
+const AES_BLOCK: usize = 16;
+
+/// Checks each part's size and SHA-1, then decrypts. The last block is kept back until the end,
+/// where it loses its padding.
+pub(super) fn decrypt(
+    order: &Order,
+    mut parts: Inlet<(usize, Bytes)>,
+    outlet: Outlet<Bytes>,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), Stop> {
+    let mut cipher = Decryptor::new(order.key.key().into(), order.key.iv().into());
+    let mut kept: Vec<u8> = Vec::new();
+    let mut bundled = 0;
+
+    while let Some((index, mut part)) = parts.next()? {
+        check_part(order, index, &part)?;
+        bundled += part.len() as u64;
+        while part.has_remaining() {
+            kept.extend_from_slice(&part.split_to(part.len().min(CHUNK_BYTES)));
+            let ready = (kept.len() - 1) / AES_BLOCK * AES_BLOCK;
+            let rest = kept.split_off(ready);
+            let mut chunk = std::mem::replace(&mut kept, rest);
+            let (blocks, _) = InOutBuf::from(chunk.as_mut_slice()).into_chunks();
+            cipher.decrypt_blocks_inout(blocks);
+            if !chunk.is_empty() {
+                outlet.send(chunk.into())?;
+            }
+        }
+        progress(bundled);
+    }
+
+    if bundled != order.bundled_bytes {
+        return Err(UnbundleError::BundledSize {
+            declared: order.bundled_bytes,
+            found: bundled,
+        }
+        .into());
+    }
+    let last = cipher
+        .decrypt_padded_vec::<Pkcs7>(&kept)
+        .map_err(|_| UnbundleError::Decrypt)?;
+    outlet.send(last.into())?;
+    outlet.finish()
+}
+
+fn check_part(order: &Order, index: usize, part: &Bytes) -> Result<(), UnbundleError> {
+    if part.len() as u64 > PART_BYTES {
+        return Err(UnbundleError::PartTooLarge { index });
+    }
+    let (declared, found) = (order.parts[index], Sha1Digest::of(part));
+    match declared == found {
+        true => Ok(()),
+        false => Err(UnbundleError::PartDigest {
+            index,
+            declared,
+            found,
+        }),
+    }
+}
+
+/// Decompresses, and stops as soon as more comes out than an archive of the declared size can have.
+pub(super) fn gunzip(
+    order: &Order,
+    inlet: Inlet<Bytes>,
+    outlet: Outlet<Bytes>,
+) -> Result<(), Stop> {
+    let limit = order.size_bytes.next_multiple_of(tar::BLOCK as u64) + tar::SLACK_BYTES;
+    let mut decoder = MultiGzDecoder::new(InletReader {
+        inlet,
+        chunk: Bytes::new(),
+        ended: false,
+        broken: false,
+    });
+    let mut unpacked = 0;
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+        let read = decoder
+            .by_ref()
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut chunk);
+        if decoder.get_ref().broken {
+            return Err(Stop::Neighbour);
+        }
+        read.map_err(|error| UnbundleError::Gunzip(error.to_string()))?;
+        if chunk.is_empty() {
+            return outlet.finish();
+        }
+        unpacked += chunk.len() as u64;
+        if unpacked > limit {
+            return Err(UnbundleError::TooLong {
+                declared: order.size_bytes,
+            }
+            .into());
+        }
+        outlet.send(chunk.into())?;
+    }
+}
+
+/// An inlet as a reader. A neighbour's death becomes an error and a flag, since `io::Error` is all
+/// that a decoder passes on.
+struct InletReader {
+    inlet: Inlet<Bytes>,
+    chunk: Bytes,
+    ended: bool,
+    broken: bool,
+}
+
+impl BufRead for InletReader {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.chunk.is_empty() && !self.ended {
+            match self.inlet.next() {
+                Ok(Some(chunk)) => self.chunk = chunk,
+                Ok(None) => self.ended = true,
+                Err(_) => {
+                    self.broken = true;
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+            }
+        }
+        Ok(&self.chunk)
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.chunk.advance(amount);
+    }
+}
+
+impl Read for InletReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// Hashes the tar stream on its way, and compares at its end.
+pub(super) fn hash(
+    order: &Order,
+    mut inlet: Inlet<Bytes>,
+    outlet: Outlet<Bytes>,
+) -> Result<(), Stop> {
+    let mut sha1 = Sha1::new();
+    while let Some(chunk) = inlet.next()? {
+        sha1.update(&chunk);
+        outlet.send(chunk)?;
+    }
+    let found = Sha1Digest::from_hasher(sha1);
+    if found != order.digest {
+        return Err(UnbundleError::ImageDigest {
+            declared: order.digest,
+            found,
+        }
+        .into());
+    }
+    outlet.finish()
+}
+
+/// Takes the image out of its archive, and writes it where it belongs.
+pub(super) fn write(order: &Order, mut inlet: Inlet<Bytes>, file: File) -> Result<Unbundled, Stop> {
+    let mut untar = Untar::new(order.size_bytes);
+    let mut image = ImageFile::new(order, file);
+    while let Some(chunk) = inlet.next()? {
+        let mut chunk = chunk.as_ref();
+        while let Some(piece) = untar.next(&mut chunk).map_err(UnbundleError::from)? {
+            image.accept(piece)?;
+        }
+    }
+    untar.finish().map_err(UnbundleError::from)?;
+    Ok(image.finish()?)
+}
+
+/// The file being written: its head is collected first, since what it holds decides where it goes.
+struct ImageFile {
+    shape: Shape,
+    size_bytes: u64,
+    sha256: Sha256,
+    head: Vec<u8>,
+    state: ImageState,
+}
+
+enum ImageState {
+    Head(File),
+    Body {
+        content: Content,
+        start: u64,
+        sparse: SparseFile,
+    },
+    Failed,
+}
+
+impl ImageFile {
+    fn new(order: &Order, file: File) -> Self {
+        Self {
+            shape: order.shape,
+            size_bytes: order.size_bytes,
+            sha256: Sha256::new(),
+            head: Vec::new(),
+            state: ImageState::Head(file),
+        }
+    }
+
+    fn accept(&mut self, piece: Piece<'_>) -> Result<(), UnbundleError> {
+        match piece {
+            Piece::Data(data) => self.data(data),
+            Piece::Zeros(count) => self.zeros(count),
+        }
+    }
+
+    fn data(&mut self, data: &[u8]) -> Result<(), UnbundleError> {
+        self.sha256.update(data);
+        let rest = self.fill_head(data)?;
+        match &mut self.state {
+            ImageState::Body { sparse, .. } => sparse.write(rest).map_err(UnbundleError::Write),
+            ImageState::Head(_) | ImageState::Failed => Ok(()),
+        }
+    }
+
+    fn zeros(&mut self, mut count: u64) -> Result<(), UnbundleError> {
+        static ZEROS: [u8; CHUNK_BYTES] = [0; CHUNK_BYTES];
+        while count > 0 && matches!(self.state, ImageState::Head(_)) {
+            let now = count.min((HEAD_BYTES - self.head.len()) as u64);
+            self.data(&ZEROS[..now as usize])?;
+            count -= now;
+        }
+        if let ImageState::Body { sparse, .. } = &mut self.state {
+            sparse.write_zeros(count).map_err(UnbundleError::Write)?;
+        }
+        while count > 0 {
+            let now = count.min(CHUNK_BYTES as u64);
+            self.sha256.update(&ZEROS[..now as usize]);
+            count -= now;
+        }
+        Ok(())
+    }
+
+    /// Takes what the head still needs off `data`; when the head is whole, decides and writes it.
+    fn fill_head<'a>(&mut self, data: &'a [u8]) -> Result<&'a [u8], UnbundleError> {
+        if !matches!(self.state, ImageState::Head(_)) {
+            return Ok(data);
+        }
+        let wanted = self.size_bytes.min(HEAD_BYTES as u64) as usize - self.head.len();
+        let (head, rest) = data.split_at(data.len().min(wanted));
+        self.head.extend_from_slice(head);
+        if head.len() == wanted {
+            self.begin_body()?;
+        }
+        Ok(rest)
+    }
+
+    fn begin_body(&mut self) -> Result<(), UnbundleError> {
+        let ImageState::Head(file) = std::mem::replace(&mut self.state, ImageState::Failed) else {
+            return Ok(());
+        };
+        let content = match self.shape {
+            Shape::Verbatim => Content::Unknown,
+            Shape::Disk => recognise(&self.head, self.size_bytes)?,
+        };
+        let start = match content {
+            Content::Partition(_) => {
+                mbr::write(self.size_bytes, 0)?;
+                mbr::PARTITION_START_BYTES
+            }
+            Content::Disk(_) | Content::Unknown => 0,
+        };
+        let mut sparse = SparseFile::new(file, start);
+        sparse
+            .write(&std::mem::take(&mut self.head))
+            .map_err(UnbundleError::Write)?;
+        self.state = ImageState::Body {
+            content,
+            start,
+            sparse,
+        };
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Unbundled, UnbundleError> {
+        let ImageState::Body {
+            content,
+            start,
+            sparse,
+        } = self.state
+        else {
+            return Err(UnbundleError::Lost);
+        };
+        let file_bytes = match content {
+            Content::Partition(_) => mbr::disk_bytes(self.size_bytes),
+            Content::Disk(_) | Content::Unknown => start + self.size_bytes,
+        };
+        let (_, data_bytes) = sparse.finish(file_bytes).map_err(UnbundleError::Write)?;
+        let sha256 = Sha256Digest::from_hasher(self.sha256);
+        Ok(Unbundled {
+            content,
+            sha256,
+            file_bytes,
+            data_bytes,
+        })
+    }
+}

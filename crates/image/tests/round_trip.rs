@@ -1,0 +1,378 @@
+//! A bundle made by us, and by the tools that euca2ools calls, comes back whole; a damaged, hostile
+//! or lying one comes back as an error that says which part and why.
+
+#![allow(clippy::disallowed_methods)] // the tools that a bundle is compared with
+
+use std::{
+    io::Write,
+    os::unix::fs::{FileExt, MetadataExt},
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use image::{
+    bundle::{self, PartSink},
+    digest::{Sha1Digest, Sha256Digest},
+    keys::{BundleKey, Certificate, CloudKey},
+    manifest::{Architecture, Kind, PART_BYTES},
+    recognise::{Content, FileSystem},
+    unbundle::{FetchError, Order, PartSource, Shape, UnbundleError, Unbundled, unbundle},
+};
+
+/// Parts in memory.
+#[derive(Default, Clone)]
+struct Parts(Vec<Bytes>);
+
+impl PartSink for Parts {
+    fn put(&mut self, _: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+        self.0.push(bytes.into());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl PartSource for Parts {
+    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
+        self.0
+            .get(index)
+            .cloned()
+            .ok_or_else(|| "404 Not Found".into())
+    }
+}
+
+fn cloud() -> CloudKey {
+    let made = Command::new("openssl")
+        .args([
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+        ])
+        .output()
+        .expect("openssl is installed");
+    CloudKey::from_pem(&String::from_utf8(made.stdout).unwrap()).unwrap()
+}
+
+fn bundled(image: &[u8], shape: Shape) -> (Order, Parts) {
+    let cloud = cloud();
+    let certificate: Certificate = cloud.certificate();
+    let order = bundle::Order {
+        name: "test",
+        size_bytes: image.len() as u64,
+        kind: Kind::Machine,
+        architecture: Architecture::X86_64,
+        user: "123456789012".parse().unwrap(),
+        kernel_id: None,
+        ramdisk_id: None,
+        block_device_mapping: vec![],
+        cloud: &certificate,
+        user_certificate: None,
+    };
+    let mut parts = Parts::default();
+    let manifest = bundle::bundle(&order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
+    let manifest =
+        image::manifest::Manifest::parse(manifest.to_xml(None).unwrap().as_bytes()).unwrap();
+    let key = cloud.unwrap(&manifest.cloud_key).unwrap();
+    (Order::of(&manifest, key, shape), parts)
+}
+
+async fn run(order: Order, parts: Parts) -> Result<(Unbundled, std::fs::File), UnbundleError> {
+    let file = tempfile::tempfile().unwrap();
+    let unbundled = unbundle(
+        order,
+        Arc::new(parts),
+        file.try_clone().unwrap(),
+        Arc::new(|_| {}),
+    )
+    .await?;
+    Ok((unbundled, file))
+}
+
+/// Bytes that do not compress, the same in each run.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| step()).collect()
+}
+
+/// A file system's magic, then noise, a hole and noise: 25 MiB, three parts.
+fn partition_image() -> Vec<u8> {
+    let mut image = noise(25 << 20);
+    image[..4096].fill(0);
+    image[1080..1082].copy_from_slice(&[0x53, 0xef]);
+    image[4 << 20..8 << 20].fill(0);
+    image
+}
+
+#[tokio::test]
+async fn a_partition_image_comes_back_at_one_mebibyte() {
+    let image = partition_image();
+    let (order, parts) = bundled(&image, Shape::Disk);
+    assert_eq!(order.parts.len(), 3);
+    let heard = Arc::new(AtomicU64::new(0));
+    let progress = {
+        let heard = heard.clone();
+        Arc::new(move |bytes| heard.store(bytes, Ordering::Relaxed))
+    };
+    let file = tempfile::tempfile().unwrap();
+    let bundled_bytes = order.bundled_bytes;
+    let unbundled = unbundle(order, Arc::new(parts), file.try_clone().unwrap(), progress)
+        .await
+        .unwrap();
+
+    assert_eq!(
+        unbundled.content,
+        Content::Partition(FileSystem::Ext { unbootable: None })
+    );
+    assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
+    assert_eq!(unbundled.file_bytes, (26 << 20));
+    assert_eq!(heard.load(Ordering::Relaxed), bundled_bytes);
+    let mut found = vec![0; image.len()];
+    file.read_exact_at(&mut found, 1 << 20).unwrap();
+    assert!(found == image);
+    let allocated = file.metadata().unwrap().blocks() * 512;
+    assert!(
+        allocated < (22 << 20),
+        "the hole and the first mebibyte are not stored: {allocated}"
+    );
+}
+
+#[tokio::test]
+async fn a_kernel_comes_back_byte_for_byte() {
+    for length in [1, 511, 512, 100_000] {
+        let image = noise(length);
+        let (order, parts) = bundled(&image, Shape::Verbatim);
+        let (unbundled, file) = run(order, parts).await.unwrap();
+        let mut found = vec![0; length];
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == image);
+        assert_eq!(unbundled.file_bytes, length as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_made_by_tar_gzip_and_openssl_is_read() {
+    let image = partition_image();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("test"), &image).unwrap();
+    let script = "tar --format=gnu -c --mode=0644 test > t; gzip -c t | \
+        openssl enc -aes-128-cbc -K 000102030405060708090a0b0c0d0e0f -iv 101112131415161718191a1b1c1d1e1f > c";
+    let status = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder.path())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let tar = std::fs::read(folder.path().join("t")).unwrap();
+    let cipher = std::fs::read(folder.path().join("c")).unwrap();
+    let mut parts: Vec<_> = cipher
+        .chunks(PART_BYTES as usize)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    parts.push(Bytes::new()); // euca2ools ends so where the length is a multiple of the part size
+    let order = Order {
+        parts: parts.iter().map(|part| Sha1Digest::of(part)).collect(),
+        bundled_bytes: cipher.len() as u64,
+        size_bytes: image.len() as u64,
+        digest: Sha1Digest::of(&tar),
+        key: BundleKey::from_hex(
+            "000102030405060708090a0b0c0d0e0f",
+            "101112131415161718191a1b1c1d1e1f",
+        )
+        .unwrap(),
+        shape: Shape::Disk,
+    };
+    let (unbundled, _) = run(order, Parts(parts)).await.unwrap();
+    assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
+}
+
+#[tokio::test]
+async fn a_corrupt_part_is_named() {
+    let (order, mut parts) = bundled(&partition_image(), Shape::Disk);
+    let mut damaged = parts.0[1].to_vec();
+    damaged[5_000_000] ^= 1;
+    parts.0[1] = damaged.into();
+    let error = run(order, parts).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("part 1 is corrupt: its SHA-1 is "),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_part_is_named() {
+    let (order, mut parts) = bundled(&partition_image(), Shape::Disk);
+    parts.0.pop();
+    let error = run(order, parts).await.unwrap_err().to_string();
+    assert_eq!(error, "part 2 cannot be fetched: 404 Not Found");
+}
+
+#[tokio::test]
+async fn lies_about_size_digest_and_key_are_told_apart() {
+    let (order, parts) = bundled(&partition_image(), Shape::Disk);
+
+    let lie = Order {
+        bundled_bytes: order.bundled_bytes - 16,
+        ..order.clone()
+    };
+    let error = run(lie, parts.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, UnbundleError::BundledSize { .. }),
+        "{error}"
+    );
+
+    let lie = Order {
+        size_bytes: order.size_bytes - 1,
+        ..order.clone()
+    };
+    let error = run(lie, parts.clone()).await.unwrap_err();
+    assert!(matches!(error, UnbundleError::Tar(_)), "{error}");
+
+    let lie = Order {
+        digest: Sha1Digest::of(b"other"),
+        ..order.clone()
+    };
+    let error = run(lie, parts.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, UnbundleError::ImageDigest { .. }),
+        "{error}"
+    );
+
+    let lie = Order {
+        key: BundleKey::new([0; 16], [0; 16]),
+        ..order
+    };
+    let error = run(lie, parts).await.unwrap_err();
+    assert!(
+        matches!(error, UnbundleError::Gunzip(_) | UnbundleError::Decrypt),
+        "{error}"
+    );
+}
+
+/// A bundle around any gzip stream, right in all its digests.
+fn bundle_of(gzip: Vec<u8>, size_bytes: u64) -> (Order, Parts) {
+    let key = BundleKey::new([1; 16], [2; 16]);
+    let mut encrypt = Command::new("openssl")
+        .args([
+            "enc",
+            "-aes-128-cbc",
+            "-K",
+            &"01".repeat(16),
+            "-iv",
+            &"02".repeat(16),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = encrypt.stdin.take().unwrap();
+    let feeder = std::thread::spawn(move || stdin.write_all(&gzip).unwrap());
+    let cipher = encrypt.wait_with_output().unwrap().stdout;
+    feeder.join().unwrap();
+    let parts: Vec<_> = cipher
+        .chunks(PART_BYTES as usize)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let order = Order {
+        parts: parts.iter().map(|part| Sha1Digest::of(part)).collect(),
+        bundled_bytes: cipher.len() as u64,
+        size_bytes,
+        digest: Sha1Digest::of(b""),
+        key,
+        shape: Shape::Disk,
+    };
+    (order, Parts(parts))
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_stops_at_the_declared_size() {
+    // Four gibibytes of zeros, in 256 gzip members of 16 MiB, where one mebibyte is declared.
+    let bomb = gzip(&vec![0; 16 << 20]).repeat(256);
+    let (order, parts) = bundle_of(bomb, 1 << 20);
+    let begun = std::time::Instant::now();
+    let error = run(order, parts).await.unwrap_err();
+    assert!(
+        matches!(error, UnbundleError::Tar(_) | UnbundleError::TooLong { .. }),
+        "{error}"
+    );
+    assert!(begun.elapsed().as_secs() < 5);
+}
+
+#[tokio::test]
+async fn an_endless_archive_stops_too() {
+    // A right header and a right file, then zeros without end where tar's padding may be.
+    let mut archive = Command::new("sh")
+        .args([
+            "-c",
+            "cd $(mktemp -d) && head -c 1000 /dev/zero > f && tar -cf - f && rm f",
+        ])
+        .output()
+        .unwrap()
+        .stdout;
+    archive.resize(64 << 20, 0);
+    let (order, parts) = bundle_of(gzip(&archive), 1000);
+    let error = run(order, parts).await.unwrap_err();
+    assert!(
+        matches!(error, UnbundleError::TooLong { declared: 1000 }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn bytes_after_the_gzip_stream_are_refused() {
+    let mut stream = gzip(b"not even a tar");
+    stream.extend_from_slice(b"something else");
+    let (order, parts) = bundle_of(stream, 1000);
+    let error = run(order, parts).await.unwrap_err();
+    assert!(matches!(error, UnbundleError::Gunzip(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_qcow2_header_in_a_raw_image_is_refused() {
+    let mut image = noise(1 << 20);
+    image[..4].copy_from_slice(b"QFI\xfb");
+    let (order, parts) = bundled(&image, Shape::Disk);
+    let error = run(order, parts).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the image is not raw: its first bytes are those of a qcow2 image"
+    );
+}
+
+/// A source that never answers.
+struct Silence;
+
+#[async_trait]
+impl PartSource for Silence {
+    async fn fetch(&self, _: usize) -> Result<Bytes, FetchError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn dropping_the_run_ends_its_threads() {
+    let (order, _) = bundled(&noise(1000), Shape::Disk);
+    let file = tempfile::tempfile().unwrap();
+    let progress = Arc::new(|_| {});
+    let run = unbundle(order, Arc::new(Silence), file, progress);
+    let timeout = std::time::Duration::from_millis(100);
+    assert!(tokio::time::timeout(timeout, run).await.is_err());
+    // The runtime's shutdown waits for blocking threads: a stage that went on would hang the test.
+}
