@@ -45,6 +45,16 @@ pub struct LinkKind {
     /// The attributes.
     #[serde(default)]
     pub info_data: KindAttributes,
+    /// What it is as a port of a bridge.
+    #[serde(default)]
+    pub info_slave_data: PortAttributes,
+}
+
+/// Attributes of a bridge's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct PortAttributes {
+    /// `forwarding`, once it is in service.
+    pub state: Option<String>,
 }
 
 /// Attributes of bridges and vxlan devices.
@@ -62,6 +72,11 @@ impl Link {
     /// Whether it is administratively up.
     pub fn is_up(&self) -> bool {
         self.flags.iter().any(|flag| flag == "UP")
+    }
+
+    /// Whether it is a bridge's port, and in service.
+    pub fn is_forwarding(&self) -> bool {
+        self.linkinfo.info_slave_data.state.as_deref() == Some("forwarding")
     }
 }
 

@@ -5,14 +5,14 @@
 //! A VPC that fails does not keep the others from being applied; the node's own ruleset comes first
 //! and is a condition for all of them, since without it a guest could claim any address.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde::Deserialize;
 use types::VpcId;
 
 use crate::{
-    actual::{self, NodeState, VpcState},
+    actual::{self, Link, NodeState, VpcState},
     check::Problem,
     config::NodeNetwork,
     desired::{Desired, VpcNetwork},
@@ -47,6 +47,9 @@ const UPLINK_PARAMETERS: &[(&str, &str)] = &[
     ("ipv4/conf/uplink/arp_ignore", "1"),
     ("ipv4/conf/uplink/arp_notify", "1"),
 ];
+/// How long a new port is waited for; the kernel's link watch runs once a second.
+const FORWARDING_STEPS: u32 = 75;
+const FORWARDING_STEP: Duration = Duration::from_millis(20);
 /// How much of a tool's complaint is kept.
 const COMPLAINT_CHARS_MAX: usize = 500;
 
@@ -286,13 +289,31 @@ impl LinuxApplier {
         let plan = plan::inside(vpc, state);
         let changes = self.batch("ip", Some(&vpc.namespace), &plan.lines).await?;
         let mac = state.devices.get(UPLINK).and_then(|device| device.mac);
-        if let (true, Some(mac)) = (plan.announce, mac) {
+        if let (true, Some(mac), Some(uplink)) = (plan.announce, mac, &vpc.uplink) {
+            self.wait_until_forwarding(&uplink.port).await?;
             // With arp_notify on, the kernel tells all neighbours of a device's addresses when its
             // Ethernet address is set, be it to what it was: a gratuitous ARP without a raw socket.
             let line = format!("link set dev {UPLINK} address {mac}");
             self.batch("ip", Some(&vpc.namespace), &[line]).await?;
         }
         Ok(changes)
+    }
+
+    /// A bridge takes a new port into service some time after its link is up, and until then drops
+    /// what comes. A port that never is in service is not worth a failure: the address is announced
+    /// again with the next one, and answered for in any case.
+    async fn wait_until_forwarding(&self, port: &str) -> Result<(), Error> {
+        for _ in 0..FORWARDING_STEPS {
+            let text = self
+                .tool(["ip", "-j", "-d", "link", "show", "dev", port])
+                .await?;
+            let state = actual::node_state(&text, "").map_err(|source| answer("ip -j", source))?;
+            if state.links.get(port).is_some_and(Link::is_forwarding) {
+                break;
+            }
+            tokio::time::sleep(FORWARDING_STEP).await;
+        }
+        Ok(())
     }
 
     async fn parameters(
@@ -328,10 +349,9 @@ impl LinuxApplier {
     async fn rules(&self, namespace: Option<&str>, text: &str) -> Result<usize, Error> {
         let loaded = self.chains(namespace).await?;
         let wanted = rules::seals(text);
-        if wanted
-            .iter()
-            .all(|(family, seal)| loaded.iter().any(|c| c.is(family, seal)))
-        {
+        let is_loaded =
+            |(family, seal): &(String, String)| loaded.iter().any(|chain| chain.is(family, seal));
+        if !wanted.is_empty() && wanted.iter().all(is_loaded) {
             return Ok(0);
         }
         self.nft(namespace, ["-f", "-"], text).await?;

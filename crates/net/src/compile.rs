@@ -86,7 +86,10 @@ fn segment(document: &NetworkDocument, vpc: &Vpc, subnet: &Subnet, node: &NodeNe
         gateway_device: subnet.short.name(names::GATEWAY),
         gateway_mac: names::gateway_mac(subnet.vni),
         gateway: Ipv4Net::new_assert(subnet.gateway, subnet.cidr.prefix_len()),
-        neighbours: guests().map(|i| (i.private_address, i.mac)).collect(),
+        neighbours: guests()
+            .filter(|i| i.node != node.node)
+            .map(|i| (i.private_address, i.mac))
+            .collect(),
     }
 }
 

@@ -65,8 +65,8 @@ pub struct Segment {
     pub gateway_mac: MacAddr,
     /// The gateway's address and the subnet's prefix.
     pub gateway: Ipv4Net,
-    /// Where each guest of the subnet is, on all nodes: the gateway never asks by ARP, since the
-    /// answer to another node's guest would end at that node's gateway.
+    /// The subnet's guests on other nodes: the gateway cannot ask for them by ARP, since the answer
+    /// would end at their own node's gateway, which has the same address.
     pub neighbours: BTreeMap<Ipv4Addr, MacAddr>,
 }
 

@@ -83,7 +83,10 @@ pub async fn ensure(
     if serving.is_some() && read == Some(wanted) {
         return Ok(0);
     }
-    write(at, files).map_err(|source| Error::File { path: at.dir.clone(), source })?;
+    write(at, files).map_err(|source| Error::File {
+        path: at.dir.clone(),
+        source,
+    })?;
     match serving {
         Some(pid) if read.map(|read| read.config) == Some(wanted.config) => {
             signal(pid, Signal::SIGHUP)?;
@@ -110,7 +113,10 @@ pub async fn stop(at: &Paths) -> Result<bool, Error> {
     match fs::remove_dir_all(&at.dir) {
         Ok(()) => Ok(true),
         Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(Error::File { path: at.dir.clone(), source }),
+        Err(source) => Err(Error::File {
+            path: at.dir.clone(),
+            source,
+        }),
     }
 }
 
@@ -120,7 +126,9 @@ fn left_running(at: &Paths) -> Option<Pid> {
     let pid: i32 = fs::read_to_string(&at.pid).ok()?.trim().parse().ok()?;
     let wanted = config_argument(at);
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-    let ours = command_line.split(|byte| *byte == 0).any(|word| word == wanted.as_bytes());
+    let ours = command_line
+        .split(|byte| *byte == 0)
+        .any(|word| word == wanted.as_bytes());
     (pid > 1 && ours).then(|| Pid::from_raw(pid))
 }
 
@@ -136,7 +144,12 @@ fn config_argument(at: &Paths) -> String {
 
 async fn start(run: &dyn Run, namespace: &str, at: &Paths) -> Result<(), Error> {
     let enter = format!("--net={}", namespace::path(namespace).display());
-    let words = ["nsenter".to_owned(), enter, "dnsmasq".to_owned(), config_argument(at)];
+    let words = [
+        "nsenter".to_owned(),
+        enter,
+        "dnsmasq".to_owned(),
+        config_argument(at),
+    ];
     tool(run, Command::new(words)).await.map(drop)
 }
 

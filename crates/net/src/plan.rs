@@ -16,6 +16,8 @@ use crate::{
     rules::node::VXLAN_PORT,
 };
 
+/// The metric of what is to be tried last: a subnet may be all of its VPC, and its route is another.
+const LAST: u32 = 9999;
 /// The address that stands for all unknown ones in a vxlan device's table.
 const UNKNOWN: MacAddr = MacAddr([0; 6]);
 
@@ -331,7 +333,7 @@ fn wanted_routes(vpc: &VpcNetwork) -> Vec<(Route, String)> {
         dev: None,
         protocol: None,
     };
-    let mut wanted = vec![(nowhere, format!("unreachable {within}"))];
+    let mut wanted = vec![(nowhere, format!("unreachable {within} metric {LAST}"))];
     if let Some(uplink) = &vpc.uplink {
         wanted.extend(outward_routes(uplink));
     }
