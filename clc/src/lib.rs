@@ -1,1 +1,35 @@
 //! The Cloud Controller: EC2, IAM and STS at the edge, the record of intent, the choice of cluster.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the file `clc.toml` |
+//! | [`init`] | `mallee-clc init` and `token`: authority, image key, first account, first zone |
+//! | [`clc`](Clc) | what all parts share |
+//! | [`control`] | what daemons and the administrator may ask of us: joining, identity, tickets, status |
+//! | [`peers`] | whom we may ask: Cluster and Storage Controllers, Walrus |
+//! | [`seen`] | what clusters and stores last said of themselves; memory only |
+//! | [`identity`] | accounts, users and keys in memory, and as a feed for Walrus |
+//! | [`seal`] | secrets in the database, under a key that is not in it |
+//! | [`instance`] | the state machine of an instance: wanted and reported in, state out; pure |
+//! | [`network`] | rows → the network document of a zone |
+//! | [`tasks`] | reconcilers: wishes down, reports up, documents out, the gone forgotten |
+//! | [`rows`] | SQL, a file per noun, and nothing but SQL |
+//!
+//! A handler checks, records intent in one transaction, wakes a task and answers. No handler waits
+//! for a node; the one bounded call is the hold at a Cluster Controller.
+
+mod clc;
+pub mod config;
+pub mod identity;
+pub mod peers;
+pub mod rows;
+pub mod seal;
+pub mod seen;
+
+pub use clc::{Clc, Parts, Wakes};
+
+/// The steps of `clc.db`, in order.
+pub const MIGRATIONS: &[store::Migration] = &[
+    ("0001_cloud.sql", include_str!("../migrations/0001_cloud.sql")),
+    ("0002_compute.sql", include_str!("../migrations/0002_compute.sql")),
+];

@@ -2,10 +2,15 @@
 //! table, its text parsed into our types; what does not parse is an error that names the column.
 
 pub mod client_tokens;
+pub mod cloud;
+pub mod identity;
 pub mod images;
 pub mod instances;
 pub mod key_pairs;
+pub mod network;
+pub mod nodes;
 pub mod security_groups;
+pub mod services;
 pub mod short_ids;
 pub mod tags;
 pub mod volumes;
