@@ -1,0 +1,274 @@
+//! The configuration of a Node Controller, `/etc/mallee/nc.toml`.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use daemon::config::{self, Admin, Log, Settings};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{Accel, CacheMode};
+
+/// Where the plain HTTP listener is by default.
+const ADMIN_PORT: u16 = 8785;
+/// Where control calls are taken by default.
+const CONTROL_PORT: u16 = 8775;
+
+/// The whole configuration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where durable state is: certificates, instances, and the cache unless it is elsewhere.
+    pub state_dir: PathBuf,
+    /// Health, readiness and metrics.
+    pub admin: Admin,
+    /// What is logged.
+    pub log: Log,
+    /// Where the Cluster Controller reaches us.
+    pub control: Control,
+    /// How guests are run.
+    pub hypervisor: Hypervisor,
+    /// This node's part in the network.
+    pub network: Network,
+    /// Where images and disks are.
+    pub storage: Storage,
+    /// What instances may take from this host.
+    pub capacity: Capacity,
+    /// How long things may take.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: config::default_state_dir(Self::NAME),
+            admin: Admin::on_port(ADMIN_PORT),
+            log: Log::default(),
+            control: Control::default(),
+            hypervisor: Hypervisor::default(),
+            network: Network::default(),
+            storage: Storage::default(),
+            capacity: Capacity::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Settings for Config {
+    const NAME: &'static str = "nc";
+
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.capacity.cpu_overcommit < 1.0 || self.capacity.cpu_overcommit > OVERCOMMIT_MAX {
+            return Err(format!(
+                "capacity.cpu_overcommit must be 1 to {OVERCOMMIT_MAX}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Beyond this a guest would wait for the processor for seconds.
+const OVERCOMMIT_MAX: f64 = 64.0;
+
+/// Where control calls are taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, CONTROL_PORT)),
+        }
+    }
+}
+
+/// Which accelerator guests are run with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// KVM where `/dev/kvm` and the processor's flag are both there, else TCG.
+    #[default]
+    Auto,
+    /// KVM, or nothing starts.
+    Kvm,
+    /// TCG.
+    Tcg,
+}
+
+impl Accelerator {
+    /// What it comes to on a host with or without KVM.
+    pub const fn choose(self, host_has_kvm: bool) -> Accel {
+        match (self, host_has_kvm) {
+            (Self::Kvm, _) | (Self::Auto, true) => Accel::Kvm,
+            (Self::Tcg, _) | (Self::Auto, false) => Accel::Tcg,
+        }
+    }
+}
+
+/// How guests are run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hypervisor {
+    /// libvirt's URI.
+    pub uri: String,
+    /// `auto`, `kvm` or `tcg`.
+    pub accelerator: Accelerator,
+    /// The QEMU binary.
+    pub emulator: PathBuf,
+    /// How disks are cached on the host: `none`, `writeback`, `unsafe`.
+    pub cache: CacheMode,
+    /// Gives each guest a VNC display on the host's loopback.
+    pub vnc: bool,
+}
+
+impl Default for Hypervisor {
+    fn default() -> Self {
+        Self {
+            uri: "qemu:///system".to_owned(),
+            accelerator: Accelerator::Auto,
+            emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+            cache: CacheMode::None,
+            vnc: false,
+        }
+    }
+}
+
+/// This node's part in the network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Network {
+    /// The address that other nodes send guests' frames to; none takes that of `control.listen`.
+    pub underlay: Option<Ipv4Addr>,
+    /// The bridge that public addresses are reached through; empty means no public addresses.
+    pub public_bridge: String,
+    /// Begins the name of each VPC's namespace; must differ between two nodes on one machine.
+    pub namespace_prefix: String,
+    /// Resolvers for names outside the cloud; empty takes the host's.
+    pub forwarders: Vec<Ipv4Addr>,
+    /// Where the files of each VPC's dnsmasq are.
+    pub run_dir: PathBuf,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self {
+            underlay: None,
+            public_bridge: String::new(),
+            namespace_prefix: "mallee".to_owned(),
+            forwarders: Vec::new(),
+            run_dir: PathBuf::from("/run/mallee/nc"),
+        }
+    }
+}
+
+/// Where images and disks are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// Instances' disks; none is `instances` in the state folder.
+    pub instances: Option<PathBuf>,
+    /// The image cache, which nodes may share; none is `cache` in the state folder.
+    pub cache: Option<PathBuf>,
+    /// How much the cache may take in GiB; 0 is a fifth of its filesystem.
+    pub cache_gib: u32,
+}
+
+/// What instances may take from this host. 0 is whatever is found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capacity {
+    /// Virtual processors in all; 0 is the host's times `cpu_overcommit`.
+    pub vcpus: u32,
+    /// Memory in MiB; 0 is the host's less what the host itself needs.
+    pub memory_mib: u32,
+    /// Disk in GiB; 0 is what the filesystem has free.
+    pub disk_gib: u32,
+    /// Virtual processors for each of the host's.
+    pub cpu_overcommit: f64,
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self {
+            vcpus: 0,
+            memory_mib: 0,
+            disk_gib: 0,
+            cpu_overcommit: 4.0,
+        }
+    }
+}
+
+/// How long things may take, in seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// An image that is not here after an hour is not coming.
+    pub disks_s: u64,
+    /// The network document is compiled in seconds; ten minutes outlast a restart of all above us.
+    pub network_s: u64,
+    /// A guest that has not shut down by then is ended. Its disks are wiped anyway.
+    pub shutdown_grace_s: u64,
+    /// A guest that has not rebooted by then is reset. EC2 gives it four minutes.
+    pub reboot_grace_s: u64,
+    /// Between two attempts at something that failed.
+    pub retry_s: u64,
+    /// How long a terminated instance is still reported, for a controller that was away.
+    pub remember_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            disks_s: 3600,
+            network_s: 600,
+            shutdown_grace_s: 10,
+            reboot_grace_s: 60,
+            retry_s: 3,
+            remember_s: 3600,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kvm_is_taken_only_where_it_is_or_where_it_is_asked_for() {
+        assert_eq!(Accelerator::Auto.choose(true), Accel::Kvm);
+        assert_eq!(Accelerator::Auto.choose(false), Accel::Tcg);
+        assert_eq!(Accelerator::Tcg.choose(true), Accel::Tcg);
+        assert_eq!(Accelerator::Kvm.choose(false), Accel::Kvm);
+    }
+
+    #[test]
+    fn the_defaults_are_a_configuration_that_passes_its_own_check() {
+        assert_eq!(Config::default().check(), Ok(()));
+        let text = daemon::config::show(&Config::default());
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_absurd_overcommit_is_refused_by_name() {
+        let mut config = Config::default();
+        config.capacity.cpu_overcommit = 0.5;
+        assert!(config.check().unwrap_err().contains("cpu_overcommit"));
+    }
+}
