@@ -1,1 +1,2 @@
 //! Walrus: the object store.
+pub mod engine;

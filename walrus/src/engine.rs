@@ -1,0 +1,320 @@
+//! The storage engine: buckets, objects and uploads, kept so that a change that was answered is on
+//! disk, a reader sees one version, and whatever is found after a crash is whole.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`facts`] | what is kept, as it stands in the journal |
+//! | [`frame`], [`journal`] | checksummed frames in append-only segments; the scan that reads them |
+//! | [`blobs`] | bodies too large for the journal, in immutable files |
+//! | [`index`] | where everything is, in SQLite, made from the journal |
+//! | [`change`], [`assemble`] | what a request wants, decided inside the commit |
+//! | `committer` | the one writer: groups, one sync each, then the answers |
+//! | `compact` | sealed segments are thinned out, oldest first |
+//! | [`pins`] | files live as long as their readers |
+//! | [`fsck`] | the same scan, for an administrator |
+//!
+//! Order is everything here. A body is on disk before the fact that names it; the fact is on disk
+//! before the index shows it; the index shows it before the client is told; an old body is deleted
+//! after the fact that replaced it is on disk.
+
+pub mod assemble;
+pub mod blobs;
+pub mod change;
+mod committer;
+mod compact;
+pub mod facts;
+pub mod failure;
+pub mod frame;
+pub mod fsck;
+pub mod index;
+pub mod journal;
+pub mod pins;
+mod recover;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use s3::{BucketName, Key};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use change::{Change, Done};
+pub use facts::{Body, Bucket, Object};
+pub use failure::{Failure, Result};
+pub use index::{Totals, View};
+
+use blobs::{BlobReader, BlobSink, Blobs, NewBlob};
+use committer::{Commit, Committer};
+use index::{IndexFile, IndexReader, Kept};
+use pins::{Pin, Pins};
+
+/// Connections that read the index and wait for the next look.
+const READERS_KEPT: usize = 16;
+/// How often a reader looks again when an object is overwritten between look and open. Each time
+/// it loses to another writer; a hundred times in a row is no race any more.
+const LOOKS_MAX: usize = 100;
+
+/// Sizes that tests make smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// Bodies up to this size lie in the journal, where they cost no sync of their own.
+    pub inline_bytes_max: usize,
+    /// A segment is sealed when it has reached this size.
+    pub segment_bytes: u64,
+    /// Room that is left on the disk for deletes and the index; writes are refused below it.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { inline_bytes_max: 16 << 10, segment_bytes: 64 << 20, reserve_bytes: 256 << 20 }
+    }
+}
+
+/// The engine. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    tuning: Tuning,
+    blobs: Blobs,
+    pins: Pins,
+    index: IndexFile,
+    readers: Mutex<Vec<IndexReader>>,
+    commits: mpsc::Sender<Commit>,
+    stopped: watch::Receiver<Option<String>>,
+    groups: watch::Receiver<(u64, u64)>,
+    _lock: nix::fcntl::Flock<std::fs::File>,
+}
+
+/// An object that a reader found, with its files pinned.
+#[derive(Debug)]
+pub struct Found {
+    /// The object.
+    pub object: Object,
+    inline: Option<Bytes>,
+    _pin: Pin,
+}
+
+/// A bucket and perhaps an object of it, from one snapshot.
+#[derive(Debug)]
+pub struct Look {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// The object.
+    pub found: Option<Found>,
+}
+
+impl Engine {
+    /// Opens a folder: recovers, then starts the committer. One process at a time.
+    pub fn open(folder: &Path, tuning: Tuning) -> Result<Self> {
+        let lock = recover::lock(folder)?;
+        let recovered = recover::recover(folder)?;
+        let pins = Pins::start(recovered.blobs.clone());
+        if !recovered.damaged {
+            recover::sweep(&recovered, &pins)?;
+        }
+
+        let (commits, queue) = mpsc::channel(committer::QUEUE_MAX);
+        let (stop, stopped) = watch::channel(None);
+        let (count, groups) = watch::channel((0, 0));
+        let committer = Committer {
+            folder: recovered.journal_folder.clone(),
+            compactor: compact::Compactor::new(
+                recovered.journal_folder.clone(),
+                recovered.segments,
+                recovered.damaged,
+            ),
+            journal: recovered.journal,
+            index: recovered.writer,
+            pins: pins.clone(),
+            segment_bytes: tuning.segment_bytes,
+            batch: recovered.batch,
+            stopped: stop,
+            groups: count,
+        };
+        std::thread::Builder::new()
+            .name("committer".into())
+            .spawn(move || committer.run(queue))
+            .map_err(|source| Failure::Io { what: "start the committer".into(), source })?;
+
+        Ok(Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            tuning,
+            blobs: recovered.blobs,
+            pins,
+            index: recovered.index,
+            readers: Mutex::default(),
+            commits,
+            stopped,
+            groups,
+            _lock: lock,
+        })))
+    }
+
+    /// Bodies up to this size are kept inline.
+    pub fn inline_bytes_max(&self) -> usize {
+        self.0.tuning.inline_bytes_max
+    }
+
+    /// Waits until the engine stops writing, and says why.
+    pub async fn stopped(&self) -> String {
+        let mut stopped = self.0.stopped.clone();
+        match stopped.wait_for(Option::is_some).await {
+            Ok(why) => why.clone().unwrap_or_default(),
+            Err(_) => "the committer is gone".to_owned(),
+        }
+    }
+
+    /// Group commits and changes since the start.
+    pub fn groups(&self) -> (u64, u64) {
+        *self.0.groups.borrow()
+    }
+
+    /// Makes changes; each is decided for itself, all are on disk when this returns.
+    pub async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Done>> {
+        let gone = || Failure::Stopped("the committer is gone".to_owned());
+        let count = changes.len();
+        let all_gone = || (0..count).map(|_| Err(gone())).collect();
+
+        let (answer, told) = oneshot::channel();
+        if self.0.commits.send(Commit { changes, answer }).await.is_err() {
+            return all_gone();
+        }
+        told.await.unwrap_or_else(|_| all_gone())
+    }
+
+    /// Makes one change.
+    pub async fn commit(&self, change: Change) -> Result<Done> {
+        let mut results = self.commit_all(vec![change]).await;
+        results.pop().expect("one change has one result")
+    }
+
+    /// Looks at a snapshot of the index, away from the async threads.
+    pub async fn view<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.blocking(move |engine| engine.view_now(look)).await
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let engine = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&engine)).await;
+        done.map_err(|error| Failure::Stopped(error.to_string()))?
+    }
+
+    fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+        let kept = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let reader = kept().pop();
+        let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
+        let seen = reader.view(look);
+        let mut readers = kept();
+        if readers.len() < READERS_KEPT {
+            readers.push(reader);
+        }
+        seen
+    }
+
+    /// Finds a bucket and an object in it, ready to be read.
+    pub async fn look(&self, bucket: BucketName, key: Key) -> Result<Option<Look>> {
+        self.blocking(move |engine| engine.look_now(&bucket, &key)).await
+    }
+
+    fn look_now(&self, bucket: &BucketName, key: &Key) -> Result<Option<Look>> {
+        for _ in 0..LOOKS_MAX {
+            let seen = self.view_now(|view| {
+                let found = view.find_bucket(bucket)?;
+                Ok(found.map(|kept| kept.thing).zip(Some(view.find_object(bucket, key)?)))
+            })?;
+            let Some((bucket, object)) = seen else { return Ok(None) };
+            let Some(object) = object else { return Ok(Some(Look { bucket, found: None })) };
+            if let Some(found) = self.hold(object)? {
+                return Ok(Some(Look { bucket, found: Some(found) }));
+            }
+        }
+        Err(s3::Code::SlowDown.into())
+    }
+
+    /// Pins an object's files and makes sure that they are there; `None` if it was overwritten.
+    fn hold(&self, kept: Kept<Object>) -> Result<Option<Found>> {
+        let pieces = kept.thing.body.pieces();
+        let Some(pin) = self.0.pins.pin(pieces.iter().map(|p| p.blob.clone()).collect()) else {
+            return Ok(None);
+        };
+        if let Some(first) = pieces.first()
+            && !self.0.blobs.path(&first.blob).exists()
+        {
+            let now = self.view_now(|v| v.find_object(&kept.thing.bucket, &kept.thing.key))?;
+            if now.as_ref() == Some(&kept) {
+                let what = format!("{:?} of {} is lost", first.blob, kept.thing.key);
+                return Err(Failure::Damaged(what));
+            }
+            return Ok(None);
+        }
+        let inline = match kept.thing.body {
+            Body::Pieces(_) => None,
+            Body::Inline => match journal::read_frame(&self.journal_folder(), kept.at) {
+                Ok(frame) => Some(frame.body),
+                // Compaction may have moved it and removed the segment.
+                Err(Failure::Io { .. }) => return Ok(None),
+                Err(other) => return Err(other),
+            },
+        };
+        Ok(Some(Found { object: kept.thing, inline, _pin: pin }))
+    }
+
+    fn journal_folder(&self) -> PathBuf {
+        self.0.folder.join(recover::JOURNAL)
+    }
+
+    /// Begins a file for a body; refused when the disk is nearly full.
+    pub fn new_blob(&self) -> Result<BlobSink> {
+        self.0.blobs.create()
+    }
+
+    /// Another name for a file, for a copy without copying.
+    pub async fn link(&self, piece: &facts::Piece) -> Result<NewBlob> {
+        let blob = piece.blob.clone();
+        self.blocking(move |engine| engine.0.blobs.link(&blob)).await
+    }
+
+    /// Opens one file of an object that is held.
+    pub fn open_piece(&self, piece: &facts::Piece) -> Result<BlobReader> {
+        self.0.blobs.read(&piece.blob)
+    }
+
+    /// Bytes free where the objects lie.
+    pub fn free_bytes(&self) -> Result<u64> {
+        use failure::During as _;
+        let stat = nix::sys::statvfs::statvfs(&self.0.folder).during("stat", &self.0.folder)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    /// Refuses a write for which there is no room, before any of it is read.
+    pub fn admit(&self, bytes: u64) -> Result<()> {
+        let needed = bytes.saturating_add(self.0.tuning.reserve_bytes);
+        if self.free_bytes()? < needed {
+            return Err(s3::Code::InsufficientStorage.into());
+        }
+        Ok(())
+    }
+
+    /// What there is in all.
+    pub async fn totals(&self) -> Result<Totals> {
+        self.view(|view| view.totals()).await
+    }
+}
+
+impl Found {
+    /// The bytes, if they are inline.
+    pub fn inline(&self) -> Option<&Bytes> {
+        self.inline.as_ref()
+    }
+}

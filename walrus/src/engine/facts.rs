@@ -1,0 +1,159 @@
+//! What is kept, as it stands in the journal: facts, one after the other, each about one bucket,
+//! object, upload or part. These shapes live as long as the data: they only ever gain optional
+//! fields. The index can be made anew from them at any time and keeps nothing that they lack.
+
+use s3::{
+    Acl, BucketName, Key,
+    checksum::Checksum,
+    headers::{Attributes, ChecksumPlan},
+};
+use serde::{Deserialize, Serialize};
+use types::{AccountId, Timestamp};
+
+use super::blobs::BlobId;
+
+/// One change of what there is. The later of two facts about one thing is the true one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A bucket is so.
+    BucketSet(Bucket),
+    /// A bucket is no more.
+    BucketGone(BucketName),
+    /// An object is so.
+    ObjectSet(Box<Object>),
+    /// An object is no more.
+    ObjectGone {
+        /// Its bucket.
+        bucket: BucketName,
+        /// Its key.
+        key: Key,
+    },
+    /// An upload is under way.
+    UploadSet(Box<Upload>),
+    /// An upload and all its parts are no more.
+    UploadGone {
+        /// Its id.
+        upload_id: String,
+    },
+    /// A part of an upload is so.
+    PartSet(Box<Part>),
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its name.
+    pub name: BucketName,
+    /// Which bucket of that name: a bucket that was deleted and made again is another one.
+    pub id: String,
+    /// Whose it is.
+    pub owner: AccountId,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The location that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Who may do what.
+    pub acl: Acl,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    /// Its bucket.
+    pub bucket: BucketName,
+    /// Its key.
+    pub key: Key,
+    /// Its entity tag without quotes: the MD5, or `MD5 of MD5s-N`.
+    pub etag: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified: Timestamp,
+    /// Whose it is.
+    pub owner: AccountId,
+    /// Who may do what.
+    pub acl: Acl,
+    /// What is given back with it.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// Its checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
+    /// Where its bytes are.
+    pub body: Body,
+    /// The upload that it was made by, so that a repeated completion finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_id: Option<String>,
+}
+
+/// Where an object's bytes are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// In the journal, behind the fact itself.
+    Inline,
+    /// In files, in this order. More than one if it was uploaded in parts.
+    Pieces(Vec<Piece>),
+}
+
+impl Body {
+    /// The files that the body lies in.
+    pub fn pieces(&self) -> &[Piece] {
+        match self {
+            Self::Inline => &[],
+            Self::Pieces(pieces) => pieces,
+        }
+    }
+}
+
+/// One file of a body.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its file.
+    pub blob: BlobId,
+    /// Bytes of payload in it.
+    pub size: u64,
+}
+
+/// An upload that is under way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Its id.
+    pub id: String,
+    /// The object's bucket.
+    pub bucket: BucketName,
+    /// The object's key.
+    pub key: Key,
+    /// Who began it and will own the object.
+    pub owner: AccountId,
+    /// When it began.
+    pub initiated: Timestamp,
+    /// Who will be allowed what.
+    pub acl: Acl,
+    /// What will be given back with the object.
+    #[serde(default)]
+    pub attributes: Attributes,
+    /// The checksums of its parts.
+    #[serde(default)]
+    pub checksum: ChecksumPlan,
+}
+
+/// A part of an upload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// Its upload.
+    pub upload_id: String,
+    /// 1 to 10,000.
+    pub number: u32,
+    /// The MD5 of its bytes, in hex.
+    pub etag: String,
+    /// When it was written.
+    pub modified: Timestamp,
+    /// Its checksum.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
+    /// Its file.
+    pub piece: Piece,
+}

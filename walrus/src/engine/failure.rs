@@ -1,0 +1,56 @@
+//! What can go wrong below S3: what failed, on which file, and why.
+
+use std::{io, path::Path};
+
+/// A failure of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The request cannot be done as things are; the client is told exactly this.
+    #[error(transparent)]
+    Refused(#[from] s3::Error),
+    /// The operating system refused something.
+    #[error("{what}")]
+    Io {
+        /// What was done to which file.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The index failed.
+    #[error("the index failed")]
+    Index(#[from] rusqlite::Error),
+    /// Kept bytes are not what was written.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// The engine has met an error after which it writes nothing more; a restart recovers.
+    #[error("the engine has stopped: {0}")]
+    Stopped(String),
+}
+
+/// What the engine answers.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl From<s3::Code> for Failure {
+    fn from(code: s3::Code) -> Self {
+        Self::Refused(code.into())
+    }
+}
+
+/// Says what was tried when an I/O error comes.
+pub trait During<T> {
+    /// `verb` and the path go before the error.
+    fn during(self, verb: &str, path: &Path) -> Result<T>;
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during(self, verb: &str, path: &Path) -> Result<T> {
+        self.map_err(|source| Failure::Io { what: format!("{verb} {}", path.display()), source })
+    }
+}
+
+impl<T> During<T> for nix::Result<T> {
+    fn during(self, verb: &str, path: &Path) -> Result<T> {
+        self.map_err(io::Error::from).during(verb, path)
+    }
+}

@@ -1,0 +1,75 @@
+//! Checks a folder that no daemon uses: reads every frame, makes the index anew in memory's place
+//! beside the old one, and reads every block of every file that a fact names.
+
+use std::path::Path;
+
+use super::{
+    blobs::Blobs,
+    failure::{Failure, Result},
+    index::{IndexFile, Totals},
+    journal::Segments,
+    recover,
+};
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// Frames of the journal.
+    pub frames: u64,
+    /// Files that facts name.
+    pub blobs: u64,
+    /// Bytes of payload in them.
+    pub blob_bytes: u64,
+    /// Files that no fact names; the next start deletes them.
+    pub orphans: u64,
+    /// Buckets and objects.
+    pub totals: Totals,
+    /// What is wrong, a line each.
+    pub damage: Vec<String>,
+}
+
+/// Bytes read and checked at once.
+const READ_BYTES: u64 = 4 << 20;
+
+/// Checks everything. The index that is there is replaced by one made from the journal.
+pub fn check(folder: &Path) -> Result<Report> {
+    let _lock = recover::lock(folder)?;
+    let journal_folder = folder.join(recover::JOURNAL);
+    let segments = Segments::open(&journal_folder)?;
+    let blobs = Blobs::open(&folder.join(recover::BLOBS))?;
+
+    let index = IndexFile::new(folder.join(recover::INDEX));
+    index.remove()?;
+    let mut writer = index.writer()?;
+    let replayed = recover::replay(&journal_folder, &segments, &mut writer, None)?;
+
+    let mut report = Report {
+        frames: replayed.frames,
+        totals: writer.view().totals()?,
+        orphans: recover::orphans(&writer, &blobs)?.len() as u64,
+        ..Report::default()
+    };
+    for damage in replayed.damage {
+        let (segment, offset, why) = (damage.segment, damage.offset, damage.why);
+        report.damage.push(format!("segment {segment:016x} at {offset}: {why}"));
+    }
+    for blob in writer.view().blobs()? {
+        report.blobs += 1;
+        match read_all(&blobs, &blob) {
+            Ok(bytes) => report.blob_bytes += bytes,
+            Err(error) => report.damage.push(daemon::chain(&error)),
+        }
+    }
+    Ok(report)
+}
+
+fn read_all(blobs: &Blobs, blob: &super::blobs::BlobId) -> Result<u64, Failure> {
+    let reader = blobs.read(blob)?;
+    let mut at = 0;
+    while at < reader.size() {
+        let end = reader.size().min(at + READ_BYTES);
+        reader.read(at..end)?;
+        at = end;
+    }
+    Ok(at)
+}

@@ -1,0 +1,277 @@
+//! The index: where everything is, in SQLite. It is made from the journal and holds nothing else;
+//! an index of another schema, a damaged one or a lost one is made anew.
+//!
+//! One connection writes (the committer's), many read, each in a snapshot. Commits are not synced:
+//! the index says up to which place of the journal it knows, and recovery replays what follows.
+
+mod list;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use s3::{BucketName, Key, documents::bucket::BucketLine};
+use types::{AccountId, Timestamp};
+
+use super::{
+    blobs::BlobId,
+    facts::{Bucket, Object, Part, Upload},
+    failure::{Failure, Result},
+    journal::Location,
+};
+
+pub use write::{Displaced, IndexWriter};
+
+/// Raised with every change of the tables: an index of another number is made anew.
+const SCHEMA: i64 = 1;
+const TABLES: &str = include_str!("index/tables.sql");
+/// Statements kept prepared by each connection: all that we have.
+const STATEMENTS: usize = 64;
+
+/// Something together with where its fact lies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kept<T> {
+    /// The thing.
+    pub thing: T,
+    /// Its fact's frame.
+    pub at: Location,
+}
+
+/// What there is in all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Buckets.
+    pub buckets: u64,
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// One snapshot of the index.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a>(&'a Connection);
+
+fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| Failure::Damaged(format!("a record: {error}")))
+}
+
+fn kept<T: serde::de::DeserializeOwned>(row: (String, Location)) -> Result<Kept<T>> {
+    Ok(Kept { thing: parsed(&row.0)?, at: row.1 })
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<(String, Location)> {
+    let at = Location { segment: row.get(1)?, offset: row.get(2)?, length: row.get(3)? };
+    Ok((row.get(0)?, at))
+}
+
+impl View<'_> {
+    /// A bucket.
+    pub fn find_bucket(self, name: &BucketName) -> Result<Option<Kept<Bucket>>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT record, segment, offset, length FROM buckets WHERE name = ?1",
+        )?;
+        query.query_row(params![name.as_str()], record).optional()?.map(kept).transpose()
+    }
+
+    /// The buckets of an account by name, after a name, with a prefix.
+    pub fn list_buckets(
+        self,
+        owner: &AccountId,
+        after: &str,
+        prefix: &str,
+        limit: u32,
+    ) -> Result<Vec<BucketLine>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT name, created FROM buckets \
+             WHERE owner = ?1 AND name > ?2 AND substr(name, 1, length(?3)) = ?3 \
+             ORDER BY name LIMIT ?4",
+        )?;
+        let line = |row: &Row<'_>| {
+            Ok(BucketLine { name: row.get(0)?, created: Timestamp(row.get(1)?) })
+        };
+        let rows = query.query_map(params![owner.as_str(), after, prefix, limit], line)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many buckets an account has.
+    pub fn count_buckets(self, owner: &AccountId) -> Result<u64> {
+        let mut query = self.0.prepare_cached("SELECT count(*) FROM buckets WHERE owner = ?1")?;
+        Ok(query.query_row(params![owner.as_str()], |row| row.get(0))?)
+    }
+
+    /// Whether a bucket has any object.
+    pub fn has_objects(self, bucket: &BucketName) -> Result<bool> {
+        let mut query =
+            self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM objects WHERE bucket = ?1)")?;
+        Ok(query.query_row(params![bucket.as_str()], |row| row.get(0))?)
+    }
+
+    /// An object.
+    pub fn find_object(self, bucket: &BucketName, key: &Key) -> Result<Option<Kept<Object>>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT record, segment, offset, length FROM objects WHERE bucket = ?1 AND key = ?2",
+        )?;
+        let key = key.as_str().as_bytes();
+        query.query_row(params![bucket.as_str(), key], record).optional()?.map(kept).transpose()
+    }
+
+    /// An upload that is under way.
+    pub fn find_upload(self, upload_id: &str) -> Result<Option<Kept<Upload>>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT record, segment, offset, length FROM uploads WHERE id = ?1",
+        )?;
+        query.query_row(params![upload_id], record).optional()?.map(kept).transpose()
+    }
+
+    /// The uploads of a bucket that are under way.
+    pub fn upload_ids(self, bucket: &BucketName) -> Result<Vec<String>> {
+        let mut query = self.0.prepare_cached("SELECT id FROM uploads WHERE bucket = ?1")?;
+        let rows = query.query_map(params![bucket.as_str()], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The parts of an upload after a number.
+    pub fn list_parts(self, upload_id: &str, after: u32, limit: u32) -> Result<Vec<Kept<Part>>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT record, segment, offset, length FROM parts \
+             WHERE upload = ?1 AND number > ?2 ORDER BY number LIMIT ?3",
+        )?;
+        let rows = query.query_map(params![upload_id, after, limit], record)?;
+        rows.map(|row| kept(row?)).collect()
+    }
+
+    /// One part of an upload.
+    pub fn find_part(self, upload_id: &str, number: u32) -> Result<Option<Kept<Part>>> {
+        let first = self.list_parts(upload_id, number.saturating_sub(1), 1)?.pop();
+        Ok(first.filter(|part| part.thing.number == number))
+    }
+
+    /// Whether any fact names a file.
+    pub fn has_blob(self, blob: &BlobId) -> Result<bool> {
+        let mut query =
+            self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE id = ?1)")?;
+        Ok(query.query_row(params![blob.as_str()], |row| row.get(0))?)
+    }
+
+    /// Every file that a fact names.
+    pub fn blobs(self) -> Result<Vec<BlobId>> {
+        let mut query = self.0.prepare_cached("SELECT id FROM blobs ORDER BY id")?;
+        let rows = query.query_map([], |row| row.get::<_, String>(0))?;
+        let names = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        Ok(names.iter().filter_map(|name| BlobId::parse(name)).collect())
+    }
+
+    /// What there is in all.
+    pub fn totals(self) -> Result<Totals> {
+        let buckets = self.0.query_row("SELECT count(*) FROM buckets", [], |row| row.get(0))?;
+        let sums = "SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM totals";
+        let (objects, bytes) =
+            self.0.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Totals { buckets, objects, bytes })
+    }
+
+    /// Bytes of a segment that are still true.
+    pub fn live_bytes(self) -> Result<Vec<(u64, u64)>> {
+        let mut query = self.0.prepare_cached("SELECT number, live FROM segments ORDER BY number")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Up to where the journal is known.
+    pub fn position(self) -> Result<Option<(u64, u64)>> {
+        let query = "SELECT segment, offset FROM position";
+        Ok(self.0.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    }
+}
+
+/// Where the index is.
+#[derive(Debug, Clone)]
+pub struct IndexFile(PathBuf);
+
+impl IndexFile {
+    /// The index in a folder.
+    pub fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// A connection that reads.
+    pub fn reader(&self) -> Result<IndexReader> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.0, flags)?;
+        connection.pragma_update(None, "query_only", true)?;
+        prepared(&connection)?;
+        Ok(IndexReader(connection))
+    }
+
+    /// Opens the index for writing; one that can't be used is removed and made anew, empty.
+    pub fn writer(&self) -> Result<IndexWriter> {
+        match self.open() {
+            Ok(writer) => Ok(writer),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.0.display(), "the index is made anew");
+                self.remove()?;
+                self.open()
+            }
+        }
+    }
+
+    fn open(&self) -> Result<IndexWriter> {
+        let connection = Connection::open(&self.0)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        prepared(&connection)?;
+
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        match (version, tables) {
+            (SCHEMA, _) => {}
+            (_, 0) => {
+                connection.execute_batch(TABLES)?;
+                connection.pragma_update(None, "user_version", SCHEMA)?;
+            }
+            (other, _) => {
+                let what = format!("the index has schema {other}, this version has {SCHEMA}");
+                return Err(Failure::Damaged(what));
+            }
+        }
+        Ok(IndexWriter::new(connection))
+    }
+
+    /// Removes the index.
+    pub fn remove(&self) -> Result<()> {
+        for end in ["", "-wal", "-shm"] {
+            let mut path = self.0.clone().into_os_string();
+            path.push(end);
+            match std::fs::remove_file(Path::new(&path)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let what = format!("remove {}", Path::new(&path).display());
+                    return Err(Failure::Io { what, source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prepared(connection: &Connection) -> Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -16_384)?;
+    connection.pragma_update(None, "mmap_size", 256_i64 << 20)?;
+    Ok(())
+}
+
+/// A connection that reads.
+#[derive(Debug)]
+pub struct IndexReader(Connection);
+
+impl IndexReader {
+    /// Looks at one snapshot.
+    pub fn view<T>(&mut self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
+        let snapshot = self.0.transaction()?;
+        look(View(&snapshot))
+    }
+}

@@ -1,0 +1,324 @@
+//! Reading the journal from front to back: for recovery, for compaction and for fsck.
+//!
+//! The last segment may end in a torn write, which is no damage: nobody was told that it is kept.
+//! Anything else that is no frame is damage; the scan reports it and goes on at the next frame.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+
+use super::{Location, MAGIC, SEGMENT_HEAD_BYTES, head_checksum, segment_path};
+use crate::engine::{
+    failure::{During, Failure, Result},
+    frame::{self, ALIGN, BadFrame, Frame, HEAD_BYTES},
+};
+
+/// The segments that there are, in order, with where each ends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Segments(pub Vec<(u64, u64)>);
+
+/// Bytes that should be frames and are not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Which segment.
+    pub segment: u64,
+    /// From which byte.
+    pub offset: u64,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Segments {
+    /// Lists a folder. The end of the last segment is found by reading it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(folder).during("list", folder)? {
+            let name = entry.during("list", folder)?.file_name();
+            let stem = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+            numbers.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()));
+        }
+        numbers.sort_unstable();
+
+        let mut found: Vec<(u64, u64)> = Vec::new();
+        for number in numbers {
+            let path = segment_path(folder, number);
+            let length = path.metadata().during("stat", &path)?.len();
+            let Some(previous_end) = previous_end(&path, number)? else {
+                // Its head was being written when the power went: nothing can be in it.
+                if length <= SEGMENT_HEAD_BYTES {
+                    std::fs::remove_file(&path).during("remove", &path)?;
+                    continue;
+                }
+                return Err(Failure::Damaged(format!("{}: its head is wrong", path.display())));
+            };
+            if let Some((before, end)) = found.last_mut()
+                && *before + 1 == number
+            {
+                *end = previous_end;
+            }
+            found.push((number, length));
+        }
+        if let Some(last) = found.last_mut() {
+            last.1 = end_of_last(folder, last.0, last.1)?;
+        }
+        Ok(Self(found))
+    }
+
+    /// Reads every frame from a place on: `None` is the very beginning.
+    pub fn scan<'a>(&'a self, folder: &'a Path, from: Option<(u64, u64)>) -> Scan<'a> {
+        let (segment, offset) = from.unwrap_or((0, 0));
+        let left = self.0.iter().filter(|(number, _)| *number >= segment).copied();
+        Scan {
+            folder,
+            left: left.collect::<Vec<_>>().into_iter(),
+            first: (segment, offset),
+            now: None,
+            damage: Vec::new(),
+        }
+    }
+}
+
+fn previous_end(path: &Path, number: u64) -> Result<Option<u64>> {
+    let file = File::open(path).during("open", path)?;
+    let mut head = [0; SEGMENT_HEAD_BYTES as usize];
+    if file.read_exact_at(&mut head, 0).is_err() {
+        return Ok(None);
+    }
+    let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
+    let crc = u32::from_le_bytes(head[24..28].try_into().expect("four bytes"));
+    let right = long(0) == MAGIC && long(8) == number && crc == head_checksum(&head);
+    Ok(right.then(|| long(16)))
+}
+
+/// Where the good frames of the last segment end. Frames behind a bad place that are of a later
+/// batch than the one that could have been torn prove that the bad place was once on disk: that is
+/// damage, left to the scan to report, and the end is behind them.
+fn end_of_last(folder: &Path, number: u64, length: u64) -> Result<u64> {
+    let mut segment = Segment::open(folder, number, length)?;
+    let (mut end, mut batch) = (SEGMENT_HEAD_BYTES, 0);
+    segment.at = SEGMENT_HEAD_BYTES;
+    loop {
+        match segment.next()? {
+            Some((at, Ok(frame))) => {
+                end = at.offset + at.length;
+                batch = frame.batch;
+            }
+            None => return Ok(end),
+            Some((_, Err(_))) => break,
+        }
+    }
+
+    let torn = batch + 1;
+    while let Some((at, read)) = segment.next()? {
+        if let Ok(frame) = read
+            && frame.batch > torn
+        {
+            end = at.offset + at.length;
+        }
+    }
+    Ok(end)
+}
+
+/// One segment, read a window at a time.
+struct Segment {
+    path: PathBuf,
+    file: File,
+    number: u64,
+    end: u64,
+    at: u64,
+    window: Bytes,
+    window_at: u64,
+}
+
+/// Bytes read at once: a thousand frames of small facts.
+const WINDOW_BYTES: u64 = 1 << 20;
+
+impl Segment {
+    fn open(folder: &Path, number: u64, end: u64) -> Result<Self> {
+        let path = segment_path(folder, number);
+        let file = File::open(&path).during("open", &path)?;
+        Ok(Self { path, file, number, end, at: 0, window: Bytes::new(), window_at: 0 })
+    }
+
+    /// At most `length` bytes from `offset`, fewer at the end.
+    fn bytes(&mut self, offset: u64, length: u64) -> Result<Bytes> {
+        let length = length.min(self.end.saturating_sub(offset));
+        let inside = offset >= self.window_at
+            && offset + length <= self.window_at + self.window.len() as u64;
+        if !inside {
+            let size = length.max(WINDOW_BYTES).min(self.end.saturating_sub(offset));
+            let mut bytes = vec![0; usize::try_from(size).expect("a window fits into memory")];
+            self.file.read_exact_at(&mut bytes, offset).during("read", &self.path)?;
+            (self.window, self.window_at) = (Bytes::from(bytes), offset);
+        }
+        let start = usize::try_from(offset - self.window_at).expect("it lies in the window");
+        Ok(self.window.slice(start..start + usize::try_from(length).expect("a window fits")))
+    }
+
+    /// The next frame, or the next bad place; after a bad place it looks for the next frame.
+    fn next(&mut self) -> Result<Option<(Location, Result<Frame, BadFrame>)>> {
+        if self.at >= self.end {
+            return Ok(None);
+        }
+        let (offset, number) = (self.at, self.number);
+        let place = |length: u64| Location { segment: number, offset, length };
+
+        let head = self.bytes(offset, HEAD_BYTES as u64)?;
+        let read = match frame::announced(&head) {
+            Err(error) => Err(error),
+            Ok(length) => {
+                let bytes = self.bytes(offset, length as u64)?;
+                frame::read(&bytes).map(|frame| (frame, length as u64))
+            }
+        };
+        match read {
+            Ok((frame, length)) => {
+                self.at += length;
+                Ok(Some((place(length), Ok(frame))))
+            }
+            Err(BadFrame::Facts(why)) => Err(Failure::Damaged(format!(
+                "{} at {offset} was written by a newer version: {why}",
+                self.path.display()
+            ))),
+            Err(error) => {
+                self.at = self.find_frame(offset + ALIGN as u64)?;
+                Ok(Some((place(self.at - offset), Err(error))))
+            }
+        }
+    }
+
+    fn find_frame(&mut self, from: u64) -> Result<u64> {
+        let mut at = from;
+        while at < self.end {
+            let head = self.bytes(at, HEAD_BYTES as u64)?;
+            if let Ok(length) = frame::announced(&head)
+                && frame::read(&self.bytes(at, length as u64)?).is_ok()
+            {
+                return Ok(at);
+            }
+            at += ALIGN as u64;
+        }
+        Ok(self.end)
+    }
+}
+
+/// Frames in order. Damage is kept aside.
+pub struct Scan<'a> {
+    folder: &'a Path,
+    left: std::vec::IntoIter<(u64, u64)>,
+    first: (u64, u64),
+    now: Option<Segment>,
+    /// What was found that is no frame.
+    pub damage: Vec<Damage>,
+}
+
+impl Scan<'_> {
+    /// The next frame, and where it lies.
+    pub fn next_frame(&mut self) -> Result<Option<(Location, Frame)>> {
+        loop {
+            if self.now.is_none() {
+                let Some((number, end)) = self.left.next() else { return Ok(None) };
+                let mut segment = Segment::open(self.folder, number, end)?;
+                let start = if number == self.first.0 { self.first.1 } else { 0 };
+                segment.at = start.max(SEGMENT_HEAD_BYTES);
+                self.now = Some(segment);
+            }
+            let segment = self.now.as_mut().expect("it was just opened");
+            match segment.next()? {
+                None => self.now = None,
+                Some((at, Ok(frame))) => return Ok(Some((at, frame))),
+                Some((at, Err(error))) => self.damage.push(Damage {
+                    segment: at.segment,
+                    offset: at.offset,
+                    why: format!("{error} ({} bytes skipped)", at.length),
+                }),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{facts::Fact, journal::Journal};
+
+    fn gone(key: &str) -> Fact {
+        Fact::ObjectGone {
+            bucket: s3::BucketName::parse("bucket").unwrap(),
+            key: s3::Key::parse(key).unwrap(),
+        }
+    }
+
+    /// Writes batches 1, 2, … of two frames each into the first segment.
+    fn written(folder: &Path, batches: u64) -> Vec<Location> {
+        let mut journal = Journal::begin(folder, 1, 0).unwrap();
+        let mut places = Vec::new();
+        for batch in 1..=batches {
+            let mut bytes = Vec::new();
+            for name in ["a", "b"] {
+                let offset = journal.end() + bytes.len() as u64;
+                let length = frame::write(&mut bytes, batch, &[gone(name)], b"body") as u64;
+                places.push(Location { segment: 1, offset, length });
+            }
+            journal.append(&bytes).unwrap();
+        }
+        places
+    }
+
+    fn scanned(folder: &Path) -> (Vec<Location>, Vec<Damage>) {
+        let segments = Segments::open(folder).unwrap();
+        let mut scan = segments.scan(folder, None);
+        let mut found = Vec::new();
+        while let Some((at, _)) = scan.next_frame().unwrap() {
+            found.push(at);
+        }
+        (found, scan.damage)
+    }
+
+    #[test]
+    fn a_torn_tail_is_no_damage_wherever_it_is_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = written(folder.path(), 3);
+        let path = segment_path(folder.path(), 1);
+        let whole = std::fs::read(&path).unwrap();
+
+        for cut in (SEGMENT_HEAD_BYTES as usize..whole.len()).step_by(7) {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (found, damage) = scanned(folder.path());
+            let expect = places.iter().filter(|at| at.offset + at.length <= cut as u64).count();
+            assert_eq!((found.len(), damage), (expect, vec![]), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_hole_in_the_last_batch_is_torn_and_in_an_earlier_one_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = written(folder.path(), 4);
+        let path = segment_path(folder.path(), 1);
+        let whole = std::fs::read(&path).unwrap();
+        let with_hole = |at: &Location| {
+            let mut bytes = whole.clone();
+            bytes[at.offset as usize + 30] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            scanned(folder.path())
+        };
+
+        let (found, damage) = with_hole(&places[6]);
+        assert_eq!((found.len(), damage.len()), (6, 0), "frame 7 was never acknowledged");
+        let (found, damage) = with_hole(&places[2]);
+        assert_eq!((found.len(), damage.len()), (7, 1), "frame 2 was: its loss is reported");
+    }
+
+    #[test]
+    fn what_lies_behind_a_sealed_end_counts_for_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = written(folder.path(), 2);
+        Journal::begin(folder.path(), 2, places[2].offset).unwrap();
+        let (found, damage) = scanned(folder.path());
+        assert_eq!((found.len(), damage), (2, vec![]));
+    }
+}

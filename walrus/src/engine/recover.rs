@@ -1,0 +1,158 @@
+//! Start-up is recovery; there is no other path. The index says up to where it knows the journal;
+//! what follows is replayed. An index that cannot be right is made anew from the first frame on.
+//! Then files that no fact names are swept.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::{
+    blobs::{BlobId, Blobs},
+    failure::{During, Failure, Result},
+    index::{IndexFile, IndexWriter},
+    journal::{Damage, Journal, SEGMENT_HEAD_BYTES, Segments},
+    pins::Pins,
+};
+
+/// The folder of the segments.
+pub(super) const JOURNAL: &str = "journal";
+/// The folder of the files.
+pub(super) const BLOBS: &str = "blobs";
+/// The index.
+pub(super) const INDEX: &str = "index.sqlite";
+const LOCK: &str = "lock";
+/// Frames replayed in one transaction.
+const REPLAY_FRAMES: usize = 10_000;
+
+pub(super) struct Recovered {
+    pub(super) journal_folder: PathBuf,
+    pub(super) segments: Segments,
+    pub(super) journal: Journal,
+    pub(super) index: IndexFile,
+    pub(super) writer: IndexWriter,
+    pub(super) blobs: Blobs,
+    pub(super) batch: u64,
+    pub(super) damaged: bool,
+}
+
+/// Two processes on one folder would both believe that they are the one writer.
+pub(super) fn lock(folder: &Path) -> Result<Flock<File>> {
+    std::fs::create_dir_all(folder).during("make", folder)?;
+    let path = folder.join(LOCK);
+    let file = File::create(&path).during("open", &path)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| Failure::Io {
+        what: format!("{}: another process uses this folder", path.display()),
+        source: error.into(),
+    })
+}
+
+pub(super) fn recover(folder: &Path) -> Result<Recovered> {
+    let journal_folder = folder.join(JOURNAL);
+    std::fs::create_dir_all(&journal_folder).during("make", &journal_folder)?;
+    let blobs = Blobs::open(&folder.join(BLOBS))?;
+    super::blobs::sync_dir(folder)?;
+
+    let segments = Segments::open(&journal_folder)?;
+    let index = IndexFile::new(folder.join(INDEX));
+    let mut writer = index.writer()?;
+    let from = writer.view().position()?;
+    if !is_in(&segments, from) {
+        if from.is_some() {
+            tracing::warn!("the index does not fit the journal and is made anew");
+        }
+        drop(writer);
+        index.remove()?;
+        writer = index.writer()?;
+    }
+
+    let from = from.filter(|_| is_in(&segments, from));
+    let replayed = replay(&journal_folder, &segments, &mut writer, from)?;
+    for damage in &replayed.damage {
+        tracing::error!(?damage, "the journal is damaged; run `mallee-walrus fsck`");
+    }
+    let last = segments.0.last().copied().unwrap_or_default();
+    let journal = Journal::begin(&journal_folder, last.0 + 1, last.1)?;
+    Ok(Recovered {
+        journal_folder,
+        segments,
+        journal,
+        index,
+        writer,
+        blobs,
+        batch: replayed.batch,
+        damaged: !replayed.damage.is_empty(),
+    })
+}
+
+fn is_in(segments: &Segments, place: Option<(u64, u64)>) -> bool {
+    let Some((segment, offset)) = place else { return segments.0.is_empty() };
+    let mut ends = segments.0.iter();
+    ends.any(|(number, end)| *number == segment && (SEGMENT_HEAD_BYTES..=*end).contains(&offset))
+}
+
+/// What a replay found.
+#[derive(Debug, Default)]
+pub(super) struct Replayed {
+    pub(super) frames: u64,
+    pub(super) batch: u64,
+    pub(super) damage: Vec<Damage>,
+}
+
+/// Applies every frame from a place on.
+pub(super) fn replay(
+    folder: &Path,
+    segments: &Segments,
+    index: &mut IndexWriter,
+    from: Option<(u64, u64)>,
+) -> Result<Replayed> {
+    let mut replayed = Replayed::default();
+    let mut scan = segments.scan(folder, from);
+    let mut open = 0;
+    let mut place = from.unwrap_or((0, 0));
+
+    while let Some((at, frame)) = scan.next_frame()? {
+        if open == 0 {
+            index.begin()?;
+        }
+        index.apply(&frame.facts, at)?;
+        replayed.batch = replayed.batch.max(frame.batch);
+        replayed.frames += 1;
+        place = (at.segment, at.offset + at.length);
+        open += 1;
+        if open == REPLAY_FRAMES {
+            index.commit(place)?;
+            open = 0;
+        }
+    }
+    if open > 0 {
+        index.commit(place)?;
+    }
+    replayed.damage = scan.damage;
+    if replayed.frames > 0 {
+        tracing::info!(frames = replayed.frames, "the journal was replayed into the index");
+    }
+    Ok(replayed)
+}
+
+/// Files that were there before anything new can be written, and that no fact names.
+pub(super) fn orphans(index: &IndexWriter, blobs: &Blobs) -> Result<Vec<BlobId>> {
+    let mut found = Vec::new();
+    for blob in blobs.list()? {
+        if !index.view().has_blob(&blob)? {
+            found.push(blob);
+        }
+    }
+    Ok(found)
+}
+
+pub(super) fn sweep(recovered: &Recovered, pins: &Pins) -> Result<()> {
+    let orphans = orphans(&recovered.writer, &recovered.blobs)?;
+    if !orphans.is_empty() {
+        tracing::info!(files = orphans.len(), "files that no object has are swept");
+        pins.doom(orphans);
+    }
+    Ok(())
+}
