@@ -55,4 +55,4 @@ pub use compile::compile;
 pub use config::NodeNetwork;
 pub use desired::Desired;
 pub use fake::FakeApplier;
-pub use run::{Run, Tools};
+pub use run::Run;

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::{Command, Stdio},
@@ -17,8 +17,13 @@ use std::{
     time::Duration,
 };
 
-use net::{Applied, Applier, Desired, LinuxApplier, NodeNetwork, Tools, namespace};
+use async_trait::async_trait;
+use net::{
+    Applied, Applier, Desired, LinuxApplier, NodeNetwork, namespace,
+    run::{self, Run},
+};
 use nix::sched::{CloneFlags, setns};
+use tokio::io::AsyncWriteExt;
 use types::network::{Interface, NetworkDocument, Subnet, Vpc};
 
 use crate::{
@@ -320,4 +325,31 @@ fn subnet_of<'a>(vpc: &'a Vpc, interface: &Interface) -> &'a Subnet {
 /// The machine from which users call.
 pub(crate) fn user() -> Ipv4Addr {
     address("10.98.0.1")
+}
+
+/// The host's own tools.
+pub(crate) struct Tools;
+
+#[async_trait]
+impl Run for Tools {
+    async fn run(&self, command: run::Command) -> io::Result<run::Output> {
+        let mut child = tokio::process::Command::new(&command.words[0])
+            .args(&command.words[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().unwrap();
+        let text = command.stdin.into_bytes();
+        let write = async move {
+            let _ = stdin.write_all(&text).await;
+        };
+        let ((), output) = tokio::join!(write, child.wait_with_output());
+        let output = output?;
+        Ok(run::Output {
+            success: output.status.success(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        })
+    }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use net::{
-    Applier, Desired, LinuxApplier, Tools, namespace,
+    Applier, Desired, LinuxApplier, namespace,
     run::{Command, Output, Run},
 };
 use types::network::{Interface, NetworkDocument, Protocol, Vpc};
@@ -20,7 +20,7 @@ use types::network::{Interface, NetworkDocument, Protocol, Vpc};
 use crate::{
     documents::{add_guest, address, cidr, document, from_group, group, rule, subnet, tcp, vpc},
     frames::{self, ARP, BROADCAST, IPV4, IPV6, RARP},
-    lab::{Lab, Node, PATIENCE, Space, may_run, user},
+    lab::{Lab, Node, PATIENCE, Space, Tools, may_run, user},
 };
 
 /// Long enough for a packet that is let through, on a busy machine; waited for in full only where
