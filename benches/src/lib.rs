@@ -1,1 +1,0 @@
-//! One command that prints each figure beside its peer or limit.
