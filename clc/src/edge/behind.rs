@@ -1,0 +1,50 @@
+//! What the edge asks of the cloud behind it. The CLC answers; so does a fake in the edge's tests.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use types::Secret;
+use wire::{Parameters, RequestId};
+
+use super::Service;
+
+/// One call of a query service, by somebody whose signature stands.
+#[derive(Debug)]
+pub struct Asked<H> {
+    /// Who holds the key that it was signed with.
+    pub holder: H,
+    /// The proof: only the verifier makes these.
+    pub verified: sigv4::Verified,
+    /// Which service.
+    pub service: Service,
+    /// The `Action`.
+    pub action: String,
+    /// The `Version`, as it was sent: answers echo it.
+    pub version: String,
+    /// All parameters but those that carry the signature.
+    pub parameters: Parameters,
+    /// The id that goes out in the answer.
+    pub request_id: RequestId,
+    /// Where the connection came from.
+    pub source: IpAddr,
+}
+
+/// The cloud behind the edge.
+#[async_trait]
+pub trait Behind: Send + Sync + 'static {
+    /// What is known of the holder of a key.
+    type Holder: Send + Sync + 'static;
+
+    /// The secret of an active key and its holder; `None` for a key that is unknown, or not to be
+    /// used. The key id is whatever text a request carried.
+    async fn find_key(
+        &self,
+        access_key: &str,
+    ) -> Result<Option<(Secret<String>, Self::Holder)>, daemon::BoxError>;
+
+    /// Does what is asked; gives the whole answer as XML, envelope and all.
+    async fn call(&self, asked: Asked<Self::Holder>) -> ec2::Result<String>;
+
+    /// Whether there is such an action: names that clients make up do not become metrics.
+    fn knows(&self, service: Service, action: &str) -> bool;
+}

@@ -1,0 +1,237 @@
+//! One request to a query service: read its body, settle who asks, let the cloud answer.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use sigv4::{Received, Version};
+use wire::{Parameters, RequestId};
+
+use super::{
+    Asked, Behind, Body, Service,
+    authenticate::authenticate,
+    envelope::{self, Failure},
+    replay::{Admitted, is_mutating},
+    route::by_version,
+    server::Edge,
+};
+
+/// The largest form. User data is 16 KiB, 64 KiB when encoded; a thousand ids are 40 KiB.
+const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// A form arrives in one go; whoever takes longer is holding a connection.
+const BODY_LIMIT: Duration = Duration::from_secs(20);
+/// euca2ools gives up after thirty seconds. What was begun goes on.
+const ANSWER_LIMIT: Duration = Duration::from_secs(28);
+
+/// Fields that carry the signature and are no parameters of the action.
+const SIGNATURE_FIELDS: [&str; 7] = [
+    "AWSAccessKeyId",
+    "Signature",
+    "SignatureMethod",
+    "SignatureVersion",
+    "Timestamp",
+    "Expires",
+    "SecurityToken",
+];
+
+/// What is known of a request when it is answered, for metrics and the log.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub(super) service: &'static str,
+    pub(super) action: String,
+}
+
+/// Answers one request. `named` learns what it was.
+pub(super) async fn answer<B: Behind>(
+    edge: &Arc<Edge<B>>,
+    service: Service,
+    request: Request<Incoming>,
+    source: IpAddr,
+    request_id: &RequestId,
+    named: &mut Named,
+) -> Response<Body> {
+    named.service = service.as_str();
+    let (head, body) = request.into_parts();
+    let outcome = match read_form(&head, body).await {
+        Ok(form) => act(edge, service, &head, &form, source, request_id, named).await,
+        Err(failure) => Err((service, failure)),
+    };
+    match outcome {
+        Ok(text) => envelope::answer(StatusCode::OK, text, request_id),
+        Err((service, failure)) => envelope::failure(service, &failure, request_id),
+    }
+}
+
+async fn act<B: Behind>(
+    edge: &Arc<Edge<B>>,
+    service: Service,
+    head: &http::request::Parts,
+    form: &str,
+    source: IpAddr,
+    request_id: &RequestId,
+    named: &mut Named,
+) -> Result<String, (Service, Failure)> {
+    let received = Received::of(head);
+    let parameters = read_parameters(&received, form).map_err(|failure| (service, failure))?;
+    let version = parameters.get("Version").unwrap_or_default().to_owned();
+    let service = if is_unscoped(&received) {
+        by_version(&version)
+    } else {
+        service
+    };
+    named.service = service.as_str();
+    let fail = |failure| (service, failure);
+
+    let now_ms = edge.context.clock.now_ms();
+    let authentic = authenticate(
+        &*edge.behind,
+        service,
+        &received,
+        form,
+        edge.settings.version_2,
+        now_ms,
+    )
+    .await
+    .map_err(fail)?;
+
+    let action = need(&parameters, "Action", "MissingAction").map_err(fail)?;
+    need(&parameters, "Version", "MissingParameter").map_err(fail)?;
+    if edge.behind.knows(service, &action) {
+        named.action.clone_from(&action);
+    }
+    refuse_replay(edge, &authentic.verified, &action, now_ms).map_err(fail)?;
+    let asked = Asked {
+        holder: authentic.holder,
+        verified: authentic.verified,
+        service,
+        action,
+        version,
+        parameters,
+        request_id: request_id.clone(),
+        source,
+    };
+    call(edge, asked).await.map_err(fail)
+}
+
+/// Runs the call as a task of its own: a client that hangs up does not stop it halfway.
+async fn call<B: Behind>(edge: &Arc<Edge<B>>, asked: Asked<B::Holder>) -> Result<String, Failure> {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let behind = edge.behind.clone();
+    edge.context.detach(async move {
+        // Whoever waited may be gone; the work is done all the same.
+        let _ = tell.send(behind.call(asked).await);
+    });
+    match tokio::time::timeout(ANSWER_LIMIT, told).await {
+        Ok(Ok(Ok(text))) => Ok(text),
+        Ok(Ok(Err(error))) => {
+            log(&error);
+            Err(Failure::from(&error))
+        }
+        Ok(Err(_gone)) => Err(Failure::from(&ec2::Error::internal("the call panicked"))),
+        Err(_elapsed) => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Unavailable",
+            "The cloud did not answer in time. What you asked for may still happen.",
+        )),
+    }
+}
+
+/// An error of ours is logged here, once, with its whole chain; the user's own are theirs.
+fn log(error: &ec2::Error) {
+    if error.code.status() >= 500 {
+        tracing::error!(error = daemon::chain(error), "a call failed");
+    } else {
+        tracing::debug!(%error, "refused");
+    }
+}
+
+fn refuse_replay<B: Behind>(
+    edge: &Edge<B>,
+    verified: &sigv4::Verified,
+    action: &str,
+    now_ms: i64,
+) -> Result<(), Failure> {
+    if verified.version == Version::Four || !is_mutating(action) {
+        return Ok(());
+    }
+    match edge
+        .replays
+        .admit(&verified.signature, verified.valid_until_ms, now_ms)
+    {
+        Admitted::First => Ok(()),
+        Admitted::Again => Err(Failure::new(
+            StatusCode::UNAUTHORIZED,
+            "AuthFailure",
+            "This signed request was received before. Sign it anew.",
+        )),
+        Admitted::NoRoom => Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "RequestLimitExceeded",
+            "Too many requests. Try again later, or sign by version 4.",
+        )),
+    }
+}
+
+fn need(parameters: &Parameters, name: &str, code: &'static str) -> Result<String, Failure> {
+    parameters.get(name).map(str::to_owned).ok_or_else(|| {
+        let message = format!("The request must contain the parameter {name}");
+        Failure::new(StatusCode::BAD_REQUEST, code, message)
+    })
+}
+
+/// A request at the root whose signature names no service.
+fn is_unscoped(received: &Received<'_>) -> bool {
+    let is_root = received.path == "/" || received.path.is_empty();
+    let is_scoped = received.headers.contains_key(header::AUTHORIZATION)
+        || sigv4::pairs(received.query).any(|(name, _)| name == "X-Amz-Credential");
+    is_root && !is_scoped
+}
+
+/// The fields of the query and of the form, none twice, without those of the signature.
+fn read_parameters(received: &Received<'_>, form: &str) -> Result<Parameters, Failure> {
+    let malformed = |error: wire::query::Error| Failure::from(&ec2::Error::from(error));
+    let mut pairs = wire::query::form_pairs(received.query).map_err(malformed)?;
+    pairs.extend(wire::query::form_pairs(form).map_err(malformed)?);
+    pairs.retain(|(name, _)| {
+        !SIGNATURE_FIELDS.contains(&name.as_str()) && !name.starts_with("X-Amz-")
+    });
+    Parameters::from_pairs(pairs).map_err(malformed)
+}
+
+async fn read_form(head: &http::request::Parts, body: Incoming) -> Result<String, Failure> {
+    let refuse = |code, message: &str| Failure::new(StatusCode::BAD_REQUEST, code, message);
+    if ![Method::GET, Method::POST].contains(&head.method) {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        return Err(Failure::new(status, "MethodNotAllowed", "Use GET or POST."));
+    }
+    let collected = tokio::time::timeout(BODY_LIMIT, Limited::new(body, BODY_MAX_BYTES).collect());
+    let bytes: Bytes = match collected.await {
+        Ok(Ok(collected)) => collected.to_bytes(),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            let message = format!("The request may not be longer than {BODY_MAX_BYTES} bytes");
+            return Err(Failure::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestEntityTooLarge",
+                message,
+            ));
+        }
+        Ok(Err(_)) => {
+            return Err(refuse(
+                "MalformedQueryString",
+                "The body could not be read.",
+            ));
+        }
+        Err(_elapsed) => {
+            let message = "The body did not arrive in time.";
+            return Err(Failure::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeout",
+                message,
+            ));
+        }
+    };
+    String::from_utf8(bytes.into())
+        .map_err(|_| refuse("MalformedQueryString", "The body is not UTF-8 form data."))
+}
