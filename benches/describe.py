@@ -1,0 +1,198 @@
+"""DescribeInstances at scale, raw HTTP, signatures on, beside moto's server doing the same.
+
+The instances are rows in the Cloud Controller's own database, written while it is down: its tables,
+its queries, its XML, without the nodes that it has no need of for an answer.
+"""
+
+import contextlib
+import http.client
+import json
+import pathlib
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.parse
+
+from aws import VERSION, Ec2
+from figures import milliseconds, percentile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SIZES = (1_000, 10_000)
+TARGET = 50
+FULL_ROUNDS = 7
+SINGLE_ROUNDS = 300
+# moto needs seconds for each full answer.
+MOTO_FULL_ROUNDS = 2
+MOTO_BATCH = 100
+UP_TIMEOUT_S = 30
+
+
+def bench(given):
+    moto = install_moto()
+    for size in SIZES:
+        print(f"\n{size} instances")
+        with mallee(size) as (url, credentials, ids):
+            ours = measure(url, credentials, ids, FULL_ROUNDS, "Mallee")
+        with moto_server(moto, size) as (url, credentials, ids):
+            theirs = measure(url, credentials, ids, MOTO_FULL_ROUNDS, "moto")
+        ratio = theirs[0] / ours[0]
+        print(f"full listing: {ratio:.0f}× moto at p50 (target: at least {TARGET}×); one id: {theirs[1] / ours[1]:.1f}×")
+
+
+def measure(url, credentials, ids, full_rounds, name):
+    caller = Caller(url, credentials)
+    full = [caller.time({}) for _ in range(full_rounds)]
+    single = [caller.time({"InstanceId.1": ids[n * 7919 % len(ids)]}) for n in range(SINGLE_ROUNDS)]
+    print(f"{name:<8} full listing  {milliseconds(full)}   {caller.bytes / 1e6:.1f} MB")
+    print(f"{name:<8} one id        {milliseconds(single)}   {len(single) / sum(single):.0f} calls/s on one connection")
+    return percentile(full, 50), percentile(single, 50)
+
+
+class Caller:
+    """Signed calls over one kept connection; the answer is read to its end and its size kept."""
+
+    def __init__(self, url, credentials):
+        self.signer = Ec2(url, *credentials, "us-east-1")
+        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=300)
+        self.bytes = 0
+
+    def time(self, parameters):
+        form = {"Action": "DescribeInstances", "Version": VERSION} | parameters
+        body = urllib.parse.urlencode(form).encode()
+        headers = self.signer._headers(body)
+        started = time.monotonic()
+        self.connection.request("POST", "/", body=body, headers=headers)
+        answer = self.connection.getresponse()
+        said = answer.read()
+        took = time.monotonic() - started
+        if answer.status != 200:
+            raise RuntimeError(f"HTTP {answer.status}: {said[:300]}")
+        self.bytes = max(self.bytes, len(said))
+        return took
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_listening(port, process):
+    until = time.monotonic() + UP_TIMEOUT_S
+    while time.monotonic() < until and process.poll() is None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        time.sleep(0.05)
+    raise RuntimeError("the server did not come up")
+
+
+@contextlib.contextmanager
+def running(argv, port):
+    process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_listening(port, process)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# ---- Mallee -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def mallee(size):
+    program = ROOT / "target/release/mallee-clc"
+    if not program.exists():
+        subprocess.run(["cargo", "build", "--release", "-p", "mallee-clc"], cwd=ROOT, check=True)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="mallee-bench-", dir="/var/tmp"))
+    port = free_port()
+    config = folder / "clc.toml"
+    config.write_text(
+        f'state_dir = "{folder}/clc"\n[api]\nlisten = "127.0.0.1:{port}"\n'
+        f'[control]\nlisten = "127.0.0.1:{free_port()}"\n[admin]\nlisten = "127.0.0.1:{free_port()}"\n'
+    )
+    try:
+        init = subprocess.run([program, "init", "--config", config, "--output", "json"], capture_output=True, text=True, check=True)
+        said = json.loads(init.stdout)
+        ids = populate(folder / "clc/clc.db", said["account_id"], size)
+        with running([program, "--config", config], port):
+            yield f"http://127.0.0.1:{port}/", (said["access_key_id"], said["secret_access_key"]), ids
+    finally:
+        shutil.rmtree(folder)
+
+
+def hex_id(prefix, number):
+    return f"{prefix}{number:017x}"
+
+
+def populate(database, account, size):
+    """Instances as RunInstances would have left them, running."""
+    db = sqlite3.connect(database)
+    now = int(time.time() * 1000)
+    (vpc,) = db.execute("SELECT id FROM vpcs WHERE account = ?", (account,)).fetchone()
+    subnet, zone = db.execute("SELECT id, zone FROM subnets WHERE vpc = ?", (vpc,)).fetchone()
+    group = hex_id("sg-", 1)
+    image = hex_id("emi-", 1)
+    insert(db, "security_groups", [dict(id=group, account=account, vpc=vpc, name="bench", description="bench", short=1 << 20, created_at=now)])
+    insert(db, "images", [dict(
+        id=image, account=account, kind="machine", state="available", name="bench", architecture="x86_64",
+        location="b/m.manifest.xml", size_bytes=1, manifest_sha256="00" * 32, created_at=now,
+    )])  # fmt: skip
+    numbers = range(1, size + 1)
+    insert(db, "reservations", (dict(id=hex_id("r-", n), account=account, created_at=now) for n in numbers))
+    insert(db, "instances", (dict(
+        id=hex_id("i-", n), reservation=hex_id("r-", n), launch_index=0, account=account, image=image, architecture="x86_64",
+        vm_type="m1.small", vcpus=1, memory_mib=256, disk_gib=5, zone=zone, launched_at=now, wanted="running",
+        state="running", state_since=now, taken_generation=1,
+    ) for n in numbers))  # fmt: skip
+    insert(db, "interfaces", (dict(
+        id=hex_id("eni-", n), attachment=hex_id("eni-attach-", n), instance=hex_id("i-", n), account=account, vpc=vpc, subnet=subnet,
+        zone=zone, short=(1 << 21) + n, mac=f"d0:0d:00:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}",
+        private_address=f"172.31.{n >> 8}.{n & 255}", created_at=now,
+    ) for n in numbers))  # fmt: skip
+    insert(db, "interface_groups", (dict(interface=hex_id("eni-", n), security_group=group) for n in numbers))
+    insert(db, "tags", (dict(account=account, resource=hex_id("i-", n), kind="instance", key="Name", value=f"bench-{n}") for n in numbers))
+    db.commit()
+    db.close()
+    return [hex_id("i-", n) for n in numbers]
+
+
+def insert(db, table, rows):
+    rows = iter(rows)
+    first = next(rows)
+    names = ", ".join(first)
+    marks = ", ".join(f":{name}" for name in first)
+    statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"
+    db.execute(statement, first)
+    db.executemany(statement, rows)
+
+
+# ---- moto ---------------------------------------------------------------------------------------
+
+
+def install_moto():
+    folder = ROOT / "target/bench"
+    if not (folder / "bin/moto_server").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(folder / "bin/pip"), "install", "-q", "moto[server,ec2]"], check=True)
+    return folder / "bin/moto_server"
+
+
+@contextlib.contextmanager
+def moto_server(program, size):
+    port = free_port()
+    with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port):
+        url = f"http://127.0.0.1:{port}/"
+        ec2 = Ec2(url, "AKIAABCDEFGHIJKLMNOP", "any", "us-east-1")
+        image = ec2.call("DescribeImages").findtext(".//imageId")
+        ids = []
+        while len(ids) < size:
+            made = ec2.call("RunInstances", ImageId=image, MinCount=MOTO_BATCH, MaxCount=MOTO_BATCH)
+            ids += [item.text for item in made.findall(".//instanceId")]
+        yield url, ("AKIAABCDEFGHIJKLMNOP", "any"), ids
