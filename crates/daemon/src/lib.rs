@@ -12,6 +12,7 @@
 //! | [`reconcile`] | the driver of "make it so" tasks: period, wake, backoff, last result |
 //! | [`clock`] | wall time and monotonic time, from outside so that tests own them |
 //! | [`tls`] | certificates between daemons: authority, identity, configs, renewal, join |
+//! | [`examine`] | whether a host is fit, with cause and fix for what is not |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`run`] | host tools; the only place that starts a process |
 //!
@@ -21,6 +22,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod context;
+pub mod examine;
 pub mod files;
 pub mod metrics;
 pub mod ready;
