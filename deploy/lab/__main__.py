@@ -179,6 +179,8 @@ def destroy(given):
     given.guests = True
     down(given)
     host.remove_networks(layout)
+    for node in layout.nodes:
+        shutil.rmtree(node.run_dir, ignore_errors=True)
     shutil.rmtree(layout.state)
 
 

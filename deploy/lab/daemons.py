@@ -141,7 +141,8 @@ def node_controller(layout, node):
         "network": {
             "underlay": node.address,
             "public_bridge": "pub",
-            "namespace_prefix": f"{node.namespace}-",
+            "namespace_prefix": node.namespace,
+            "run_dir": str(node.run_dir),
         },
         "capacity": {"vcpus": NODE_VCPUS, "memory_mib": NODE_MEMORY_MIB, "disk_gib": NODE_DISK_GIB},
     }, admin, node.namespace)  # fmt: skip

@@ -119,6 +119,11 @@ class Node:
         return self.layout.dir(f"nodes/{self.name}")
 
     @property
+    def run_dir(self):
+        """Where dnsmasq, which has no privileges, finds its files: state folders are closed to it."""
+        return pathlib.Path("/run/mallee") / self.namespace
+
+    @property
     def address(self):
         return f"{self.layout.underlay}.{FIRST_NODE_ADDRESS + self.number - 1}"
 
