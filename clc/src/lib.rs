@@ -5,12 +5,15 @@
 //! | [`config`] | the file `clc.toml` |
 //! | [`init`] | `mallee-clc init` and `token`: authority, image key, first account, first zone |
 //! | [`clc`](Clc) | what all parts share |
+//! | [`edge`] | the public port: signatures, routing to services, the way to Walrus |
 //! | [`control`] | what daemons and the administrator may ask of us: joining, identity, tickets, status |
 //! | [`peers`] | whom we may ask: Cluster and Storage Controllers, Walrus |
 //! | [`seen`] | what clusters and stores last said of themselves; memory only |
 //! | [`identity`] | accounts, users and keys in memory, and as a feed for Walrus |
 //! | [`seal`] | secrets in the database, under a key that is not in it |
 //! | [`instance`] | the state machine of an instance: wanted and reported in, state out; pure |
+//! | [`addresses`] | giving an instance its interface and addresses |
+//! | [`wish`] | rows → what a cluster or a store is told, whole |
 //! | [`network`] | rows → the network document of a zone |
 //! | [`tasks`] | reconcilers: wishes down, reports up, documents out, the gone forgotten |
 //! | [`rows`] | SQL, a file per noun, and nothing but SQL |
@@ -18,13 +21,18 @@
 //! A handler checks, records intent in one transaction, wakes a task and answers. No handler waits
 //! for a node; the one bounded call is the hold at a Cluster Controller.
 
+pub mod addresses;
 mod clc;
 pub mod config;
+pub mod edge;
 pub mod identity;
+pub mod instance;
+pub mod network;
 pub mod peers;
 pub mod rows;
 pub mod seal;
 pub mod seen;
+pub mod wish;
 
 pub use clc::{Clc, Parts, Wakes};
 

@@ -15,9 +15,12 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, Version, header, uri};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+
 use http_body_util::BodyExt;
-use hyper::{body::Incoming, ext};
+use hyper::{
+    body::{Body as HttpBody, Frame, Incoming, SizeHint},
+    ext,
+};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
