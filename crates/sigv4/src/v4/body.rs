@@ -166,6 +166,11 @@ impl BodyVerifier {
         }
     }
 
+    /// A body that nobody signed: only its length is checked.
+    pub fn unsigned(announced: Option<u64>) -> Self {
+        Self::new(Promise::Nothing, announced)
+    }
+
     /// Whether the bytes on the wire are not the payload itself.
     pub fn is_chunked(&self) -> bool {
         matches!(self.promise, Promise::Chunks { .. })
