@@ -405,3 +405,17 @@ pub fn remove_interface_of(tx: &Tx, instance: &InstanceId) -> Result<(), Error> 
     tx.execute("DELETE FROM interfaces WHERE id = ?1", [id])?;
     Ok(())
 }
+
+/// The name of a group.
+pub fn group_name(tx: &Tx, group: &SecurityGroupId) -> Result<String, Error> {
+    let mut found = tx.prepare_cached("SELECT name FROM security_groups WHERE id = ?1")?;
+    Ok(found.query_row([group.as_str()], |row| row.get(0))?)
+}
+
+/// The number that names a group's sets on the nodes.
+pub fn group_short(tx: &Tx, group: &SecurityGroupId) -> Result<ShortId, Error> {
+    let mut found = tx.prepare_cached("SELECT short FROM security_groups WHERE id = ?1")?;
+    Ok(ShortId(
+        found.query_row([group.as_str()], |row| row.get(0))?,
+    ))
+}
