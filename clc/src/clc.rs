@@ -8,7 +8,9 @@ use rand::{SeedableRng, rngs::StdRng};
 use store::Db;
 use types::{Region, Timestamp};
 
-use crate::{config::Config, identity::Identity, peers::Peers, seal::Seal, seen::Seen};
+use crate::{
+    config::Config, identity::Identity, peers::Peers, seal::Seal, seen::Seen, wish::Surroundings,
+};
 
 /// The Cloud Controller. Handlers, tasks and the control service hold an `Arc` of it.
 pub struct Clc {
@@ -46,8 +48,14 @@ pub struct Wakes {
     pub volumes: Wake,
     /// A network document changed: interfaces, groups, rules, peers.
     pub network: Wake,
-    /// A roster changed, or a daemon joined or moved.
+    /// A roster changed.
     pub roster: Wake,
+    /// A daemon joined or moved.
+    pub followers: Wake,
+    /// A peer began or ceased to answer.
+    pub peers: Wake,
+    /// Something may be due to be forgotten.
+    pub expire: Wake,
 }
 
 /// What a [`Clc`] is made of.
@@ -94,6 +102,14 @@ impl Clc {
             image_certificate_pem: parts.image_certificate_pem,
             rng: Mutex::new(rng),
         })
+    }
+
+    /// What every wish has in common.
+    pub fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            region: self.region.clone(),
+            domain: self.config.domain(&self.region),
+        }
     }
 
     /// Now, as it is written into records.

@@ -32,6 +32,7 @@ pub mod peers;
 pub mod rows;
 pub mod seal;
 pub mod seen;
+pub mod tasks;
 pub mod wish;
 
 pub use clc::{Clc, Parts, Wakes};

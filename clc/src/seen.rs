@@ -7,7 +7,7 @@ use std::{
     sync::{Mutex, MutexGuard},
 };
 
-use control::{cluster::NodeStatus, storage::PoolReport};
+use control::{cluster::NodeStatus, objects::ObjectsStatus, storage::PoolReport};
 use types::{NodeId, Timestamp, Zone};
 
 /// Whether a peer answers.
@@ -47,6 +47,8 @@ impl Answers {
 pub struct ClusterSeen {
     /// Whether its CC answers.
     pub answers: Answers,
+    /// How many lives of it we have seen: each must be told everything.
+    pub lives: u64,
     /// Its nodes, as the CC sees them.
     pub nodes: BTreeMap<NodeId, NodeStatus>,
 }
@@ -60,9 +62,19 @@ pub struct StorageSeen {
     pub pool: Option<PoolReport>,
 }
 
+/// What is known of Walrus.
+#[derive(Debug, Clone, Default)]
+pub struct ObjectsSeen {
+    /// Whether it answers.
+    pub answers: Answers,
+    /// How it last said it was.
+    pub status: Option<ObjectsStatus>,
+}
+
 /// All of it.
 #[derive(Debug, Default)]
 pub struct Seen {
+    objects: Mutex<ObjectsSeen>,
     clusters: Mutex<BTreeMap<Zone, ClusterSeen>>,
     storages: Mutex<BTreeMap<Zone, StorageSeen>>,
 }
@@ -84,6 +96,16 @@ impl Seen {
             .values()
             .flat_map(|cluster| cluster.nodes.values().cloned())
             .collect()
+    }
+
+    /// A copy of what is known of Walrus.
+    pub fn objects(&self) -> ObjectsSeen {
+        held(&self.objects).clone()
+    }
+
+    /// Notes something of Walrus.
+    pub fn note_objects(&self, note: impl FnOnce(&mut ObjectsSeen)) {
+        note(&mut held(&self.objects));
     }
 
     /// Notes something of a cluster.

@@ -12,6 +12,7 @@ use types::{
 };
 
 use super::{parsed, parsed_or_null, unreadable, word};
+use crate::instance::Life;
 
 /// An instance, without its user data and its reports: those are read apart, where they are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,18 @@ pub struct Instance {
     pub taken_generation: u64,
     /// Since when its node has not answered.
     pub unreachable_since: Option<Timestamp>,
+}
+
+impl Instance {
+    /// What its state machine decides by.
+    pub fn life(&self) -> Life {
+        Life {
+            state: self.state,
+            wanted: self.wanted,
+            node: self.node.clone(),
+            epoch: self.epoch,
+        }
+    }
 }
 
 /// What a launch adds to an instance, once.
@@ -325,6 +338,24 @@ pub fn seen(tx: &Tx, id: &InstanceId) -> Result<Option<InstanceReport>, Error> {
         })
         .optional()?;
     Ok(found.flatten())
+}
+
+/// When its node last said something of it.
+pub fn seen_at(tx: &Tx, id: &InstanceId) -> Result<Option<Timestamp>, Error> {
+    let found: Option<Option<i64>> = tx
+        .prepare_cached("SELECT seen_at FROM instances WHERE id = ?1")?
+        .query_row([id.as_str()], |row| row.get(0))
+        .optional()?;
+    Ok(found.flatten().map(Timestamp))
+}
+
+/// Forgets what a cluster has taken: all wishes of its zone are to be said again.
+pub fn forget_taken(tx: &Tx, zone: &Zone) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE instances SET taken_generation = 0 WHERE zone = ?1 AND state <> 'terminated'",
+    )?
+    .execute([zone.as_str()])?;
+    Ok(())
 }
 
 /// Why its node was chosen, why the others were not (JSON), and our own moments.

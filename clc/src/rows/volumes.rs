@@ -134,6 +134,15 @@ pub fn set_taken(tx: &Tx, id: &VolumeId, generation: u64) -> Result<(), Error> {
     Ok(())
 }
 
+/// Forgets what a store has taken: all unsettled wishes of its zone are to be said again.
+pub fn forget_taken(tx: &Tx, zone: &Zone) -> Result<(), Error> {
+    tx.prepare_cached(
+        "UPDATE volumes SET taken_generation = 0 WHERE zone = ?1 AND state <> 'deleted'",
+    )?
+    .execute([zone.as_str()])?;
+    Ok(())
+}
+
 /// Records what users see from now on.
 pub fn set_state(
     tx: &Tx,

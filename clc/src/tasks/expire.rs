@@ -1,0 +1,83 @@
+//! What is gone is forgotten; what waits too long is given up.
+
+use std::{sync::Arc, time::Duration};
+
+use daemon::{
+    BoxError,
+    reconcile::{Reconcile, Summary},
+};
+use store::{Error, Tx};
+use types::{InstanceState, Timestamp};
+
+use crate::{
+    Clc,
+    config::Limits,
+    instance::{Event, Next},
+    rows::{client_tokens, cloud, instances, services},
+};
+
+/// How long a client's token is remembered: longer than any SDK retries.
+const CLIENT_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
+/// How long an expired join token is kept, so that its late user reads why.
+const JOIN_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// See the module.
+pub struct Expire(pub Arc<Clc>);
+
+impl Reconcile for Expire {
+    const NAME: &'static str = "expire";
+    const PERIOD: Duration = Duration::from_secs(10);
+
+    async fn pass(&mut self) -> Result<Summary, BoxError> {
+        let (now, limits) = (self.0.now(), self.0.config.limits.clone());
+        let summary = self.0.db.write(move |tx| expire(tx, &limits, now)).await?;
+        if summary.0.contains_key("given_up") {
+            self.0.wakes.instances.wake();
+        }
+        Ok(summary)
+    }
+}
+
+fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
+    let mut summary = Summary::nothing();
+    let shown_since = now.plus_millis(-millis(limits.terminated_shown_s));
+    summary.count(
+        "forgotten",
+        instances::forget_terminated(tx, shown_since)? as u64,
+    );
+    let tokens = client_tokens::expire(tx, now.plus_millis(-CLIENT_TOKEN_MS))? as u64;
+    summary.count("client_tokens", tokens);
+    summary.count(
+        "join_tokens",
+        services::expire_tokens(tx, now.plus_millis(-JOIN_TOKEN_MS))?,
+    );
+    summary.count(
+        "given_up",
+        give_up(tx, now.plus_millis(-millis(limits.pending_s)), now)?,
+    );
+    Ok(summary)
+}
+
+/// Launches whose node has said nothing new since then. A node that is silent is no reason: its
+/// instance may run.
+fn give_up(tx: &Tx, since: Timestamp, now: Timestamp) -> Result<u64, Error> {
+    let mut given_up = 0;
+    for zone in cloud::zones(tx)? {
+        for instance in instances::list_alive(tx, &zone)? {
+            let heard = instances::seen_at(tx, &instance.id)?.unwrap_or(instance.state_since);
+            let waits = instance.state == InstanceState::Pending && heard < since;
+            if !waits || instance.unreachable_since.is_some() {
+                continue;
+            }
+            if let Next::Ends(reason) = instance.life().on(Event::Overdue) {
+                instances::want_terminated(tx, &instance.id, &reason, "", now)?;
+                given_up += 1;
+            }
+        }
+    }
+    Ok(given_up)
+}
+
+fn millis(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
+}

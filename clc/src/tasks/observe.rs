@@ -1,0 +1,197 @@
+//! What peers said → rows, in one transaction. Only here does a report change a state.
+
+use control::{
+    cluster::{ClusterChange, NodeStatus, Reach},
+    node::InstanceReport,
+    storage::{PoolReport, StorageChange, VolumeReport, VolumeSeen},
+    timeline::Moment,
+};
+use store::{Error, Tx};
+use types::{InstanceState, StateReason, Timestamp, VolumeState, Zone};
+
+use crate::{
+    instance::{Event, Next},
+    rows::{
+        instances::{self, Instance},
+        network, nodes, volumes,
+    },
+};
+
+/// What others have to do about it.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// Nodes, for the memory of what was last seen.
+    pub(super) nodes: Vec<NodeStatus>,
+    /// A network document is newer now.
+    pub(super) network_changed: bool,
+    /// A wish is newer now, or has to be said again.
+    pub(super) wishes_changed: bool,
+}
+
+/// Writes what a cluster said. A full list comes from another life of it, which may have forgotten
+/// what it took: all its instances are wished for again.
+pub(super) fn cluster(
+    tx: &Tx,
+    zone: &Zone,
+    full: bool,
+    items: Vec<ClusterChange>,
+    now: Timestamp,
+) -> Result<Observed, Error> {
+    let mut observed = Observed::default();
+    if full {
+        instances::forget_taken(tx, zone)?;
+        observed.wishes_changed = true;
+    }
+    for item in items {
+        match item {
+            ClusterChange::Instance(report) => instance(tx, &report, now, &mut observed)?,
+            ClusterChange::Node(status) => node(tx, zone, *status, now, &mut observed)?,
+        }
+    }
+    Ok(observed)
+}
+
+fn instance(
+    tx: &Tx,
+    report: &InstanceReport,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let Some(instance) = instances::load(tx, &report.instance)? else {
+        // Forgotten here an hour after it ended. One that still lives is for `verify` to name, and
+        // for an administrator to decide about: silence on our side ends nobody's machine either.
+        tracing::debug!(instance = %report.instance, "a report of an instance that is not known");
+        return Ok(());
+    };
+    let ours = instance.node.as_ref() == Some(&report.node) && instance.epoch == report.epoch;
+    if ours {
+        instances::set_seen(tx, &instance.id, report, now)?;
+    }
+    follow(tx, &instance, Event::Reported(report), now, observed)
+}
+
+fn follow(
+    tx: &Tx,
+    instance: &Instance,
+    event: Event<'_>,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    match instance.life().on(event) {
+        Next::Same => Ok(()),
+        Next::Ends(reason) => {
+            observed.wishes_changed = true;
+            instances::want_terminated(tx, &instance.id, &reason, "", now)
+        }
+        Next::Becomes(state, reason) => {
+            become_state(tx, instance, state, reason.as_ref(), now)?;
+            observed.network_changed |= state == InstanceState::Terminated;
+            Ok(())
+        }
+    }
+}
+
+fn become_state(
+    tx: &Tx,
+    instance: &Instance,
+    state: InstanceState,
+    reason: Option<&StateReason>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    tracing::info!(instance = %instance.id, state = state.as_str(), reason = reason.map(|r| r.message.as_str()), "instance");
+    instances::set_state(tx, &instance.id, state, reason, now)?;
+    instances::add_moment(tx, &instance.id, &moment(instance, state, reason, now))?;
+    if state == InstanceState::Terminated {
+        network::remove_interface_of(tx, &instance.id)?;
+    }
+    Ok(())
+}
+
+fn moment(
+    instance: &Instance,
+    state: InstanceState,
+    reason: Option<&StateReason>,
+    now: Timestamp,
+) -> Moment {
+    Moment {
+        by: "clc".to_owned(),
+        step: state.as_str().to_owned(),
+        elapsed_ms: u64::try_from(now.millis_since(instance.launched_at)).unwrap_or(0),
+        detail: reason
+            .map(|reason| reason.message.clone())
+            .unwrap_or_default(),
+    }
+}
+
+fn node(
+    tx: &Tx,
+    zone: &Zone,
+    status: NodeStatus,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    if let Some(report) = &status.report
+        && nodes::set_underlay(tx, &status.node, report.underlay)?
+    {
+        network::bump(tx, zone)?;
+        observed.network_changed = true;
+    }
+    match status.reach {
+        Reach::Up => instances::set_unreachable(tx, &status.node, None)?,
+        Reach::Unreachable => instances::set_unreachable(tx, &status.node, Some(now))?,
+        Reach::Unknown => {}
+        Reach::Dead => {
+            for instance in instances::list_alive(tx, zone)? {
+                if instance.node.as_ref() == Some(&status.node) {
+                    follow(tx, &instance, Event::NodeLost, now, observed)?;
+                }
+            }
+        }
+    }
+    observed.nodes.push(status);
+    Ok(())
+}
+
+/// Writes what a store said; gives back what it said of its pool.
+pub(super) fn storage(
+    tx: &Tx,
+    zone: &Zone,
+    full: bool,
+    items: Vec<StorageChange>,
+    now: Timestamp,
+) -> Result<Option<PoolReport>, Error> {
+    if full {
+        volumes::forget_taken(tx, zone)?;
+    }
+    let mut pool = None;
+    for item in items {
+        match item {
+            StorageChange::Volume(report) => volume(tx, &report, now)?,
+            StorageChange::Pool(report) => pool = Some(report),
+        }
+    }
+    Ok(pool)
+}
+
+fn volume(tx: &Tx, report: &VolumeReport, now: Timestamp) -> Result<(), Error> {
+    let Some(volume) = volumes::load(tx, &report.volume)? else {
+        return Ok(());
+    };
+    let next = match (volume.state, report.seen) {
+        (VolumeState::Creating, VolumeSeen::Available) => VolumeState::Available,
+        (VolumeState::Creating, VolumeSeen::Error) => VolumeState::Error,
+        (VolumeState::Deleting, VolumeSeen::Deleted) => VolumeState::Deleted,
+        // Nothing else is news: attachments are ours to decide, and a state never goes back.
+        (
+            VolumeState::Creating
+            | VolumeState::Available
+            | VolumeState::InUse
+            | VolumeState::Deleting
+            | VolumeState::Deleted
+            | VolumeState::Error,
+            _,
+        ) => return Ok(()),
+    };
+    tracing::info!(volume = %volume.id, state = next.as_str(), reason = report.reason, "volume");
+    volumes::set_state(tx, &volume.id, next, report.reason.as_deref(), now)
+}
