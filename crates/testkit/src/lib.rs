@@ -1,1 +1,19 @@
-//! In-process cloud, simulated fleet, virtual clock, golden and model checks. For tests only.
+//! What tests of several crates share: daemons that behave without their tools, a network that
+//! misbehaves on purpose, certificates, and samples.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`seed`] | one seed for everything random in a test, printed when it fails |
+//! | [`node`] | a Node Controller that behaves, without libvirt; hundreds fit into a test |
+//! | [`faults`] | links that drop, delay, duplicate and part |
+//! | [`tls`] | a cloud's certificates in a temporary folder |
+//! | [`samples`] | wishes, rosters, shapes |
+//!
+//! Only tests use this crate. Fakes implement the traits of `control` and keep its laws: what a
+//! daemon has answered for is still there after it was killed.
+
+pub mod faults;
+pub mod node;
+pub mod samples;
+pub mod seed;
+pub mod tls;
