@@ -295,6 +295,43 @@ pub struct Token {
     pub token: Secret<String>,
 }
 
+/// Asks for a new account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountAsk {
+    /// Its name: 1 to 63 lower-case letters, digits and inner dashes; `Conflict` if it is taken.
+    pub name: String,
+}
+
+/// A new account, with what its user `admin` needs. The secret is shown this once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewAccount {
+    /// Its number.
+    pub account: AccountId,
+    /// Its name.
+    pub name: String,
+    /// The access key of `admin`.
+    pub access_key_id: AccessKeyId,
+    /// The secret half.
+    pub secret_access_key: Secret<String>,
+}
+
+/// All accounts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountList {
+    /// In the order of their names; deleted ones are not among them.
+    pub accounts: Vec<Account>,
+}
+
+/// Declares a node dead: its CC waits for it no longer before it places again. Its instances keep
+/// their records until somebody terminates them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadAsk {
+    /// Which node.
+    pub node: NodeId,
+    /// Dead, or after all not.
+    pub dead: bool,
+}
+
 rpc! {
     /// The Cloud Controller, to the daemons and the administrator.
     trait Cloud serves Role::Clc {
@@ -314,6 +351,12 @@ rpc! {
         instances(Ask) -> InstanceList, by [Role::Admin];
         /// Why an instance is what it is.
         explain(ExplainAsk) -> Explanation, by [Role::Admin];
+        /// Makes an account with a default VPC and an access key.
+        create_account(AccountAsk) -> NewAccount, by [Role::Admin];
+        /// All accounts.
+        accounts(Ask) -> AccountList, by [Role::Admin];
+        /// Declares a node dead, or not.
+        declare_dead(DeadAsk) -> Done, by [Role::Admin];
         /// Checks the invariants.
         verify(Ask) -> Verdict, by [Role::Admin];
         /// Reads a console.

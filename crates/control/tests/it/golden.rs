@@ -602,6 +602,24 @@ fn every_message() -> BTreeMap<String, Value> {
         },
         &explanation,
     );
+    let new_account = NewAccount {
+        account: account(),
+        name: text("second"),
+        access_key_id: "AKIAABCDEFGHIJKLMNOP".parse().unwrap(),
+        secret_access_key: Secret::new(text("example")),
+    };
+    let accounts = AccountList {
+        accounts: vec![Account {
+            account: account(),
+            name: text("first"),
+            canonical_id: "cd".repeat(32),
+            deleted: false,
+        }],
+    };
+    let dead = DeadAsk { node: id("node-", '6'), dead: true };
+    seen.call("Cloud/create_account", &AccountAsk { name: text("second") }, &new_account);
+    seen.call("Cloud/accounts", &Ask {}, &accounts);
+    seen.call("Cloud/declare_dead", &dead, &done);
     seen.call("Cloud/verify", &Ask {}, &verdict);
     seen.call("Cloud/console_read", &console_read(), &console_text());
     seen.call("Cloud/console_write", &console_write(), &done);
