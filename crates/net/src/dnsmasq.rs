@@ -184,11 +184,24 @@ fn signal(pid: Pid, which: Signal) -> Result<(), Error> {
 }
 
 fn write(at: &Paths, files: &DhcpFiles) -> io::Result<()> {
-    fs::create_dir_all(&at.dir)?;
-    fs::set_permissions(&at.dir, fs::Permissions::from_mode(FOLDER_MODE))?;
+    make_folder(&at.dir)?;
     write_whole(&at.config, &files.config)?;
     write_whole(&at.hosts, &files.hosts)?;
     write_whole(&at.names, &files.names)
+}
+
+/// Makes a folder and what is missing above it, open to all whatever our umask. One that is there
+/// and closed is an error here, and not a guest without a lease after the next SIGHUP.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if let Ok(found) = fs::metadata(path) {
+        let enterable = found.permissions().mode() & 1 == 1;
+        let closed = || io::Error::other(format!("{} is not open to all users", path.display()));
+        enterable.then_some(()).ok_or_else(closed)?;
+        return path.parent().map_or(Ok(()), make_folder);
+    }
+    path.parent().map_or(Ok(()), make_folder)?;
+    fs::create_dir(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(FOLDER_MODE))
 }
 
 /// dnsmasq may read at any moment: a file is there as it was, or as it is to be.
