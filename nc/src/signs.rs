@@ -14,6 +14,8 @@ pub enum Sign {
     Dhcp,
     /// It read its metadata.
     Metadata,
+    /// It wrote on its console.
+    Console,
 }
 
 impl Sign {
@@ -22,6 +24,7 @@ impl Sign {
         match self {
             Self::Dhcp => "dhcp",
             Self::Metadata => "metadata",
+            Self::Console => "console",
         }
     }
 }

@@ -1,0 +1,106 @@
+//! What the Cluster Controller may ask of this node: [`control::Node`], answered from keepers, the
+//! network and the feed. Nothing here waits for a guest.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use control::{
+    CallError, Changes, Code, POLL_WAIT_MS_MAX,
+    feed::Poll,
+    node::{
+        ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Node, NodeChange,
+        Taken,
+    },
+    rpc::Call,
+};
+use types::{InstanceId, network::NetworkDocument};
+
+use crate::{console, hypervisor::Error as HypervisorError, keepers::Keepers, record, site::Site};
+
+/// What one message may type: as much as a person pastes.
+const INPUT_BYTES_MAX: usize = 4096;
+
+/// The served calls.
+pub struct Api {
+    keepers: Keepers,
+}
+
+impl Api {
+    /// Answers from these keepers.
+    pub fn new(keepers: Keepers) -> Arc<Self> {
+        Arc::new(Self { keepers })
+    }
+
+    fn site(&self) -> &Site {
+        self.keepers.site()
+    }
+
+    fn known(&self, instance: &InstanceId) -> Result<(), CallError> {
+        match self.keepers.get(instance) {
+            Some(_) => Ok(()),
+            None => Err(CallError::not_found(instance)),
+        }
+    }
+}
+
+#[async_trait]
+impl Node for Api {
+    async fn instance(&self, _: &Call, wish: InstanceWish) -> Result<Taken, CallError> {
+        self.keepers.wish(wish).await
+    }
+
+    async fn network(
+        &self,
+        _: &Call,
+        document: NetworkDocument,
+    ) -> Result<NetworkTaken, CallError> {
+        self.site().networks.offer(document).await
+    }
+
+    async fn changes(&self, _: &Call, poll: Poll) -> Result<Changes<NodeChange>, CallError> {
+        // A full list that lacks what was not found yet would say that it is gone.
+        if !self.keepers.has_adopted() {
+            let why = "still looking for the instances of an earlier life";
+            return Err(CallError::new(Code::NotReady, why));
+        }
+        Ok(self.site().feed().poll(&poll).await)
+    }
+
+    async fn console_read(&self, _: &Call, ask: ConsoleRead) -> Result<ConsoleText, CallError> {
+        self.known(&ask.instance)?;
+        let log = console::log_in(&record::folder(&self.site().instances, &ask.instance));
+        let wait = Duration::from_millis(ask.wait_ms.min(POLL_WAIT_MS_MAX));
+        console::read(&log, ask.from, wait)
+            .await
+            .map_err(|error| CallError::internal(&error))
+    }
+
+    async fn console_write(&self, _: &Call, ask: ConsoleWrite) -> Result<Done, CallError> {
+        self.known(&ask.instance)?;
+        let bytes = input(&ask.input)?;
+        let typed = self.site().hypervisor.type_in(&ask.instance, &bytes).await;
+        typed.map(|()| Done {}).map_err(|error| call_error(&error))
+    }
+}
+
+fn input(text: &str) -> Result<Vec<u8>, CallError> {
+    let invalid = |why: String| CallError::new(Code::Invalid, why);
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|error| invalid(format!("input: {error}")))?;
+    if bytes.len() > INPUT_BYTES_MAX {
+        return Err(invalid(format!("input is {INPUT_BYTES_MAX} bytes at most")));
+    }
+    Ok(bytes)
+}
+
+fn call_error(error: &HypervisorError) -> CallError {
+    let code = match error {
+        HypervisorError::Unreachable(_) => Code::NotReady,
+        HypervisorError::TimedOut { .. } => Code::Deadline,
+        HypervisorError::NoDomain(_) => Code::NotFound,
+        HypervisorError::Refused { .. } => Code::Conflict,
+    };
+    CallError::new(code, error.to_string())
+}

@@ -1,0 +1,671 @@
+//! A whole node on fakes: keepers, adoption and events as in the daemon, with time standing still
+//! unless something waits for it.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use control::node::{Seen, Wanted};
+use daemon::{Context, clock::TestClock};
+use nix::libc;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use types::{InstanceId, StateReason};
+
+use super::*;
+use crate::{
+    adopt::AdoptInstances,
+    config::Limits,
+    domain::{Accel, CacheMode, Host},
+    fakes::{self, FakeDisks, FakeNetworks},
+    hypervisor::fake::FakeHypervisor,
+    instance::End,
+    keepers::Keepers,
+    residents::Residents,
+    signs::Signs,
+    site::{Parts, Subject},
+    tasks,
+};
+
+/// A host: what outlives the daemon.
+struct Rig {
+    dir: tempfile::TempDir,
+    hypervisor: FakeHypervisor,
+    disks: Arc<FakeDisks>,
+    networks: Arc<FakeNetworks>,
+    boot_id: String,
+}
+
+/// A daemon on it.
+struct Process {
+    context: Context,
+    keepers: Keepers,
+    residents: Residents,
+    signs: Signs,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            hypervisor: FakeHypervisor::default(),
+            disks: Arc::default(),
+            networks: FakeNetworks::at(1),
+            boot_id: "boot-1".to_owned(),
+        }
+    }
+
+    async fn start(&self) -> Process {
+        let context = Context::new("nc", "0", self.dir.path()).with_clock(TestClock::at(1_000_000));
+        let residents = Residents::default();
+        let host = Host {
+            node: fakes::node_id(),
+            accel: Accel::Tcg,
+            emulator: "/usr/bin/qemu".into(),
+            cache: CacheMode::None,
+            vnc: false,
+        };
+        let parts = Parts {
+            hypervisor: Arc::new(self.hypervisor.clone()),
+            disks: self.disks.clone(),
+            networks: self.networks.clone(),
+            residents: residents.clone(),
+            clock: context.clock.clone(),
+        };
+        let dir = self.dir.path().to_owned();
+        let site = Site::new(dir, host, self.boot_id.clone(), Limits::default(), parts);
+        let keepers = Keepers::new(site, context.clone());
+        let (signs, told) = Signs::new();
+        let state = watch::Sender::new(Err("not asked yet".to_owned()));
+        let events = self.hypervisor.connect();
+        let stop = context.cancel.clone();
+        context.spawn(
+            "watch_domains",
+            tasks::watch_domains(keepers.clone(), events, told, state, stop),
+        );
+        context.reconcile(AdoptInstances::new(keepers.clone()), keepers.look.clone());
+        while !keepers.has_adopted() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Process {
+            context,
+            keepers,
+            residents,
+            signs,
+        }
+    }
+
+    fn files_of(&self, instance: &InstanceId) -> BTreeSet<String> {
+        let entries = std::fs::read_dir(self.dir.path().join(instance.as_str()));
+        let names = entries.into_iter().flatten().flatten();
+        names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+
+    fn assert_nothing_left(&self, instance: &InstanceId) {
+        assert!(!self.hypervisor.domains().contains_key(instance.as_str()));
+        assert!(!self.disks.there().contains(instance));
+        let left = self.files_of(instance);
+        assert!(left.iter().all(|name| name == "instance.json"), "{left:?}");
+    }
+}
+
+impl Process {
+    async fn wish(&self, wish: &InstanceWish) -> u64 {
+        self.keepers.wish(wish.clone()).await.unwrap().generation
+    }
+
+    async fn until(&self, instance: &InstanceId, seen: Seen) -> InstanceReport {
+        let mut reports = self
+            .keepers
+            .get(instance)
+            .expect("it has a keeper")
+            .reports();
+        let limit = Duration::from_secs(7200);
+        let reached = reports.wait_for(|report| report.seen == seen);
+        match tokio::time::timeout(limit, reached).await {
+            Ok(reached) => reached.unwrap().clone(),
+            Err(_) => panic!(
+                "never {seen:?}: {:?}",
+                self.keepers.get(instance).unwrap().report()
+            ),
+        }
+    }
+
+    async fn run(&self, wish: &InstanceWish) -> InstanceReport {
+        self.wish(wish).await;
+        self.until(&wish.instance, Seen::Running).await
+    }
+
+    async fn terminate(&self, wish: &InstanceWish) -> InstanceReport {
+        self.wish(&terminated(wish)).await;
+        self.until(&wish.instance, Seen::Terminated).await
+    }
+
+    /// Stops the daemon in the middle of whatever it does.
+    async fn stop(self) {
+        self.context.drain(Duration::from_secs(60)).await.unwrap();
+    }
+}
+
+fn newer(wish: &InstanceWish) -> InstanceWish {
+    InstanceWish {
+        generation: wish.generation + 1,
+        ..wish.clone()
+    }
+}
+
+fn terminated(wish: &InstanceWish) -> InstanceWish {
+    InstanceWish {
+        wanted: Wanted::Terminated,
+        ..newer(wish)
+    }
+}
+
+fn steps(report: &InstanceReport) -> Vec<&str> {
+    report
+        .timeline
+        .iter()
+        .map(|moment| moment.step.as_str())
+        .collect()
+}
+
+async fn pause(ms: u64) {
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_becomes_a_running_guest_with_every_step_in_its_timeline() {
+    let rig = Rig::new();
+    *rig.disks.takes.lock().unwrap() = Duration::from_secs(4);
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    let report = node.run(&wish).await;
+
+    let launch: Vec<&str> = steps(&report);
+    assert_eq!(
+        launch,
+        ["received", "network", "image", "disk", "started", "running"]
+    );
+    assert_eq!(
+        report.timeline[2].detail,
+        format!("fetching {}, 50 %", wish.spec.image.id)
+    );
+    assert!(report.timeline[5].elapsed_ms >= 4_400);
+    assert_eq!(
+        (report.generation, report.epoch, report.stage.as_str()),
+        (1, 1, "")
+    );
+    assert_eq!(node.residents.all().len(), 1);
+
+    node.signs.saw(&wish.instance, Sign::Metadata);
+    node.signs.saw(&wish.instance, Sign::Metadata);
+    std::fs::write(rig.dir.path().join("i-00000001/console.log"), "Linux").unwrap();
+    pause(100).await;
+    let later = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!(steps(&later)[6..], ["metadata", "console"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_shown_as_it_comes_and_a_change_within_50_ms() {
+    let rig = Rig::new();
+    *rig.disks.takes.lock().unwrap() = Duration::from_secs(4);
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.wish(&wish).await;
+    pause(2_050).await;
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!((report.seen, report.percent), (Seen::Pending, Some(50)));
+
+    node.until(&wish.instance, Seen::Running).await;
+    rig.hypervisor.end(&wish.instance, End::PoweredOff);
+    pause(50).await;
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_ne!(report.seen, Seen::Running);
+    let change = node
+        .keepers
+        .site()
+        .feed()
+        .get(&Subject::Instance(wish.instance))
+        .unwrap();
+    assert_eq!(
+        change,
+        control::node::NodeChange::Instance(Box::new(report))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_before_the_network_that_it_needs_is_applied() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let mut wish = fakes::wish(1);
+    wish.spec.network_version = 7;
+    node.wish(&wish).await;
+    pause(5_000).await;
+    rig.networks.apply(6);
+    pause(5_000).await;
+    assert_eq!(rig.hypervisor.starts(), 0);
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!(report.stage, "waiting for network version 7");
+    rig.networks.apply(8);
+    node.until(&wish.instance, Seen::Running).await;
+    assert_eq!(rig.hypervisor.starts(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_wish_from_many_mouths_starts_one_guest() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    let mouths = (0..50).map(|_| node.keepers.wish(wish.clone()));
+    for taken in futures_util::future::join_all(mouths).await {
+        assert_eq!(taken.unwrap().generation, 1);
+    }
+    node.until(&wish.instance, Seen::Running).await;
+    assert_eq!((rig.hypervisor.starts(), rig.disks.prepared()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_wish_is_answered_with_what_is_wanted_now() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.terminate(&wish).await;
+    assert_eq!(node.wish(&wish).await, 2);
+    pause(10_000).await;
+    assert_eq!(rig.hypervisor.starts(), 1);
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_for_another_node_is_refused() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = InstanceWish {
+        node: "node-00000002".parse().unwrap(),
+        ..fakes::wish(1)
+    };
+    let refused = node.keepers.wish(wish).await.unwrap_err();
+    assert_eq!(refused.code, control::Code::Invalid);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_at_any_moment_of_a_launch_leaves_nothing() {
+    for after_ms in [0, 1, 500, 1_000, 2_050, 2_200, 3_000] {
+        let rig = Rig::new();
+        *rig.disks.takes.lock().unwrap() = Duration::from_secs(2);
+        let node = rig.start().await;
+        let wish = fakes::wish(1);
+        node.wish(&wish).await;
+        pause(after_ms).await;
+        let report = node.terminate(&wish).await;
+        assert_eq!(report.reason, None, "it was asked for");
+        rig.assert_nothing_left(&wish.instance);
+        assert!(rig.networks.plugged_now().is_empty());
+        assert!(node.residents.all().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_ignores_the_power_button_is_ended_after_its_grace() {
+    let rig = Rig::new();
+    rig.hypervisor.behave(|manners| manners.guests_obey = false);
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.wish(&terminated(&wish)).await;
+    pause(9_000).await;
+    assert_eq!(rig.hypervisor.domains().len(), 1);
+    pause(1_500).await;
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_image_ends_the_launch_with_the_reason_and_nothing_half_made() {
+    let rig = Rig::new();
+    let why = StateReason::new(
+        "Client.InvalidImage",
+        "part 3 of 5: its SHA-1 is not the manifest's",
+    );
+    *rig.disks.fails.lock().unwrap() = Some(why.clone());
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.wish(&wish).await;
+    let report = node.until(&wish.instance, Seen::Terminated).await;
+    assert_eq!(report.reason, Some(why));
+    rig.assert_nothing_left(&wish.instance);
+    assert_eq!(rig.hypervisor.starts(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hypervisor_that_refuses_is_quoted_in_the_reason() {
+    let rig = Rig::new();
+    rig.hypervisor
+        .behave(|manners| manners.start_fails = Some("no such bridge mb1".into()));
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.wish(&wish).await;
+    let reason = node
+        .until(&wish.instance, Seen::Terminated)
+        .await
+        .reason
+        .unwrap();
+    assert_eq!(reason.code, "Server.InternalError");
+    assert!(
+        reason.message.contains("no such bridge mb1"),
+        "{}",
+        reason.message
+    );
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_is_not_called_terminated_until_it_is() {
+    let rig = Rig::new();
+    *rig.disks.wipes_fail.lock().unwrap() = 3;
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    rig.hypervisor
+        .end(&wish.instance, End::Crashed("signal 9".into()));
+    pause(1_000).await;
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!(report.seen, Seen::ShuttingDown);
+    assert!(
+        report.stage.contains("the disk is busy"),
+        "{}",
+        report.stage
+    );
+    let report = node.until(&wish.instance, Seen::Terminated).await;
+    assert!(report.reason.unwrap().message.contains("signal 9"));
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reboots_are_counted_whether_the_guest_obeys_or_not() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let mut wish = fakes::wish(1);
+    node.run(&wish).await;
+    for (obeys, reboots) in [(true, 1), (false, 2)] {
+        rig.hypervisor.behave(|manners| manners.guests_obey = obeys);
+        wish = InstanceWish {
+            reboots,
+            ..newer(&wish)
+        };
+        node.wish(&wish).await;
+        let mut reports = node.keepers.get(&wish.instance).unwrap().reports();
+        reports
+            .wait_for(|report| report.reboots == reboots)
+            .await
+            .unwrap();
+        let domain = &rig.hypervisor.domains()[wish.instance.as_str()];
+        assert_eq!(
+            (domain.resets, domain.pid),
+            (reboots, 1001),
+            "the same QEMU"
+        );
+    }
+    pause(200_000).await;
+    assert_eq!(rig.hypervisor.domains()[wish.instance.as_str()].resets, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restarted_node_adopts_its_guests_and_finishes_its_launches() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let (runs, comes) = (fakes::wish(1), fakes::wish(2));
+    node.run(&runs).await;
+    *rig.disks.takes.lock().unwrap() = Duration::from_secs(10);
+    node.wish(&comes).await;
+    pause(3_000).await;
+    node.stop().await;
+    assert_eq!(
+        rig.hypervisor.domains().len(),
+        1,
+        "a stop of the node is none of its guests"
+    );
+
+    let node = rig.start().await;
+    let report = node.until(&runs.instance, Seen::Running).await;
+    assert_eq!(
+        rig.hypervisor.domains()[runs.instance.as_str()].pid,
+        1001,
+        "the same QEMU"
+    );
+    assert!(steps(&report).contains(&"adopted"));
+    assert!(node.residents.get(&runs.instance).is_some());
+    node.until(&comes.instance, Seen::Running).await;
+    assert_eq!(rig.hypervisor.starts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_goes_on_after_a_restart() {
+    let rig = Rig::new();
+    *rig.disks.wipes_fail.lock().unwrap() = 2;
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.wish(&terminated(&wish)).await;
+    pause(1_000).await;
+    node.stop().await;
+    let node = rig.start().await;
+    node.until(&wish.instance, Seen::Terminated).await;
+    rig.assert_nothing_left(&wish.instance);
+
+    // It is still reported by the next process, and forgotten in the end.
+    node.stop().await;
+    let node = rig.start().await;
+    assert_eq!(
+        node.keepers.get(&wish.instance).unwrap().report().seen,
+        Seen::Terminated
+    );
+    pause(3_700_000).await;
+    assert!(node.keepers.get(&wish.instance).is_none());
+    assert!(rig.files_of(&wish.instance).is_empty());
+    assert!(
+        node.keepers
+            .site()
+            .feed()
+            .get(&Subject::Instance(wish.instance))
+            .is_none()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_ended_while_nobody_watched_is_terminated_with_a_reason() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let (a, b) = (fakes::wish(1), fakes::wish(2));
+    node.run(&a).await;
+    node.run(&b).await;
+    node.stop().await;
+    rig.hypervisor.end_unseen(&a.instance);
+    let node = rig.start().await;
+    assert!(
+        node.until(&a.instance, Seen::Terminated)
+            .await
+            .reason
+            .is_some()
+    );
+
+    // The same while only the connection was lost.
+    rig.hypervisor.lose("libvirtd was restarted");
+    rig.hypervisor.end_unseen(&b.instance);
+    pause(1_000).await;
+    assert_eq!(
+        node.keepers.get(&b.instance).unwrap().report().seen,
+        Seen::Running
+    );
+    rig.hypervisor.restore();
+    node.until(&b.instance, Seen::Terminated).await;
+    rig.assert_nothing_left(&b.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_a_qemu_process_has_open_is_never_wiped_whatever_libvirt_says() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    let path = rig.dir.path().join("i-00000001/disk.qcow2");
+    std::fs::write(&path, "x").unwrap();
+    let qemu = std::fs::File::open(&path).unwrap();
+    let lock = libc::flock {
+        l_type: libc::F_RDLCK as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: 100,
+        l_len: 1,
+        l_pid: 0,
+    };
+    nix::fcntl::fcntl(&qemu, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+
+    rig.hypervisor.end_unseen(&wish.instance);
+    pause(120_000).await;
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!(report.seen, Seen::Running);
+    assert!(
+        report.stage.contains("has its disk open"),
+        "{}",
+        report.stage
+    );
+
+    drop(qemu);
+    node.until(&wish.instance, Seen::Terminated).await;
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_rebooted_starts_its_guests_again_once() {
+    let mut rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.stop().await;
+    rig.hypervisor.end_unseen(&wish.instance);
+    rig.boot_id = "boot-2".to_owned();
+    let node = rig.start().await;
+    node.until(&wish.instance, Seen::Running).await;
+    assert_eq!(rig.hypervisor.starts(), 2);
+    assert!(
+        rig.disks.there().contains(&wish.instance),
+        "its disks were kept"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_domains_that_bear_our_mark_are_ever_ended() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    let domain = rig.hypervisor.domains()[wish.instance.as_str()]
+        .domain
+        .clone();
+    node.terminate(&wish).await;
+
+    // A start that we had given up comes to pass after the end: ours, and ended.
+    rig.hypervisor
+        .put_foreign(wish.instance.as_str(), domain.clone());
+    // Somebody's own machine, and another node's instance: left alone.
+    rig.hypervisor
+        .put_foreign("windows-for-the-accountant", domain.clone());
+    let mut theirs = domain.clone();
+    theirs.instance = "i-00000009".parse().unwrap();
+    theirs.host.node = "node-00000002".parse().unwrap();
+    rig.hypervisor.put_foreign("i-00000009", theirs);
+    // Ours, but nothing is known of it: it gets time to be wished for.
+    let mut lost = domain;
+    lost.instance = "i-00000007".parse().unwrap();
+    rig.hypervisor.put_foreign("i-00000007", lost);
+
+    pause(90_000).await;
+    let left: Vec<String> = rig.hypervisor.domains().into_keys().collect();
+    assert_eq!(
+        left,
+        ["i-00000007", "i-00000009", "windows-for-the-accountant"]
+    );
+    pause(600_000).await;
+    let left: Vec<String> = rig.hypervisor.domains().into_keys().collect();
+    assert_eq!(left, ["i-00000009", "windows-for-the-accountant"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_hypervisor_is_away_takes_no_wish_before_it_has_looked() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.stop().await;
+
+    rig.hypervisor.lose("libvirtd is down");
+    let starting = rig.start();
+    tokio::pin!(starting);
+    assert!(
+        tokio::time::timeout(Duration::from_secs(60), starting.as_mut())
+            .await
+            .is_err()
+    );
+    rig.hypervisor.restore();
+    let node = starting.await;
+    assert_eq!(
+        node.keepers.get(&wish.instance).unwrap().report().seen,
+        Seen::Running
+    );
+}
+
+/// Launches, terminations, power-offs and restarts of the node at random, all of it seeded.
+#[tokio::test(start_paused = true)]
+async fn whatever_the_moment_of_each_stop_every_instance_runs_once_or_is_gone() {
+    for seed in 0..12 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let rig = Rig::new();
+        *rig.disks.takes.lock().unwrap() = Duration::from_millis(300);
+        let mut node = rig.start().await;
+        let mut wishes: Vec<InstanceWish> = Vec::new();
+        for _ in 0..60 {
+            match rng.random_range(0..10) {
+                0..=3 => {
+                    let n = u32::try_from(wishes.len()).unwrap() + 1;
+                    wishes.push(fakes::wish(n));
+                    node.wish(&fakes::wish(n)).await;
+                }
+                4..=5 if !wishes.is_empty() => {
+                    let index = rng.random_range(0..wishes.len());
+                    wishes[index] = terminated(&wishes[index]);
+                    node.wish(&wishes[index]).await;
+                }
+                6 if !wishes.is_empty() => {
+                    let index = rng.random_range(0..wishes.len());
+                    rig.hypervisor.end(&wishes[index].instance, End::PoweredOff);
+                }
+                7..=8 => {
+                    node.stop().await;
+                    node = rig.start().await;
+                }
+                _ => {}
+            }
+            pause(rng.random_range(0..700)).await;
+        }
+        pause(60_000).await;
+
+        let reports = node.keepers.reports();
+        for wish in &wishes {
+            match reports[&wish.instance].seen {
+                Seen::Running => {
+                    assert_eq!(wish.wanted, Wanted::Running, "seed {seed}");
+                    assert!(
+                        rig.hypervisor
+                            .domains()
+                            .contains_key(wish.instance.as_str())
+                    );
+                }
+                Seen::Terminated => rig.assert_nothing_left(&wish.instance),
+                other => panic!("seed {seed}: {} is stuck {other:?}", wish.instance),
+            }
+        }
+        assert!(
+            rig.hypervisor.starts() as usize <= wishes.len(),
+            "seed {seed}: started twice"
+        );
+    }
+}

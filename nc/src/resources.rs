@@ -1,0 +1,159 @@
+//! What the host has: found by default, overridden by the configuration.
+
+use std::{io, path::Path};
+
+use control::node::Shape;
+use daemon::files;
+use nix::sys::statvfs::statvfs;
+use types::{Gib, Mib};
+
+use crate::config::Capacity;
+
+/// What the host's own system, libvirtd and this daemon need.
+const HOST_MIB: u64 = 1024;
+/// The flags of Intel's and AMD's virtualisation in /proc/cpuinfo.
+const CPU_FLAGS: [&str; 2] = ["vmx", "svm"];
+
+/// What a host was found to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Processors.
+    pub cpus: u32,
+    /// Memory in all, MiB.
+    pub memory_mib: u64,
+    /// Bytes that instances could fill: what is free, and what they have already.
+    pub disk_bytes: u64,
+}
+
+impl Found {
+    /// Looks at this host and at the filesystem of that folder.
+    pub fn look(instances: &Path) -> io::Result<Self> {
+        let filesystem = statvfs(instances)?;
+        let free = filesystem.blocks_available() * filesystem.fragment_size();
+        Ok(Self {
+            cpus: std::thread::available_parallelism()
+                .map_or(1, |n| n.get().try_into().unwrap_or(1)),
+            memory_mib: memory_mib(&files::read_text("/proc/meminfo")?),
+            disk_bytes: free + taken_bytes(instances),
+        })
+    }
+
+    /// What instances may take.
+    pub fn capacity(&self, settings: &Capacity) -> Shape {
+        let or_found = |set: u32, found: u64| {
+            if set > 0 {
+                set
+            } else {
+                u32::try_from(found).unwrap_or(u32::MAX)
+            }
+        };
+        let vcpus = f64::from(self.cpus) * settings.cpu_overcommit;
+        Shape {
+            // Whole processors, of a product that the configuration's check keeps small.
+            vcpus: or_found(settings.vcpus, vcpus.floor() as u64),
+            memory_mib: Mib(or_found(
+                settings.memory_mib,
+                self.memory_mib
+                    .saturating_sub(HOST_MIB.min(self.memory_mib / 4)),
+            )),
+            disk_gib: Gib(or_found(settings.disk_gib, self.disk_bytes >> 30)),
+        }
+    }
+}
+
+fn memory_mib(meminfo: &str) -> u64 {
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = total
+        .and_then(|rest| rest.split_whitespace().next())
+        .and_then(|n| n.parse().ok());
+    kib.unwrap_or(0_u64) / 1024
+}
+
+/// What the files of all instances take, two levels deep.
+fn taken_bytes(instances: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files(instances)
+        .flat_map(|instance| files(&instance.path()))
+        .filter_map(|file| file.metadata().ok())
+        .map(|meta| meta.blocks() * 512)
+        .sum()
+}
+
+/// Whether guests can run on the processor itself: the device and the flag, for on some hosts
+/// `/dev/kvm` is there and hangs a guest.
+pub fn host_has_kvm() -> bool {
+    let cpuinfo = files::read_text("/proc/cpuinfo").unwrap_or_default();
+    Path::new("/dev/kvm").exists() && has_flag(&cpuinfo)
+}
+
+fn has_flag(cpuinfo: &str) -> bool {
+    cpuinfo
+        .lines()
+        .filter_map(|line| line.strip_prefix("flags"))
+        .flat_map(str::split_whitespace)
+        .any(|flag| CPU_FLAGS.contains(&flag))
+}
+
+/// Which boot of the host this is.
+pub fn boot_id() -> Result<String, files::Error> {
+    Ok(files::read_text("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: Found = Found {
+        cpus: 2,
+        memory_mib: 8192,
+        disk_bytes: 100 << 30,
+    };
+
+    #[test]
+    fn what_is_not_set_is_what_was_found_less_what_the_host_needs() {
+        let found = HOST.capacity(&Capacity::default());
+        assert_eq!(
+            found,
+            Shape {
+                vcpus: 8,
+                memory_mib: Mib(7168),
+                disk_gib: Gib(100)
+            }
+        );
+
+        let set = Capacity {
+            vcpus: 16,
+            memory_mib: 1,
+            disk_gib: 3,
+            cpu_overcommit: 1.0,
+        };
+        assert_eq!(
+            HOST.capacity(&set),
+            Shape {
+                vcpus: 16,
+                memory_mib: Mib(1),
+                disk_gib: Gib(3)
+            }
+        );
+    }
+
+    #[test]
+    fn this_host_is_found_to_have_something() {
+        let found = Found::look(Path::new("/")).unwrap();
+        assert!(found.cpus > 0 && found.memory_mib > 0);
+        assert!(!boot_id().unwrap().is_empty());
+    }
+
+    #[test]
+    fn kvm_needs_the_flag_as_a_word_of_its_own() {
+        assert!(has_flag("flags\t\t: fpu vmx sse"));
+        assert!(has_flag("flags : svm"));
+        assert!(!has_flag("flags : svm_lock\nmodel : vmx"));
+        assert_eq!(memory_mib("MemTotal:       2048 kB\n"), 2);
+    }
+}
