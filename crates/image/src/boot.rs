@@ -196,7 +196,7 @@ impl BootLoader {
         }
         let core = read(core_image)?;
         let bytes = core.len() as u64;
-        if bytes < mbr::SECTOR_BYTES || bytes > GAP_BYTES {
+        if !(mbr::SECTOR_BYTES..=GAP_BYTES).contains(&bytes) {
             return Err(BootError::CoreImage {
                 path: core_image.to_owned(),
                 bytes,

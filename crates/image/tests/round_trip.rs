@@ -2,6 +2,7 @@
 //! or lying one comes back as an error that says which part and why.
 
 #![allow(clippy::disallowed_methods)] // the tools that a bundle is compared with
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
 
 use std::{
     io::Write,

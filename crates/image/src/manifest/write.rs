@@ -210,7 +210,7 @@ pub(crate) mod tests {
         let signature = Manifest::parse(xml.as_bytes()).unwrap().signature.unwrap();
         assert!(
             key.certificate()
-                .verifies(xml[start..end].as_bytes(), &signature)
+                .verifies(&xml.as_bytes()[start..end], &signature)
         );
         assert!(!key.certificate().verifies(b"other", &signature));
     }

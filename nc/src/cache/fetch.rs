@@ -1,0 +1,327 @@
+//! Parts of a bundle over HTTP, by a ticket.
+//!
+//! A ticket is a node's permission for a quarter of an hour: presigned addresses, digests, the key.
+//! It is renewed in mid-transfer, kept in memory, and never printed. A part is asked for again when
+//! the answer is late, cut short or a server's error; not when the server says that it is not there.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use control::{
+    CallError, Cloud, Code,
+    cloud::{Ticket, TicketAsk, TicketPart},
+    node::ImageRef,
+    rpc::Call,
+};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_rustls::HttpsConnector;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use image::{
+    digest::Sha1Digest,
+    keys::BundleKey,
+    manifest::PART_BYTES,
+    unbundle::{FetchError, Order, PartSource},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use super::{CacheError, Form};
+
+/// Attempts at a part or a ticket: with the waits below, about 40 seconds, which outlast the restart
+/// of a daemon or a switch.
+const TRIES: u32 = 9;
+/// The wait after the first failure; doubled after each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+/// The longest wait between two attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// A part of 10 MiB in two minutes is 90 KB/s: slower than that is down.
+const PART_TIMEOUT: Duration = Duration::from_secs(120);
+/// Connecting within a data centre takes milliseconds.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Who gives tickets.
+#[async_trait]
+pub trait Tickets: Send + Sync + 'static {
+    /// A fresh ticket for an image that an instance here needs.
+    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError>;
+}
+
+/// The Cloud Controller as giver of tickets.
+#[derive(Clone)]
+pub struct CloudTickets(pub Arc<dyn Cloud>);
+
+#[async_trait]
+impl Tickets for CloudTickets {
+    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
+        let call = Call::new(format!("ticket-{}", image.id));
+        self.0
+            .image_ticket(
+                &call,
+                TicketAsk {
+                    image: image.clone(),
+                },
+            )
+            .await
+    }
+}
+
+/// An HTTP client for parts: http, and https with the given trust.
+pub type Http = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
+
+/// The client that fetches parts.
+pub fn http(tls: &rustls::ClientConfig) -> Http {
+    let mut tls = tls.clone();
+    // The connector says itself which protocols it offers.
+    tls.alpn_protocols.clear();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// The parts of one image, for the pipeline.
+pub struct TicketParts {
+    image: ImageRef,
+    tickets: Arc<dyn Tickets>,
+    http: Http,
+    current: Mutex<Current>,
+}
+
+/// The ticket in use. Renewals wait for one another, so that one serves all.
+struct Current {
+    ticket: Arc<Ticket>,
+    got_at: Instant,
+}
+
+impl Current {
+    fn new(ticket: Ticket) -> Self {
+        Self {
+            ticket: Arc::new(ticket),
+            got_at: Instant::now(),
+        }
+    }
+
+    /// At four fifths of its life a ticket may not outlast the next part.
+    fn is_old(&self) -> bool {
+        self.got_at.elapsed() > Duration::from_millis(self.ticket.valid_ms) * 4 / 5
+    }
+}
+
+/// Why a part could not be fetched this time.
+#[derive(Debug, thiserror::Error)]
+enum Attempt {
+    #[error("the server answers {0}")]
+    Refused(StatusCode),
+    #[error("it is not there any more")]
+    Missing,
+    #[error("no answer within {} seconds", PART_TIMEOUT.as_secs())]
+    Late,
+    #[error("{found} bytes came, {expected} were promised")]
+    Length { expected: u64, found: u64 },
+    #[error("{0}")]
+    Transfer(String),
+    #[error("the bundle changed while it was fetched")]
+    Changed,
+    #[error("no new ticket: {0}")]
+    NoTicket(CallError),
+}
+
+impl Attempt {
+    /// Whether the same request may succeed later.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Refused(status) => {
+                status.is_server_error()
+                    || [StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(status)
+            }
+            Self::Late | Self::Length { .. } | Self::Transfer(_) => true,
+            Self::NoTicket(error) => error.code.may_pass(),
+            Self::Missing | Self::Changed => false,
+        }
+    }
+}
+
+impl TicketParts {
+    /// Gets a first ticket, and the order that it makes.
+    pub async fn open(
+        image: &ImageRef,
+        form: Form,
+        tickets: Arc<dyn Tickets>,
+        http: Http,
+    ) -> Result<(Self, Order), CacheError> {
+        let ticket =
+            first_ticket(image, &*tickets)
+                .await
+                .map_err(|cause| CacheError::NoTicket {
+                    image: image.id.to_string(),
+                    cause,
+                })?;
+        let order = order_of(&ticket, form).map_err(|why| CacheError::BadTicket {
+            image: image.id.to_string(),
+            why,
+        })?;
+        let current = Mutex::new(Current::new(ticket));
+        Ok((
+            Self {
+                image: image.clone(),
+                tickets,
+                http,
+                current,
+            },
+            order,
+        ))
+    }
+
+    /// The ticket to use: renewed if it is old, or if `refused` is the one that a server refused.
+    async fn ticket(&self, refused: Option<&Arc<Ticket>>) -> Result<Arc<Ticket>, Attempt> {
+        let mut current = self.current.lock().await;
+        let still_refused = refused.is_some_and(|ticket| Arc::ptr_eq(ticket, &current.ticket));
+        if still_refused || current.is_old() {
+            let renewed = self
+                .tickets
+                .ticket(&self.image)
+                .await
+                .map_err(Attempt::NoTicket)?;
+            if !same_bundle(&renewed, &current.ticket) {
+                return Err(Attempt::Changed);
+            }
+            *current = Current::new(renewed);
+        }
+        Ok(current.ticket.clone())
+    }
+
+    async fn attempt(&self, ticket: &Ticket, index: usize) -> Result<Bytes, Attempt> {
+        let part = ticket.parts.get(index).ok_or(Attempt::Missing)?;
+        let transfer = self.transfer(part);
+        tokio::time::timeout(PART_TIMEOUT, transfer)
+            .await
+            .unwrap_or(Err(Attempt::Late))
+    }
+
+    async fn transfer(&self, part: &TicketPart) -> Result<Bytes, Attempt> {
+        // Errors of the client name the host at most; the address itself is a secret.
+        let failed =
+            |error: &(dyn std::error::Error + 'static)| Attempt::Transfer(daemon::chain(error));
+        let request = Request::get(part.url.reveal().as_str())
+            .body(Empty::new())
+            .map_err(|_| Attempt::Transfer("the ticket's address is malformed".to_owned()))?;
+        let answer = self
+            .http
+            .request(request)
+            .await
+            .map_err(|error| failed(&error))?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Attempt::Missing),
+            status => return Err(Attempt::Refused(status)),
+        }
+
+        let expected = part.size_bytes;
+        let mut bytes = BytesMut::with_capacity(expected.min(PART_BYTES) as usize);
+        let mut body = answer.into_body();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| failed(&error))?;
+            let data = frame.data_ref().map_or(&[][..], |data| data);
+            let found = (bytes.len() + data.len()) as u64;
+            if found > expected {
+                return Err(Attempt::Length { expected, found });
+            }
+            bytes.extend_from_slice(data);
+        }
+        match bytes.len() as u64 {
+            found if found == expected => Ok(bytes.freeze()),
+            found => Err(Attempt::Length { expected, found }),
+        }
+    }
+}
+
+#[async_trait]
+impl PartSource for TicketParts {
+    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
+        let mut wait = FIRST_WAIT;
+        let mut refused = None;
+        for tries in 1.. {
+            let failure = match self.ticket(refused.as_ref()).await {
+                Ok(ticket) => match self.attempt(&ticket, index).await {
+                    Ok(part) => return Ok(part),
+                    Err(failure) => {
+                        let no_more = matches!(failure, Attempt::Refused(StatusCode::FORBIDDEN));
+                        refused = no_more.then_some(ticket);
+                        failure
+                    }
+                },
+                Err(failure) => failure,
+            };
+            if !failure.may_pass() || tries == TRIES {
+                return Err(failure.into());
+            }
+            tracing::debug!(image = %self.image.id, part = index, %failure, "asking again for a part");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        unreachable!("the last try returns")
+    }
+}
+
+async fn first_ticket(image: &ImageRef, tickets: &dyn Tickets) -> Result<Ticket, CallError> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match tickets.ticket(image).await {
+            Err(error) if error.code.may_pass() && error.code != Code::NoRoom => {
+                tracing::debug!(image = %image.id, %error, "asking again for a ticket");
+            }
+            answer => return answer,
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+    tickets.ticket(image).await
+}
+
+/// What the pipeline needs of a ticket. The CLC checked it all at registration; here it is parsed.
+fn order_of(ticket: &Ticket, form: Form) -> Result<Order, &'static str> {
+    if ticket.parts.is_empty() {
+        return Err("it has no parts");
+    }
+    if ticket.parts.iter().any(|part| part.size_bytes > PART_BYTES) {
+        return Err("a part is larger than 10 MiB");
+    }
+    let digest = |text: &str| {
+        text.parse::<Sha1Digest>()
+            .map_err(|_| "a digest is no SHA-1")
+    };
+    Ok(Order {
+        parts: ticket
+            .parts
+            .iter()
+            .map(|part| digest(&part.digest_sha1))
+            .collect::<Result<_, _>>()?,
+        bundled_bytes: ticket.bundled_bytes,
+        size_bytes: ticket.size_bytes,
+        digest: digest(&ticket.digest_sha1)?,
+        key: BundleKey::from_hex(ticket.key.reveal(), ticket.iv.reveal())
+            .map_err(|_| "the key is not 128 bits in hex")?,
+        shape: form.shape(),
+    })
+}
+
+/// Whether two tickets are for the same bytes.
+fn same_bundle(a: &Ticket, b: &Ticket) -> bool {
+    let parts = |ticket: &Ticket| -> Vec<(String, u64)> {
+        let parts = ticket.parts.iter();
+        parts
+            .map(|part| (part.digest_sha1.clone(), part.size_bytes))
+            .collect()
+    };
+    a.digest_sha1 == b.digest_sha1 && parts(a) == parts(b)
+}

@@ -1,0 +1,425 @@
+//! An instance's local disks: made from the cache in milliseconds, removed with the instance.
+//!
+//! The root is a qcow2 overlay on a read-only raw file of the cache; nothing is copied. Beside a root
+//! *partition* the instance gets the rest of its type's disk, as Eucalyptus laid it out: `ephemeral0`
+//! with a file system, and swap. A whole-disk image gets all of it as its root, for its own tools to
+//! grow into. `disks.json` is written last: while it is there, the disks are whole and stay as they
+//! are, whatever recipe this version of the program would use.
+
+pub mod overlay;
+pub mod scratch;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use control::node::{ImageRef, InstanceSpec, InstanceWish};
+use daemon::BoxError;
+use image::{
+    mbr,
+    recognise::{self, Content, FileSystem},
+};
+use tokio::sync::watch;
+use types::{InstanceId, StateReason};
+
+use crate::{
+    cache::{Cache, CacheError, Form},
+    needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
+};
+use overlay::Overlays;
+
+const ROOT: &str = "root.qcow2";
+/// What an interrupted run may leave of it.
+const ROOT_DRAFT: &str = "root.new";
+const EPHEMERAL: &str = "ephemeral0.raw";
+const SWAP: &str = "swap.raw";
+/// Says that the disks beside it are whole, and what they are.
+const WHOLE: &str = "disks.json";
+
+/// Makes disks from the image cache.
+#[derive(Clone)]
+pub struct LocalDisks {
+    cache: Cache,
+    overlays: Overlays,
+}
+
+/// Why there are no disks.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// An image cannot be had.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The image does not fit the instance's type.
+    #[error("the image needs a disk of {image_bytes} bytes, the instance's type has {disk_bytes}")]
+    TooLarge {
+        /// What the image needs.
+        image_bytes: u64,
+        /// What the type gives.
+        disk_bytes: u64,
+    },
+    /// The image can only boot with a kernel of its own registration.
+    #[error(
+        "the image's ext4 file system uses {feature}, which GRUB cannot read: make it without \
+         (mke2fs -O ^{feature}), or run it with a kernel image"
+    )]
+    Unbootable {
+        /// The file system's feature.
+        feature: &'static str,
+    },
+    /// A tool of the host failed.
+    #[error(transparent)]
+    Tool(#[from] daemon::run::Error),
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+pub(crate) fn at(path: &Path) -> impl FnOnce(io::Error) -> DiskError {
+    let path = path.to_owned();
+    move |source| DiskError::Io { path, source }
+}
+
+impl DiskError {
+    /// What the user reads.
+    fn reason(&self) -> StateReason {
+        let code = match self {
+            Self::Cache(CacheError::NoRoom { .. }) => "Server.InsufficientInstanceCapacity",
+            Self::Cache(error) if error.is_the_images_fault() => "Client.InternalError",
+            Self::TooLarge { .. } | Self::Unbootable { .. } => "Client.InternalError",
+            Self::Cache(_) | Self::Tool(_) | Self::Io { .. } => "Server.InternalError",
+        };
+        StateReason::new(code, format!("{code}: {self}"))
+    }
+}
+
+impl LocalDisks {
+    /// Disks over that cache.
+    pub fn new(cache: Cache) -> Self {
+        Self {
+            cache,
+            overlays: Overlays::default(),
+        }
+    }
+
+    async fn make(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, DiskError> {
+        if let Some(disks) = whole(dir) {
+            self.hold_again(&disks, &wish.instance)?;
+            return Ok(disks);
+        }
+        let spec = &wish.spec;
+        let image = self
+            .fetch(&spec.image, Form::Disk, &wish.instance, progress)
+            .await?;
+        let kernel = self.kernel(wish, &image, progress).await?;
+        progress.send_replace(Progress {
+            stage: "making the disk".to_owned(),
+            percent: None,
+        });
+
+        let layout = Layout::of(&image, spec, kernel.is_some())?;
+        let disks = self.write(&layout, &image, kernel, dir).await?;
+        let text = serde_json::to_vec(&disks).expect("plain data");
+        // Publishing also syncs the folder, and with it the names of the disks.
+        daemon::files::publish(dir.join(WHOLE), &text)
+            .map_err(|error| at(&dir.join(WHOLE))(error.into()))?;
+        Ok(disks)
+    }
+
+    async fn fetch(
+        &self,
+        image: &ImageRef,
+        form: Form,
+        holder: &InstanceId,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<PathBuf, DiskError> {
+        let stage = format!("fetching {}", image.id);
+        let report = |percent| {
+            progress.send_replace(Progress {
+                stage: stage.clone(),
+                percent: Some(percent),
+            });
+        };
+        Ok(self.cache.hold(image, form, holder, &report).await?)
+    }
+
+    async fn kernel(
+        &self,
+        wish: &InstanceWish,
+        image: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<Option<Kernel>, DiskError> {
+        let Some(kernel) = &wish.spec.kernel else {
+            return Ok(None);
+        };
+        let kernel = self
+            .fetch(kernel, Form::Plain, &wish.instance, progress)
+            .await?;
+        let ramdisk = match &wish.spec.ramdisk {
+            Some(ramdisk) => Some(
+                self.fetch(ramdisk, Form::Plain, &wish.instance, progress)
+                    .await?,
+            ),
+            None => None,
+        };
+        let has_table = Head::read(image)?.entries.is_some();
+        let root_device = if has_table { "vda1" } else { "vda" }.to_owned();
+        Ok(Some(Kernel {
+            kernel,
+            ramdisk,
+            root_device,
+        }))
+    }
+
+    /// Writes the disks side by side: each is small work of its own.
+    async fn write(
+        &self,
+        layout: &Layout,
+        image: &Path,
+        kernel: Option<Kernel>,
+        dir: &Path,
+    ) -> Result<BootDisks, DiskError> {
+        let (root, ephemeral, swap) = (dir.join(ROOT), dir.join(EPHEMERAL), dir.join(SWAP));
+        tokio::try_join!(
+            self.overlays.make(&root, image, layout.root_bytes),
+            scratch::ephemeral(&ephemeral, layout.ephemeral_bytes),
+            async { scratch::swap(&swap, layout.swap_bytes) },
+        )?;
+
+        let file = |path: &Path, format| DiskFile {
+            path: path.to_owned(),
+            format,
+        };
+        let mut disks = vec![Disk {
+            file: file(&root, DiskFormat::Qcow2),
+            backing: Some(file(image, DiskFormat::Raw)),
+            serial: None,
+        }];
+        for (path, bytes, serial) in [
+            (&ephemeral, layout.ephemeral_bytes, "ephemeral0"),
+            (&swap, layout.swap_bytes, "swap"),
+        ] {
+            if bytes > 0 {
+                let serial = Some(serial.to_owned());
+                disks.push(Disk {
+                    file: file(path, DiskFormat::Raw),
+                    backing: None,
+                    serial,
+                });
+            }
+        }
+        Ok(BootDisks { disks, kernel })
+    }
+
+    fn hold_again(&self, disks: &BootDisks, holder: &InstanceId) -> Result<(), CacheError> {
+        let backing = disks.disks.iter().filter_map(|disk| disk.backing.as_ref());
+        let kernels = disks.kernel.iter();
+        let kernels = kernels.flat_map(|kernel| [Some(&kernel.kernel), kernel.ramdisk.as_ref()]);
+        for path in backing.map(|file| &file.path).chain(kernels.flatten()) {
+            self.cache.hold_again(path, holder)?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Disks for LocalDisks {
+    async fn prepare(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        self.make(wish, dir, progress).await.map_err(|error| {
+            tracing::warn!(instance = %wish.instance, error = daemon::chain(&error), "no disks");
+            error.reason()
+        })
+    }
+
+    async fn adopt(&self, wish: &InstanceWish, dir: &Path) {
+        let held = whole(dir).map_or(Ok(()), |disks| self.hold_again(&disks, &wish.instance));
+        if let Err(error) = held {
+            tracing::error!(instance = %wish.instance, %error, "its images are not marked as used");
+        }
+    }
+
+    async fn wipe(&self, instance: &InstanceId, dir: &Path) -> Result<(), BoxError> {
+        // First what says that the disks are whole, so that half of them is never taken for all.
+        for name in [WHOLE, ROOT, ROOT_DRAFT, EPHEMERAL, SWAP] {
+            let path = dir.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(at(&path)(error).into());
+                }
+                _ => {}
+            }
+        }
+        Ok(self.cache.release(instance)?)
+    }
+}
+
+/// The disks in `dir`, if they were finished and are all there.
+fn whole(dir: &Path) -> Option<BootDisks> {
+    let disks: BootDisks = serde_json::from_slice(&std::fs::read(dir.join(WHOLE)).ok()?).ok()?;
+    let all_there = disks.disks.iter().all(|disk| {
+        disk.file.path.exists() && disk.backing.as_ref().is_none_or(|file| file.path.exists())
+    });
+    all_there.then_some(disks)
+}
+
+/// How large each disk is; 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    root_bytes: u64,
+    ephemeral_bytes: u64,
+    swap_bytes: u64,
+}
+
+impl Layout {
+    fn of(image: &Path, spec: &InstanceSpec, has_kernel: bool) -> Result<Self, DiskError> {
+        let head = Head::read(image)?;
+        if let (Some(feature), false) = (head.unbootable, has_kernel) {
+            return Err(DiskError::Unbootable { feature });
+        }
+        Self::plan(head.bytes, head.is_ours(), spec.shape.disk_gib.bytes())
+    }
+
+    /// Divides the type's disk.
+    fn plan(image_bytes: u64, partition: bool, disk_bytes: u64) -> Result<Self, DiskError> {
+        // The MiB before a partition is ours, not the type's to pay for.
+        let own_bytes = if partition {
+            image_bytes - mbr::PARTITION_START_BYTES
+        } else {
+            image_bytes
+        };
+        if own_bytes > disk_bytes {
+            return Err(DiskError::TooLarge {
+                image_bytes: own_bytes,
+                disk_bytes,
+            });
+        }
+        if !partition {
+            return Ok(Self {
+                root_bytes: disk_bytes,
+                ephemeral_bytes: 0,
+                swap_bytes: 0,
+            });
+        }
+        let rest = disk_bytes - own_bytes;
+        let swap_bytes = if rest >= scratch::SWAP_BYTES {
+            scratch::SWAP_BYTES
+        } else {
+            0
+        };
+        let ephemeral_bytes = rest - swap_bytes;
+        let ephemeral_bytes = if ephemeral_bytes >= scratch::EPHEMERAL_BYTES_MIN {
+            ephemeral_bytes
+        } else {
+            0
+        };
+        let ephemeral_bytes = ephemeral_bytes / mbr::SECTOR_BYTES * mbr::SECTOR_BYTES;
+        Ok(Self {
+            root_bytes: image_bytes,
+            ephemeral_bytes,
+            swap_bytes,
+        })
+    }
+}
+
+/// What a cached disk's first sectors say.
+struct Head {
+    bytes: u64,
+    entries: Option<Vec<mbr::Entry>>,
+    unbootable: Option<&'static str>,
+}
+
+impl Head {
+    fn read(disk: &Path) -> Result<Self, DiskError> {
+        let file = File::open(disk).map_err(at(disk))?;
+        let bytes = file.metadata().map_err(at(disk))?.len();
+        let mut head = vec![0; bytes.min(recognise::HEAD_BYTES as u64) as usize];
+        file.read_exact_at(&mut head, 0).map_err(at(disk))?;
+        let entries = head
+            .first_chunk()
+            .and_then(|sector| mbr::parse(sector, bytes));
+
+        let start = mbr::PARTITION_START_BYTES;
+        let inner = bytes
+            .saturating_sub(start)
+            .min(recognise::HEAD_BYTES as u64);
+        let mut partition = vec![0; inner as usize];
+        file.read_exact_at(&mut partition, start.min(bytes))
+            .map_err(at(disk))?;
+        let unbootable = match recognise::recognise(&partition, bytes.saturating_sub(start)) {
+            Ok(Content::Partition(FileSystem::Ext { unbootable })) => unbootable,
+            _ => None,
+        };
+        Ok(Self {
+            bytes,
+            entries,
+            unbootable,
+        })
+    }
+
+    /// Whether this is a disk that we made around a partition: one entry, from 1 MiB to the end.
+    fn is_ours(&self) -> bool {
+        let Some([entry]) = self.entries.as_deref() else {
+            return false;
+        };
+        let start = u64::from(entry.start_sector) * mbr::SECTOR_BYTES;
+        let length = u64::from(entry.sectors) * mbr::SECTOR_BYTES;
+        start == mbr::PARTITION_START_BYTES && start + length == self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_partition_leaves_the_rest_to_swap_and_ephemeral() {
+        let layout = Layout::plan(65 * MIB, true, 5 * GIB).unwrap();
+        assert_eq!(layout.root_bytes, 65 * MIB);
+        assert_eq!(layout.swap_bytes, 512 * MIB);
+        assert_eq!(layout.ephemeral_bytes, 5 * GIB - 64 * MIB - 512 * MIB);
+    }
+
+    #[test]
+    fn a_whole_disk_gets_all_of_it() {
+        let layout = Layout::plan(2 * GIB, false, 5 * GIB).unwrap();
+        assert_eq!(
+            layout,
+            Layout {
+                root_bytes: 5 * GIB,
+                ephemeral_bytes: 0,
+                swap_bytes: 0
+            }
+        );
+    }
+
+    #[test]
+    fn an_image_as_large_as_its_type_fits_and_a_larger_one_does_not() {
+        let full = Layout::plan(5 * GIB + MIB, true, 5 * GIB).unwrap();
+        assert_eq!((full.ephemeral_bytes, full.swap_bytes), (0, 0));
+        assert!(matches!(
+            Layout::plan(5 * GIB + 512, false, 5 * GIB),
+            Err(DiskError::TooLarge { .. })
+        ));
+    }
+}

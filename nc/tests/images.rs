@@ -1,0 +1,382 @@
+//! The image cache and the disks on it, against a real HTTP server: one that is slow, fails, forgets,
+//! and serves what a hostile user uploaded.
+
+#![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
+
+#[path = "images/store.rs"]
+mod store;
+
+use std::{
+    os::unix::fs::{FileExt, PermissionsExt},
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use nc::{
+    cache::{Cache, CacheError, Form, Settings, lease::LeaseTimes},
+    disk::LocalDisks,
+    fakes,
+    needs::{Disks, Progress},
+};
+use store::{Store, noise, partition};
+use tokio::sync::watch;
+use types::InstanceId;
+
+const QUICK: LeaseTimes = LeaseTimes {
+    beat: Duration::from_millis(50),
+    silence: Duration::from_millis(500),
+    poll: Duration::from_millis(20),
+};
+
+fn settings(folder: &Path, node: u32) -> Settings {
+    Settings {
+        folder: folder.to_owned(),
+        node: format!("node-{node:08x}").parse().unwrap(),
+        limit_bytes: Some(1 << 30),
+        grub: "/usr/lib/grub/i386-pc".into(),
+        tls: store::no_tls(),
+        lease: QUICK,
+    }
+}
+
+fn open(folder: &Path, store: &Arc<Store>) -> Cache {
+    Cache::open(settings(folder, 1), store.clone()).unwrap()
+}
+
+fn holder(n: u32) -> InstanceId {
+    format!("i-{n:08x}").parse().unwrap()
+}
+
+/// Files below `folder`, but for the boot loader.
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for part in ["entries", "uses", "filling"] {
+        for entry in std::fs::read_dir(folder.join(part)).unwrap() {
+            found.push(format!(
+                "{part}/{}",
+                entry.unwrap().file_name().to_string_lossy()
+            ));
+        }
+    }
+    found.sort();
+    found
+}
+
+async fn hold(cache: &Cache, store: &Store, n: u32) -> Result<std::path::PathBuf, CacheError> {
+    cache
+        .hold(&store.image(), Form::Disk, &holder(n), &|_| {})
+        .await
+}
+
+#[tokio::test]
+async fn host_an_image_is_fetched_once_and_becomes_a_bootable_read_only_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = partition(12 << 20);
+    let store = Store::serve(&image).await;
+    let cache = open(folder.path(), &store);
+    let heard = Mutex::new(Vec::new());
+    let path = cache
+        .hold(&store.image(), Form::Disk, &holder(1), &|percent| {
+            heard.lock().unwrap().push(percent)
+        })
+        .await
+        .unwrap();
+
+    let disk = std::fs::File::open(&path).unwrap();
+    assert_eq!(disk.metadata().unwrap().permissions().mode() & 0o777, 0o444);
+    let mut content = vec![0; image.len()];
+    disk.read_exact_at(&mut content, 1 << 20).unwrap();
+    assert!(content == image);
+    let mut head = [0; 1024];
+    disk.read_exact_at(&mut head, 0).unwrap();
+    assert_eq!(&head[510..512], [0x55, 0xaa]);
+    assert!(
+        head[512..].iter().any(|byte| *byte != 0),
+        "the core image is in the gap"
+    );
+    assert!(heard.lock().unwrap().is_sorted());
+    assert_eq!(store.hits(), store.parts());
+
+    assert_eq!(hold(&cache, &store, 2).await.unwrap(), path);
+    assert_eq!(
+        store.hits(),
+        store.parts(),
+        "the second instance fetches nothing"
+    );
+    assert_eq!(
+        files(folder.path()).len(),
+        2,
+        "an entry, and the folder of its uses"
+    );
+}
+
+#[tokio::test]
+async fn eight_launches_at_once_fetch_each_part_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(12 << 20)).await;
+    let cache = open(folder.path(), &store);
+    let launches = (0..8).map(|n| hold(&cache, &store, n));
+    for path in futures_util::future::join_all(launches).await {
+        path.unwrap();
+    }
+    assert_eq!(store.hits(), store.parts());
+    assert_eq!(store.tickets(), 1);
+}
+
+#[tokio::test]
+async fn a_kernel_is_kept_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let kernel = noise(100_000);
+    let store = Store::serve(&kernel).await;
+    let cache = open(folder.path(), &store);
+    let path = cache
+        .hold(&store.image(), Form::Plain, &holder(1), &|_| {})
+        .await
+        .unwrap();
+    assert!(std::fs::read(path).unwrap() == kernel);
+}
+
+#[tokio::test]
+async fn a_server_that_stumbles_is_asked_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(1 << 20)).await;
+    store.fail_next(503, 2);
+    store.cut_next(1);
+    let cache = open(folder.path(), &store);
+    hold(&cache, &store, 1).await.unwrap();
+    assert_eq!(store.hits(), store.parts() + 3);
+}
+
+#[tokio::test]
+async fn a_ticket_that_ran_out_is_renewed_in_mid_transfer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(35 << 20)).await;
+    store.tickets_serve(2);
+    let cache = open(folder.path(), &store);
+    hold(&cache, &store, 1).await.unwrap();
+    assert!(store.tickets() >= 2, "{} tickets", store.tickets());
+}
+
+#[tokio::test]
+async fn every_bad_bundle_is_an_error_that_says_why_and_leaves_nothing() {
+    let image = noise(12 << 20);
+    let mut qcow2 = noise(1 << 20);
+    qcow2[..4].copy_from_slice(b"QFI\xfb");
+
+    let corrupt = Store::serve(&image).await;
+    corrupt.damage(1);
+    let missing = Store::serve(&image).await;
+    missing.lose(1);
+    let other_digest = Store::serve(&image).await;
+    other_digest.lie(|ticket| ticket.digest_sha1 = "0".repeat(40));
+    let smaller = Store::serve(&image).await;
+    smaller.lie(|ticket| ticket.size_bytes = 1000);
+    let other_key = Store::serve(&image).await;
+    other_key.lie(|ticket| ticket.key = types::Secret::new("00".repeat(16)));
+    let no_digest = Store::serve(&image).await;
+    no_digest.lie(|ticket| ticket.parts[0].digest_sha1 = "../../etc/passwd".to_owned());
+    let huge_part = Store::serve(&image).await;
+    huge_part.lie(|ticket| ticket.parts[0].size_bytes = 1 << 40);
+
+    for (store, says) in [
+        (corrupt, "part 1 is corrupt: its SHA-1 is "),
+        (
+            missing,
+            "part 1 cannot be fetched: it is not there any more",
+        ),
+        (other_digest, "the image is not the one that was bundled"),
+        (
+            smaller,
+            "the archive's file has 12582912 bytes, the manifest says 1000",
+        ),
+        (other_key, "cannot be decompressed"),
+        (no_digest, "a digest is no SHA-1"),
+        (huge_part, "a part is larger than 10 MiB"),
+        (
+            Store::serve(&qcow2).await,
+            "the image is not raw: its first bytes are those of a qcow2 image",
+        ),
+        (
+            Store::serve_bomb(1 << 30, 1 << 20).await,
+            "the manifest says 1048576",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = open(folder.path(), &store);
+        let error = hold(&cache, &store, 1).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}\nshould say {says}");
+        cache.release(&holder(1)).unwrap();
+        assert_eq!(files(folder.path()), [""; 0], "left after: {error}");
+    }
+}
+
+#[tokio::test]
+async fn no_room_is_said_before_a_byte_is_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(12 << 20)).await;
+    let limit_bytes = Some(10 << 20);
+    let cache = Cache::open(
+        Settings {
+            limit_bytes,
+            ..settings(folder.path(), 1)
+        },
+        store.clone(),
+    )
+    .unwrap();
+    let error = hold(&cache, &store, 1).await.unwrap_err();
+    assert!(matches!(error, CacheError::NoRoom { .. }), "{error}");
+    assert_eq!(store.hits(), 0);
+}
+
+#[tokio::test]
+async fn what_is_unused_goes_and_what_is_in_use_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let limit_bytes = Some(38 << 20);
+    let stores = [
+        Store::serve(&noise(12 << 20)).await,
+        Store::serve(&noise(13 << 20)).await,
+        Store::serve(&noise(14 << 20)).await,
+    ];
+    let cache = Cache::open(
+        Settings {
+            limit_bytes,
+            ..settings(folder.path(), 1)
+        },
+        store::all(&stores),
+    )
+    .unwrap();
+    let first = hold(&cache, &stores[0], 1).await.unwrap();
+    let second = hold(&cache, &stores[1], 2).await.unwrap();
+    assert!(
+        hold(&cache, &stores[2], 3).await.is_err(),
+        "both are in use"
+    );
+
+    cache.release(&holder(2)).unwrap();
+    hold(&cache, &stores[2], 3).await.unwrap();
+    assert!(first.exists());
+    assert!(!second.exists());
+}
+
+#[tokio::test]
+async fn nodes_that_share_a_folder_fill_once_and_take_over_from_the_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(12 << 20)).await;
+    store.slow(Duration::from_millis(700));
+    let one = Cache::open(settings(folder.path(), 1), store.clone()).unwrap();
+    let two = Cache::open(settings(folder.path(), 2), store.clone()).unwrap();
+    let (first, second) = tokio::join!(hold(&one, &store, 1), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        hold(&two, &store, 2).await
+    });
+    assert_eq!(first.unwrap(), second.unwrap());
+    assert_eq!(store.hits(), store.parts(), "one fetched, the other waited");
+
+    // A node that died in mid-fill left a lease that no one renews, and its half.
+    let other = Store::serve(&noise(1 << 20)).await;
+    let name = nc::cache::EntryName::of(&other.image(), Form::Disk).unwrap();
+    let filling = folder.path().join("filling");
+    std::fs::write(
+        filling.join(format!("{name}.lease")),
+        r#"{"node":"node-00000009","run":"dead","count":4,"percent":30}"#,
+    )
+    .unwrap();
+    std::fs::write(filling.join(format!("{name}.node-00000009.dead")), "half").unwrap();
+    let three = Cache::open(settings(folder.path(), 3), other.clone()).unwrap();
+    let heard = Mutex::new(Vec::new());
+    let report = |percent| heard.lock().unwrap().push(percent);
+    three
+        .hold(&other.image(), Form::Disk, &holder(3), &report)
+        .await
+        .unwrap();
+    assert!(
+        heard.lock().unwrap().contains(&30),
+        "the other node's progress is shown"
+    );
+    assert!(std::fs::read_dir(filling).unwrap().next().is_none());
+}
+
+#[tokio::test]
+async fn a_launch_given_up_leaves_nothing_half_made_and_the_next_one_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(12 << 20)).await;
+    store.slow(Duration::from_secs(60));
+    let cache = open(folder.path(), &store);
+    let impatient = tokio::time::timeout(Duration::from_millis(300), hold(&cache, &store, 1)).await;
+    assert!(impatient.is_err());
+    cache.release(&holder(1)).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(files(folder.path()), [""; 0]);
+
+    store.slow(Duration::ZERO);
+    hold(&cache, &store, 2).await.unwrap();
+}
+
+#[tokio::test]
+async fn host_disks_are_made_kept_and_wiped() {
+    let folder = tempfile::tempdir().unwrap();
+    let instance_dir = folder.path().join("i-00000001");
+    std::fs::create_dir(&instance_dir).unwrap();
+    let store = Store::serve(&partition(12 << 20)).await;
+    let disks = LocalDisks::new(open(&folder.path().join("cache"), &store));
+    let mut wish = fakes::wish(1);
+    wish.spec.image = store.image();
+    let progress = watch::Sender::new(Progress::default());
+
+    let made = disks
+        .prepare(&wish, &instance_dir, &progress)
+        .await
+        .unwrap();
+    assert_eq!(made.disks.len(), 3);
+    let root = &made.disks[0];
+    assert!(root.file.path.exists() && root.backing.is_some());
+    assert_eq!(made.disks[1].serial.as_deref(), Some("ephemeral0"));
+    assert_eq!(made.disks[2].serial.as_deref(), Some("swap"));
+    assert_eq!(progress.borrow().stage, "making the disk");
+
+    // Again, as after a restart of the node: the guest's own bytes are still there.
+    let overlay = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&root.file.path)
+        .unwrap();
+    overlay.write_all_at(b"guest", 1 << 19).unwrap();
+    let again = disks
+        .prepare(&wish, &instance_dir, &progress)
+        .await
+        .unwrap();
+    assert_eq!(again, made);
+    let mut kept = [0; 5];
+    std::fs::File::open(&root.file.path)
+        .unwrap()
+        .read_exact_at(&mut kept, 1 << 19)
+        .unwrap();
+    assert_eq!(&kept, b"guest");
+
+    disks.wipe(&wish.instance, &instance_dir).await.unwrap();
+    disks.wipe(&wish.instance, &instance_dir).await.unwrap();
+    assert_eq!(std::fs::read_dir(&instance_dir).unwrap().count(), 0);
+    let cache = open(&folder.path().join("cache"), &store);
+    assert!(!cache.entries().unwrap()[0].in_use);
+}
+
+#[tokio::test]
+async fn a_bad_image_is_the_users_to_read_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(12 << 20)).await;
+    store.damage(0);
+    let disks = LocalDisks::new(open(folder.path(), &store));
+    let mut wish = fakes::wish(1);
+    wish.spec.image = store.image();
+    let progress = watch::Sender::new(Progress::default());
+    let reason = disks
+        .prepare(&wish, folder.path(), &progress)
+        .await
+        .unwrap_err();
+    assert_eq!(reason.code, "Client.InternalError");
+    assert!(
+        reason.message.contains("part 0 is corrupt"),
+        "{}",
+        reason.message
+    );
+}

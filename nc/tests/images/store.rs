@@ -1,0 +1,396 @@
+//! A bundle behind an HTTP server, with faults to order, and the tickets for it.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::Body,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use bytes::Bytes;
+use control::{
+    CallError,
+    cloud::{Ticket, TicketPart},
+    node::ImageRef,
+};
+use image::{
+    bundle::{self, PartSink},
+    digest::{Sha1Digest, Sha256Digest},
+    manifest::{Architecture, Kind},
+};
+use nc::cache::Tickets;
+use types::Secret;
+
+/// How long a ticket holds.
+const VALID_MS: u64 = 900_000;
+
+/// A bundle, served.
+pub(crate) struct Store {
+    image: ImageRef,
+    address: std::net::SocketAddr,
+    ticket: Mutex<Ticket>,
+    parts: Mutex<Vec<Option<Bytes>>>,
+    hits: AtomicUsize,
+    tickets: AtomicUsize,
+    faults: Mutex<Vec<u16>>,
+    cuts: AtomicUsize,
+    per_ticket: AtomicUsize,
+    used: Mutex<std::collections::HashMap<usize, usize>>,
+    slow_ms: AtomicU64,
+}
+
+#[derive(serde::Deserialize)]
+struct Signature {
+    ticket: usize,
+}
+
+impl Store {
+    /// Bundles `image` and serves the parts.
+    pub(crate) async fn serve(image: &[u8]) -> Arc<Self> {
+        let (parts, ticket) = bundled(image);
+        Self::start(image.len() as u64, Sha256Digest::of(image), parts, ticket).await
+    }
+
+    /// Serves a bundle that is gzip of `zeros` zeros, and says that it is an image of `size` bytes.
+    pub(crate) async fn serve_bomb(zeros: usize, size: u64) -> Arc<Self> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mebibyte = vec![0; 1 << 20];
+        let header = bomb_header(zeros as u64);
+        gzip.write_all(&header).unwrap();
+        for _ in 0..zeros >> 20 {
+            gzip.write_all(&mebibyte).unwrap();
+        }
+        let plain = gzip.finish().unwrap();
+        let (parts, ticket) = encrypted(plain, size);
+        Self::start(size, Sha256Digest::of(b"bomb"), parts, ticket).await
+    }
+
+    async fn start(
+        size_bytes: u64,
+        name: Sha256Digest,
+        parts: Vec<Bytes>,
+        ticket: Ticket,
+    ) -> Arc<Self> {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let digits = &name.to_string()[..8];
+        let image = ImageRef {
+            id: format!("emi-{digits}").parse().unwrap(),
+            manifest_sha256: name.to_string(),
+            size_bytes,
+        };
+        let store = Arc::new(Self {
+            image,
+            address: listener.local_addr().unwrap(),
+            ticket: Mutex::new(ticket),
+            parts: Mutex::new(parts.into_iter().map(Some).collect()),
+            hits: AtomicUsize::new(0),
+            tickets: AtomicUsize::new(0),
+            faults: Mutex::default(),
+            cuts: AtomicUsize::new(0),
+            per_ticket: AtomicUsize::new(usize::MAX),
+            used: Mutex::default(),
+            slow_ms: AtomicU64::new(0),
+        });
+        let router = Router::new()
+            .route("/{part}", get(answer))
+            .with_state(store.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        store
+    }
+
+    pub(crate) fn image(&self) -> ImageRef {
+        self.image.clone()
+    }
+
+    pub(crate) fn parts(&self) -> usize {
+        self.parts.lock().unwrap().len()
+    }
+
+    /// Requests for parts, whatever was answered.
+    pub(crate) fn hits(&self) -> usize {
+        self.hits.load(SeqCst)
+    }
+
+    /// Tickets given.
+    pub(crate) fn tickets(&self) -> usize {
+        self.tickets.load(SeqCst)
+    }
+
+    /// The next `count` requests are answered with `status`.
+    pub(crate) fn fail_next(&self, status: u16, count: usize) {
+        self.faults
+            .lock()
+            .unwrap()
+            .extend(std::iter::repeat_n(status, count));
+    }
+
+    /// The next `count` answers are cut short.
+    pub(crate) fn cut_next(&self, count: usize) {
+        self.cuts.store(count, SeqCst);
+    }
+
+    /// Each ticket serves so many requests; then the server refuses it.
+    pub(crate) fn tickets_serve(&self, requests: usize) {
+        self.per_ticket.store(requests, SeqCst);
+    }
+
+    /// Each answer takes that long.
+    pub(crate) fn slow(&self, time: Duration) {
+        self.slow_ms.store(time.as_millis() as u64, SeqCst);
+    }
+
+    /// Flips a bit of a part.
+    pub(crate) fn damage(&self, part: usize) {
+        let mut parts = self.parts.lock().unwrap();
+        let mut bytes = parts[part].take().unwrap().to_vec();
+        bytes[1000] ^= 4;
+        parts[part] = Some(bytes.into());
+    }
+
+    /// Removes a part.
+    pub(crate) fn lose(&self, part: usize) {
+        self.parts.lock().unwrap()[part] = None;
+    }
+
+    /// Changes what tickets say.
+    pub(crate) fn lie(&self, edit: impl FnOnce(&mut Ticket)) {
+        edit(&mut self.ticket.lock().unwrap());
+    }
+}
+
+#[async_trait]
+impl Tickets for Store {
+    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
+        assert_eq!(image.id, self.image.id);
+        let number = self.tickets.fetch_add(1, SeqCst);
+        let mut ticket = self.ticket.lock().unwrap().clone();
+        ticket.image = image.id.clone();
+        for (index, part) in ticket.parts.iter_mut().enumerate() {
+            part.url = Secret::new(format!("http://{}/{index}?ticket={number}", self.address));
+        }
+        Ok(ticket)
+    }
+}
+
+/// Tickets from whichever store has the image.
+pub(crate) fn all(stores: &[Arc<Store>]) -> Arc<dyn Tickets> {
+    struct All(Vec<Arc<Store>>);
+    #[async_trait]
+    impl Tickets for All {
+        async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
+            match self.0.iter().find(|store| store.image.id == image.id) {
+                Some(store) => store.ticket(image).await,
+                None => Err(CallError::not_found(&image.id)),
+            }
+        }
+    }
+    Arc::new(All(stores.to_vec()))
+}
+
+async fn answer(
+    State(store): State<Arc<Store>>,
+    Path(part): Path<usize>,
+    Query(signature): Query<Signature>,
+) -> Response {
+    store.hits.fetch_add(1, SeqCst);
+    tokio::time::sleep(Duration::from_millis(store.slow_ms.load(SeqCst))).await;
+    if let Some(status) = store.faults.lock().unwrap().pop() {
+        return StatusCode::from_u16(status).unwrap().into_response();
+    }
+    let used = {
+        let mut used = store.used.lock().unwrap();
+        let used = used.entry(signature.ticket).or_default();
+        *used += 1;
+        *used
+    };
+    if used > store.per_ticket.load(SeqCst) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let Some(bytes) = store.parts.lock().unwrap()[part].clone() else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let cut = store
+        .cuts
+        .fetch_update(SeqCst, SeqCst, |cuts| cuts.checked_sub(1))
+        .is_ok();
+    Body::from(if cut {
+        bytes.slice(..bytes.len() / 2)
+    } else {
+        bytes
+    })
+    .into_response()
+}
+
+/// Bytes that do not compress, the same in each run.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ length as u64;
+    let mut step = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..length).map(|_| step()).collect()
+}
+
+/// An image with an ext file system's magic at its place.
+pub(crate) fn partition(length: usize) -> Vec<u8> {
+    let mut image = noise(length);
+    image[..4096].fill(0);
+    image[1080..1082].copy_from_slice(&[0x53, 0xef]);
+    image
+}
+
+pub(crate) fn no_tls() -> Arc<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[derive(Default)]
+struct Memory(Vec<Bytes>);
+
+impl PartSink for Memory {
+    fn put(&mut self, _: &str, bytes: Vec<u8>) -> std::io::Result<()> {
+        self.0.push(bytes.into());
+        Ok(())
+    }
+}
+
+fn bundled(image: &[u8]) -> (Vec<Bytes>, Ticket) {
+    let cloud = store_key();
+    let certificate = cloud.certificate();
+    let order = bundle::Order {
+        name: "image",
+        size_bytes: image.len() as u64,
+        kind: Kind::Machine,
+        architecture: Architecture::X86_64,
+        user: "123456789012".parse().unwrap(),
+        kernel_id: None,
+        ramdisk_id: None,
+        block_device_mapping: vec![],
+        cloud: &certificate,
+        user_certificate: None,
+    };
+    let mut parts = Memory::default();
+    let manifest = bundle::bundle(&order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
+    let key = cloud.unwrap(&manifest.cloud_key).unwrap();
+    let ticket = ticket(
+        &parts.0,
+        key.key(),
+        key.iv(),
+        manifest.size_bytes,
+        manifest.digest,
+    );
+    (parts.0, ticket)
+}
+
+fn ticket(
+    parts: &[Bytes],
+    key: &[u8; 16],
+    iv: &[u8; 16],
+    size_bytes: u64,
+    digest: Sha1Digest,
+) -> Ticket {
+    let part = |(index, bytes): (usize, &Bytes)| TicketPart {
+        name: format!("image.part.{index:02}"),
+        url: Secret::new(String::new()),
+        digest_sha1: Sha1Digest::of(bytes).to_string(),
+        size_bytes: bytes.len() as u64,
+    };
+    Ticket {
+        image: "emi-00000001".parse().unwrap(),
+        parts: parts.iter().enumerate().map(part).collect(),
+        key: Secret::new(hex::encode(key)),
+        iv: Secret::new(hex::encode(iv)),
+        digest_sha1: digest.to_string(),
+        size_bytes,
+        bundled_bytes: parts.iter().map(|part| part.len() as u64).sum(),
+        valid_ms: VALID_MS,
+    }
+}
+
+/// Generating a key takes a second: one serves all tests of a process.
+fn store_key() -> image::keys::CloudKey {
+    static KEY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    #[allow(clippy::disallowed_methods)] // a test's tool
+    let pem = KEY.get_or_init(|| {
+        let arguments = [
+            "genpkey",
+            "-algorithm",
+            "RSA",
+            "-pkeyopt",
+            "rsa_keygen_bits:2048",
+        ];
+        let made = std::process::Command::new("openssl")
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(made.stdout).unwrap()
+    });
+    image::keys::CloudKey::from_pem(pem).unwrap()
+}
+
+/// A tar header that promises `size` bytes, by GNU tar.
+fn bomb_header(size: u64) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    std::fs::File::create(&path).unwrap().set_len(size).unwrap();
+    let script = format!(
+        "tar --format=gnu -cf - -C {} image | head -c 512",
+        folder.path().display()
+    );
+    #[allow(clippy::disallowed_methods)] // a test's tool
+    let made = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .output()
+        .unwrap();
+    made.stdout
+}
+
+/// Encrypts any stream into a bundle that is right in all its digests.
+fn encrypted(plain: Vec<u8>, size_bytes: u64) -> (Vec<Bytes>, Ticket) {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("plain"), folder.path().join("cipher"));
+    std::fs::write(&from, plain).unwrap();
+    let (key, iv) = ([1; 16], [2; 16]);
+    #[allow(clippy::disallowed_methods)] // a test's tool
+    let status = std::process::Command::new("openssl")
+        .args([
+            "enc",
+            "-aes-128-cbc",
+            "-K",
+            &hex::encode(key),
+            "-iv",
+            &hex::encode(iv),
+            "-in",
+        ])
+        .arg(&from)
+        .arg("-out")
+        .arg(&to)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let cipher = std::fs::read(to).unwrap();
+    let parts: Vec<_> = cipher
+        .chunks(10 << 20)
+        .map(Bytes::copy_from_slice)
+        .collect();
+    let ticket = ticket(&parts, &key, &iv, size_bytes, Sha1Digest::of(b""));
+    (parts, ticket)
+}
