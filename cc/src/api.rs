@@ -64,7 +64,7 @@ impl Cluster for Cc {
     }
 
     async fn changes(&self, _: &Call, poll: Poll) -> Result<Changes<ClusterChange>, CallError> {
-        self.poll(&poll).await
+        Ok(self.poll(&poll).await)
     }
 
     async fn console_read(&self, call: &Call, ask: ConsoleRead) -> Result<ConsoleText, CallError> {

@@ -196,7 +196,7 @@ impl Book {
         });
         let placed = self
             .placed_on(node)
-            .filter(|row| !row.ended)
+            .filter(|row| row.takes_room && !row.ended)
             .filter_map(PlacementRow::shape);
         let entry = self.nodes.get(node);
         let stray = entry

@@ -19,7 +19,7 @@ use control::{
     node::NodeChange,
 };
 use daemon::{BoxError, Context};
-use tokio::sync::{Mutex as Lock, oneshot, watch};
+use tokio::sync::{Mutex as Lock, oneshot};
 use types::{InstanceId, NodeId};
 
 use crate::{
@@ -53,7 +53,6 @@ struct Inner {
     book: Lock<Book>,
     ledger: Arc<dyn Ledger>,
     feed: Feed<Key, ClusterChange>,
-    settled: watch::Sender<bool>,
     relays: Mutex<BTreeMap<NodeId, Relay>>,
     dial: Arc<dyn Dial>,
     timing: Timing,
@@ -80,7 +79,6 @@ impl Cc {
         }
         let book = Book::open(limits, saved, context.clock.monotonic_ms());
         let cc = Self(Arc::new(Inner {
-            settled: watch::Sender::new(book.saved().settled),
             feed: Feed::new(format!("{:016x}", rand::random::<u64>())),
             book: Lock::new(book),
             ledger,
@@ -186,7 +184,6 @@ impl Cc {
             match &change {
                 Change::PlacementGone(gone) => self.0.feed.forget(&Key::Instance(gone.clone())),
                 Change::Roster(new) => roster = Some(new.clone()),
-                Change::Settled => drop(self.0.settled.send_replace(true)),
                 _ => {}
             }
             touched.extend(book.apply(change, now));
@@ -287,18 +284,10 @@ impl Cc {
         self.0.feed.set(key, change);
     }
 
-    /// Answers a poll of the CLC: not before a full list would be true.
-    pub(crate) async fn poll(&self, poll: &Poll) -> Result<Changes<ClusterChange>, CallError> {
-        let mut settled = self.0.settled.subscribe();
-        let wait = Duration::from_millis(poll.wait_ms.min(control::POLL_WAIT_MS_MAX));
-        let settling = settled.wait_for(|settled| *settled);
-        let in_time = tokio::time::timeout(wait, settling).await.is_ok();
-        if !in_time {
-            let why = self.with_book(|book| book.unsettled()).await;
-            let why = why.unwrap_or_else(|| "just became ready".to_owned());
-            return Err(CallError::new(Code::NotReady, why));
-        }
-        Ok(self.0.feed.poll(poll).await)
+    /// Answers a poll of the CLC. After a start, what is not in a full list is not known yet: a
+    /// CC that lost its ledger lists what its nodes have told it so far.
+    pub(crate) async fn poll(&self, poll: &Poll) -> Changes<ClusterChange> {
+        self.0.feed.poll(poll).await
     }
 
     /// The client of the node that has an instance.

@@ -47,6 +47,8 @@ pub struct PlacementRow {
     pub wish: Option<InstanceWish>,
     /// What its node last said that matters: progress alone is not worth a write.
     pub report: Option<InstanceReport>,
+    /// Whether it may take room on the node. Not if the first that was heard of it is its end.
+    pub takes_room: bool,
     /// Nothing of it is left on the node. Kept for a while, so that a late message revives nothing.
     pub ended: bool,
 }

@@ -66,6 +66,7 @@ impl Book {
             epoch: wish.epoch,
             wish: Some(wish.clone()),
             report: None,
+            takes_room: wish.wanted == Wanted::Running,
             ended: false,
         };
         Ok(self.taken(row, wish))
@@ -153,6 +154,7 @@ impl Book {
             epoch: report.epoch,
             wish: None,
             report: Some(report.clone()),
+            takes_room: true,
             ended: report.seen == Seen::Terminated,
         };
         let same_place = known.is_some_and(|row| row.node == *node);
@@ -183,6 +185,7 @@ impl Book {
         let changes = matters.then(|| {
             Change::Placement(Box::new(PlacementRow {
                 report: Some(report.clone()),
+                takes_room: true,
                 ended: report.seen == Seen::Terminated,
                 ..row.clone()
             }))
