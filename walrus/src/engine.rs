@@ -69,7 +69,11 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { inline_bytes_max: 16 << 10, segment_bytes: 64 << 20, reserve_bytes: 256 << 20 }
+        Self {
+            inline_bytes_max: 16 << 10,
+            segment_bytes: 64 << 20,
+            reserve_bytes: 256 << 20,
+        }
     }
 }
 
@@ -139,7 +143,10 @@ impl Engine {
         std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(queue))
-            .map_err(|source| Failure::Io { what: "start the committer".into(), source })?;
+            .map_err(|source| Failure::Io {
+                what: "start the committer".into(),
+                source,
+            })?;
 
         Ok(Self(Arc::new(Inner {
             folder: folder.to_owned(),
@@ -181,7 +188,13 @@ impl Engine {
         let all_gone = || (0..count).map(|_| Err(gone())).collect();
 
         let (answer, told) = oneshot::channel();
-        if self.0.commits.send(Commit { changes, answer }).await.is_err() {
+        if self
+            .0
+            .commits
+            .send(Commit { changes, answer })
+            .await
+            .is_err()
+        {
             return all_gone();
         }
         told.await.unwrap_or_else(|_| all_gone())
@@ -201,7 +214,8 @@ impl Engine {
         self.blocking(move |engine| engine.view_now(look)).await
     }
 
-    async fn blocking<T: Send + 'static>(
+    /// Runs work that waits for the disk, away from the async threads.
+    pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -211,7 +225,12 @@ impl Engine {
     }
 
     fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
-        let kept = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = || {
+            self.0
+                .readers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
         let reader = kept().pop();
         let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
         let seen = reader.view(look);
@@ -224,19 +243,32 @@ impl Engine {
 
     /// Finds a bucket and an object in it, ready to be read.
     pub async fn look(&self, bucket: BucketName, key: Key) -> Result<Option<Look>> {
-        self.blocking(move |engine| engine.look_now(&bucket, &key)).await
+        self.blocking(move |engine| engine.look_now(&bucket, &key))
+            .await
     }
 
     fn look_now(&self, bucket: &BucketName, key: &Key) -> Result<Option<Look>> {
         for _ in 0..LOOKS_MAX {
             let seen = self.view_now(|view| {
                 let found = view.find_bucket(bucket)?;
-                Ok(found.map(|kept| kept.thing).zip(Some(view.find_object(bucket, key)?)))
+                Ok(found
+                    .map(|kept| kept.thing)
+                    .zip(Some(view.find_object(bucket, key)?)))
             })?;
-            let Some((bucket, object)) = seen else { return Ok(None) };
-            let Some(object) = object else { return Ok(Some(Look { bucket, found: None })) };
+            let Some((bucket, object)) = seen else {
+                return Ok(None);
+            };
+            let Some(object) = object else {
+                return Ok(Some(Look {
+                    bucket,
+                    found: None,
+                }));
+            };
             if let Some(found) = self.hold(object)? {
-                return Ok(Some(Look { bucket, found: Some(found) }));
+                return Ok(Some(Look {
+                    bucket,
+                    found: Some(found),
+                }));
             }
         }
         Err(s3::Code::SlowDown.into())
@@ -245,7 +277,11 @@ impl Engine {
     /// Pins an object's files and makes sure that they are there; `None` if it was overwritten.
     fn hold(&self, kept: Kept<Object>) -> Result<Option<Found>> {
         let pieces = kept.thing.body.pieces();
-        let Some(pin) = self.0.pins.pin(pieces.iter().map(|p| p.blob.clone()).collect()) else {
+        let Some(pin) = self
+            .0
+            .pins
+            .pin(pieces.iter().map(|p| p.blob.clone()).collect())
+        else {
             return Ok(None);
         };
         if let Some(first) = pieces.first()
@@ -267,7 +303,11 @@ impl Engine {
                 Err(other) => return Err(other),
             },
         };
-        Ok(Some(Found { object: kept.thing, inline, _pin: pin }))
+        Ok(Some(Found {
+            object: kept.thing,
+            inline,
+            _pin: pin,
+        }))
     }
 
     fn journal_folder(&self) -> PathBuf {
@@ -279,10 +319,11 @@ impl Engine {
         self.0.blobs.create()
     }
 
-    /// Another name for a file, for a copy without copying.
-    pub async fn link(&self, piece: &facts::Piece) -> Result<NewBlob> {
+    /// The same bytes under another name.
+    pub async fn duplicate(&self, piece: &facts::Piece) -> Result<NewBlob> {
         let blob = piece.blob.clone();
-        self.blocking(move |engine| engine.0.blobs.link(&blob)).await
+        self.blocking(move |engine| engine.0.blobs.duplicate(&blob))
+            .await
     }
 
     /// Opens one file of an object that is held.
@@ -309,6 +350,12 @@ impl Engine {
     /// What there is in all.
     pub async fn totals(&self) -> Result<Totals> {
         self.view(|view| view.totals()).await
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.0.folder.display())
     }
 }
 

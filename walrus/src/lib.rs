@@ -1,2 +1,122 @@
-//! Walrus: the object store.
+//! Walrus: the object store, for people and for the cloud itself.
+//!
+//! ```text
+//! bytes → server → api: s3::Request → auth → authorise → operation → engine
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | the file `walrus.toml` |
+//! | [`server`], [`patience`] | the listener and the limits of its connections |
+//! | [`api`] | every operation of S3 that is served, a file per noun |
+//! | [`auth`], [`authorise`] | who asks, and whether it may |
+//! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
+//! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
+//! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
+//! | [`engine`] | what is kept, and how it survives |
+//! | [`objects`] | what the cloud itself asks |
+//! | [`metrics`] | what is counted |
+//!
+//! Walrus authenticates S3 requests itself, whoever passed them on. It decides policies by
+//! `iam::decide` and keeps no identity of its own: it works from the last that the CLC told.
+
+pub mod answer;
+pub mod api;
+pub mod auth;
+pub mod authorise;
+pub mod body;
+pub mod config;
+pub mod digests;
+pub mod directory;
 pub mod engine;
+pub mod identity;
+pub mod intake;
+pub mod metrics;
+pub mod objects;
+pub mod outflow;
+pub mod patience;
+pub mod server;
+
+use std::{sync::Arc, time::Duration};
+
+use control::{Member, Role};
+use daemon::{BoxError, Context};
+use s3::address::Domains;
+use sigv4::Rules;
+use tokio::net::TcpListener;
+
+use crate::{api::Api, config::Config, engine::Engine, identity::Identity, metrics::Metrics};
+
+/// How often gauges are set.
+const GAUGES: Duration = Duration::from_secs(5);
+
+/// Opens everything and starts the daemon's tasks.
+pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
+    let member = Member::open(&context.tls_dir(), Role::Walrus)?;
+    let identity = Identity::open(&config.state_dir)?;
+
+    let (folder, tuning) = (config.objects_dir(), config.tuning());
+    daemon::files::make_dir(&folder)?;
+    let engine = tokio::task::spawn_blocking(move || Engine::open(&folder, tuning)).await??;
+    let metrics = Metrics::new(&context.metrics);
+    let api = Arc::new(Api {
+        engine: engine.clone(),
+        identity: identity.clone(),
+        clock: context.clock.clone(),
+        domains: Domains::new(config.s3.domains.iter().cloned()),
+        region: config.s3.region.clone(),
+        rules: Rules {
+            version_2: config.s3.signature_v2,
+            ..Rules::S3
+        },
+        metrics: metrics.clone(),
+    });
+
+    let s3 = listen("s3.listen", config.s3.listen).await?;
+    let cloud = listen("control.listen", config.control.listen).await?;
+    tracing::info!(s3 = %s3.local_addr()?, control = %cloud.local_addr()?, "serving");
+    context.spawn("s3", server::serve(s3, api.clone(), context.cancel.clone()));
+    let routes = control::objects::routes(Arc::new(objects::Service(api)));
+    let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
+    context.spawn("control", async move {
+        control::server::serve(cloud, tls, routes, stop).await;
+        Ok::<(), BoxError>(())
+    });
+
+    member.keep_fresh(&context, Some(config.control_address()));
+    let told = context.ready.condition("identities");
+    if identity.is_known() {
+        told.met();
+    } else {
+        told.unmet("the Cloud Controller has not told who may ask");
+    }
+    context.spawn(
+        "identity",
+        identity.clone().follow(member.cloud, context.clone(), told),
+    );
+    context.spawn("engine", watch(engine, identity, metrics, context.clone()));
+    Ok(())
+}
+
+async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, BoxError> {
+    Ok(TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("{key} {address}: {error}"))?)
+}
+
+/// Sets the gauges, and ends the daemon if the engine stops: a restart recovers.
+async fn watch(
+    engine: Engine,
+    identity: Identity,
+    metrics: Metrics,
+    context: Context,
+) -> Result<(), BoxError> {
+    loop {
+        metrics.state(engine.free_bytes()?, engine.groups(), identity.revision());
+        tokio::select! {
+            why = engine.stopped() => return Err(why.into()),
+            () = context.cancel.cancelled() => return Ok(()),
+            () = context.clock.sleep(GAUGES) => {}
+        }
+    }
+}

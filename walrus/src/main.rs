@@ -1,2 +1,86 @@
-//! Walrus: the object store.
-fn main() {}
+//! `mallee-walrus`: the object store's daemon, and its commands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use control::{
+    Role,
+    join::{JoinToken, Newcomer, join},
+};
+use daemon::{BoxError, start::Args};
+use walrus::{config::Config, engine::fsck};
+
+const EXAMPLES: &str = "Examples:
+  mallee-walrus                                   runs with /etc/mallee/walrus.toml
+  mallee-walrus --check                           prints the merged configuration
+  mallee-walrus join --token TOKEN                becomes part of a cloud (mallee-clc token --role walrus)
+  mallee-walrus fsck                              checks every byte that is kept; Walrus must be stopped";
+
+/// The object store of a Mallee cloud: S3 on one listener, the cloud's own questions on another
+#[derive(Parser)]
+#[command(name = "mallee-walrus", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(flatten)]
+    args: Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Become part of a cloud
+    Join {
+        /// What `mallee-clc token --role walrus` printed
+        #[arg(long)]
+        token: JoinToken,
+    },
+    /// Read and check all that is kept, and make the index anew
+    Fsck,
+}
+
+fn main() -> ExitCode {
+    let Cli { args, command } = Cli::parse();
+    match command {
+        None => daemon::start(&args, env!("CARGO_PKG_VERSION"), walrus::run),
+        Some(Command::Join { token }) => daemon::start::command(&args, async move |config| {
+            become_member(&config, &token).await
+        }),
+        Some(Command::Fsck) => daemon::start::command(&args, async |config| check(&config)),
+    }
+}
+
+async fn become_member(config: &Config, token: &JoinToken) -> Result<(), BoxError> {
+    daemon::files::make_dir(&config.state_dir)?;
+    let hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
+    let newcomer = Newcomer {
+        role: Role::Walrus,
+        address: Some(config.control_address()),
+        hostname,
+    };
+    let identity = join(config.state_dir.join("tls"), token, newcomer).await?;
+    println!("joined as {}", identity.peer.uri());
+    Ok(())
+}
+
+fn check(config: &Config) -> Result<(), BoxError> {
+    let report = fsck::check(&config.objects_dir())?;
+    println!("buckets   {}", report.totals.buckets);
+    println!(
+        "objects   {} ({} bytes)",
+        report.totals.objects, report.totals.bytes
+    );
+    println!("frames    {} in the journal", report.frames);
+    println!(
+        "files     {} ({} bytes read and right)",
+        report.blobs, report.blob_bytes
+    );
+    println!("orphans   {} (deleted at the next start)", report.orphans);
+    report
+        .damage
+        .iter()
+        .for_each(|line| println!("DAMAGE    {line}"));
+    match report.damage.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} places are damaged").into()),
+    }
+}

@@ -33,7 +33,8 @@ impl Domains {
         )
     }
 
-    fn bucket_of<'a>(&self, host: &'a str) -> Option<&'a str> {
+    /// The bucket that a host names, if it names one.
+    pub fn bucket_of<'a>(&self, host: &'a str) -> Option<&'a str> {
         let host = host.rsplit_once(':').map_or(host, |(name, port)| {
             if port.bytes().all(|b| b.is_ascii_digit()) {
                 name

@@ -59,7 +59,7 @@ impl<'a> Headers<'a> {
             })
     }
 
-    fn number(self, name: &str) -> Result<Option<u64>> {
+    pub(crate) fn number(self, name: &str) -> Result<Option<u64>> {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };

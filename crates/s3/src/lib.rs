@@ -32,7 +32,7 @@ pub mod range;
 pub mod request;
 pub mod xml;
 
-pub use acl::Acl;
+pub use acl::{Acl, AclWish};
 pub use action::Action;
 pub use code::Code;
 pub use error::{Error, Result};

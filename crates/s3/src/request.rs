@@ -8,6 +8,7 @@ use crate::{
     Action, BucketName, Code, Error, Key, Result,
     acl::AclWish,
     address::{self, Address, Domains},
+    checksum::Algorithm,
     conditions::{ReadConditions, WriteConditions},
     copy_source::CopySource,
     headers::{Attributes, BodyClaims, ChecksumPlan, Headers},
@@ -122,7 +123,7 @@ pub enum Operation {
     CompleteMultipartUpload {
         at: Place,
         upload_id: String,
-        conditions: WriteConditions,
+        complete: Complete,
     },
     AbortMultipartUpload {
         at: Place,
@@ -309,6 +310,17 @@ pub struct CreateUpload {
     pub checksum: ChecksumPlan,
 }
 
+/// Parameters of CompleteMultipartUpload.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Complete {
+    /// Whether the object may be written.
+    pub conditions: WriteConditions,
+    /// The checksum that the whole object must have. Here the header does not speak of the body.
+    pub checksum: Option<(Algorithm, String)>,
+    /// The size that the whole object must have.
+    pub size: Option<u64>,
+}
+
 /// One part of one upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartName {
@@ -343,7 +355,7 @@ impl Request {
         Ok(Self {
             operation,
             action,
-            body: BodyClaims::parse(ask.headers)?,
+            body: ask.body_claims(action)?,
             expected_owner: owner,
             resource: parts.uri.path().to_owned(),
             address: ask.address,
@@ -448,7 +460,7 @@ impl<'a> Ask<'a> {
             Action::CompleteMultipartUpload => Operation::CompleteMultipartUpload {
                 at,
                 upload_id: self.upload_id(),
-                conditions,
+                complete: self.complete()?,
             },
             Action::AbortMultipartUpload => Operation::AbortMultipartUpload {
                 at,
@@ -667,6 +679,25 @@ impl<'a> Ask<'a> {
             attributes: Attributes::parse(self.headers)?,
             acl: self.headers.acl()?.unwrap_or_default(),
             checksum: ChecksumPlan::parse(self.headers)?,
+        })
+    }
+
+    fn body_claims(&self, action: Action) -> Result<BodyClaims> {
+        let claims = BodyClaims::parse(self.headers)?;
+        match action {
+            Action::CompleteMultipartUpload => Ok(BodyClaims {
+                checksum: None,
+                ..claims
+            }),
+            _ => Ok(claims),
+        }
+    }
+
+    fn complete(&self) -> Result<Complete> {
+        Ok(Complete {
+            conditions: self.headers.write_conditions(),
+            checksum: BodyClaims::parse(self.headers)?.checksum,
+            size: self.headers.number("x-amz-mp-object-size")?,
         })
     }
 

@@ -28,8 +28,10 @@ pub fn assemble(
     said: Option<&(Algorithm, String)>,
     now: Timestamp,
 ) -> Result<Object> {
-    let parts: Vec<&Part> =
-        named.iter().map(|named| find_part(there, named)).collect::<Result<_>>()?;
+    let parts: Vec<&Part> = named
+        .iter()
+        .map(|named| find_part(there, named))
+        .collect::<Result<_>>()?;
     check_sizes(&parts)?;
 
     let checksum = whole_checksum(&upload, &parts)?;
@@ -40,7 +42,10 @@ pub fn assemble(
         if !same {
             return Err(Error::new(
                 Code::BadDigest,
-                format!("The {} you specified did not match the calculated checksum.", algorithm.name()),
+                format!(
+                    "The {} you specified did not match the calculated checksum.",
+                    algorithm.name()
+                ),
             ));
         }
     }
@@ -62,12 +67,18 @@ pub fn assemble(
 
 /// A client may leave the `-N` of a composite checksum away.
 fn same_value(ours: &str, theirs: &str) -> bool {
-    ours == theirs || ours.split_once('-').is_some_and(|(value, _)| value == theirs)
+    ours == theirs
+        || ours
+            .split_once('-')
+            .is_some_and(|(value, _)| value == theirs)
 }
 
 fn find_part<'a>(there: &'a [Part], named: &NamedPart) -> Result<&'a Part> {
     let found = there.binary_search_by_key(&named.number, |part| part.number);
-    let part = found.ok().map(|at| &there[at]).filter(|part| part.etag == named.etag);
+    let part = found
+        .ok()
+        .map(|at| &there[at])
+        .filter(|part| part.etag == named.etag);
     let same = part.filter(|part| match (&named.checksum, &part.checksum) {
         (Some((algorithm, value)), Some(kept)) => {
             kept.algorithm != *algorithm || kept.value == *value
@@ -82,8 +93,13 @@ fn find_part<'a>(there: &'a [Part], named: &NamedPart) -> Result<&'a Part> {
 }
 
 fn check_sizes(parts: &[&Part]) -> Result<()> {
-    let (_, all_but_last) = parts.split_last().ok_or_else(|| Error::from(Code::MalformedXML))?;
-    if let Some(small) = all_but_last.iter().find(|part| part.piece.size < PART_BYTES_MIN) {
+    let (_, all_but_last) = parts
+        .split_last()
+        .ok_or_else(|| Error::from(Code::MalformedXML))?;
+    if let Some(small) = all_but_last
+        .iter()
+        .find(|part| part.piece.size < PART_BYTES_MIN)
+    {
         return Err(Error::from(Code::EntityTooSmall)
             .with("ProposedSize", small.piece.size.to_string())
             .with("MinSizeAllowed", PART_BYTES_MIN.to_string())
@@ -112,7 +128,10 @@ fn whole_checksum(upload: &Upload, parts: &[&Part]) -> Result<Option<Checksum>> 
     };
     let mut values = Vec::new();
     for part in parts {
-        let kept = part.checksum.as_ref().filter(|kept| kept.algorithm == algorithm);
+        let kept = part
+            .checksum
+            .as_ref()
+            .filter(|kept| kept.algorithm == algorithm);
         let value = kept.and_then(|kept| BASE64.decode(&kept.value).ok());
         let value = value.ok_or_else(|| {
             Error::from(Code::InvalidPart).with("PartNumber", part.number.to_string())
@@ -121,9 +140,17 @@ fn whole_checksum(upload: &Upload, parts: &[&Part]) -> Result<Option<Checksum>> 
     }
     let value = match kind {
         Kind::FullObject => BASE64.encode(full(algorithm, &values)?),
-        Kind::Composite => format!("{}-{}", BASE64.encode(composite(algorithm, &values)), parts.len()),
+        Kind::Composite => format!(
+            "{}-{}",
+            BASE64.encode(composite(algorithm, &values)),
+            parts.len()
+        ),
     };
-    Ok(Some(Checksum { algorithm, value, kind }))
+    Ok(Some(Checksum {
+        algorithm,
+        value,
+        kind,
+    }))
 }
 
 fn crc_of(algorithm: Algorithm) -> Option<CrcAlgorithm> {
@@ -138,7 +165,11 @@ fn crc_of(algorithm: Algorithm) -> Option<CrcAlgorithm> {
 /// A CRC of the whole from the CRCs of its parts.
 fn full(algorithm: Algorithm, values: &[(Vec<u8>, u64)]) -> Result<Vec<u8>> {
     let crc = crc_of(algorithm).ok_or_else(|| Error::from(Code::InvalidRequest))?;
-    let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+    let number = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte))
+    };
 
     let mut whole: Option<u64> = None;
     for (value, size) in values {
@@ -152,7 +183,10 @@ fn full(algorithm: Algorithm, values: &[(Vec<u8>, u64)]) -> Result<Vec<u8>> {
 }
 
 fn composite(algorithm: Algorithm, values: &[(Vec<u8>, u64)]) -> Vec<u8> {
-    let all: Vec<u8> = values.iter().flat_map(|(value, _)| value.iter().copied()).collect();
+    let all: Vec<u8> = values
+        .iter()
+        .flat_map(|(value, _)| value.iter().copied())
+        .collect();
     match algorithm {
         Algorithm::Sha1 => Sha1::digest(&all).to_vec(),
         Algorithm::Sha256 => Sha256::digest(&all).to_vec(),
@@ -179,7 +213,10 @@ mod tests {
             initiated: Timestamp(0),
             acl: s3::Acl::default(),
             attributes: Attributes::default(),
-            checksum: ChecksumPlan { algorithm: Some(algorithm), kind: Some(kind) },
+            checksum: ChecksumPlan {
+                algorithm: Some(algorithm),
+                kind: Some(kind),
+            },
         }
     }
 
@@ -195,12 +232,19 @@ mod tests {
                 value: BASE64.encode(sum),
                 kind: Kind::FullObject,
             }),
-            piece: Piece { blob: BlobId::mint(), size: data.len() as u64 },
+            piece: Piece {
+                blob: BlobId::mint(),
+                size: data.len() as u64,
+            },
         }
     }
 
     fn named(part: &Part) -> NamedPart {
-        NamedPart { number: part.number, etag: part.etag.clone(), checksum: None }
+        NamedPart {
+            number: part.number,
+            etag: part.etag.clone(),
+            checksum: None,
+        }
     }
 
     #[test]
@@ -228,7 +272,19 @@ mod tests {
             assert_eq!(error.code, code);
         };
         check(&[named(&parts[0]), named(&parts[1])], Code::EntityTooSmall);
-        check(&[NamedPart { number: 3, ..named(&parts[0]) }], Code::InvalidPart);
-        check(&[NamedPart { etag: "x".into(), ..named(&parts[0]) }], Code::InvalidPart);
+        check(
+            &[NamedPart {
+                number: 3,
+                ..named(&parts[0])
+            }],
+            Code::InvalidPart,
+        );
+        check(
+            &[NamedPart {
+                etag: "x".into(),
+                ..named(&parts[0])
+            }],
+            Code::InvalidPart,
+        );
     }
 }

@@ -42,7 +42,9 @@ impl BlobId {
     /// A name as it stands in a fact or on disk.
     pub fn parse(text: &str) -> Option<Self> {
         let right = text.len() == 32
-            && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         right.then(|| Self(text.to_owned()))
     }
 
@@ -85,7 +87,9 @@ impl Blobs {
             std::fs::create_dir_all(&path).during("make", &path)?;
         }
         sync_dir(root)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self {
+            root: root.to_owned(),
+        })
     }
 
     /// The file of a name.
@@ -128,13 +132,23 @@ impl Blobs {
         BlobReader::open(&self.path(id))
     }
 
-    /// Another name for the same bytes, for a copy that copies nothing. The file system counts the
-    /// names; each of them is deleted on its own.
-    pub fn link(&self, from: &BlobId) -> Result<NewBlob> {
-        let (new, from) = (self.new_blob(), self.path(from));
-        std::fs::hard_link(&from, new.path()).during("link", &from)?;
-        new.sync_entry()?;
-        Ok(new)
+    /// The same bytes under another name: a copy that copies nothing. The file system counts the
+    /// names, and each of them is deleted on its own. Where it can't link (too many names already,
+    /// or no links at all) the bytes are copied.
+    pub fn duplicate(&self, from: &BlobId) -> Result<NewBlob> {
+        let new = self.new_blob();
+        if std::fs::hard_link(self.path(from), new.path()).is_ok() {
+            new.sync_entry()?;
+            return Ok(new);
+        }
+        let (reader, mut sink) = (self.read(from)?, self.create()?);
+        let mut at = 0;
+        while at < reader.size() {
+            let end = reader.size().min(at + (16 * BLOCK_BYTES) as u64);
+            sink.write(&reader.read(at..end)?)?;
+            at = end;
+        }
+        sink.finish()
     }
 
     fn new_blob(&self) -> NewBlob {
@@ -162,7 +176,8 @@ mod tests {
 
     fn stored(blobs: &Blobs, data: &[u8], step: usize) -> BlobId {
         let mut sink = blobs.create().unwrap();
-        data.chunks(step.max(1)).for_each(|chunk| sink.write(chunk).unwrap());
+        data.chunks(step.max(1))
+            .for_each(|chunk| sink.write(chunk).unwrap());
         sink.finish().unwrap().keep()
     }
 
@@ -174,7 +189,14 @@ mod tests {
     fn what_is_written_is_read_in_any_range() {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
-        for size in [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES + 17] {
+        for size in [
+            0,
+            1,
+            BLOCK_BYTES - 1,
+            BLOCK_BYTES,
+            BLOCK_BYTES + 1,
+            3 * BLOCK_BYTES + 17,
+        ] {
             let data = pattern(size);
             let id = stored(&blobs, &data, 1000);
             let reader = blobs.read(&id).unwrap();
@@ -199,10 +221,13 @@ mod tests {
         assert!(blobs.list().unwrap().is_empty());
 
         let kept = stored(&blobs, b"whole", 2);
-        let link = blobs.link(&kept).unwrap().keep();
+        let link = blobs.duplicate(&kept).unwrap().keep();
         blobs.remove(&kept).unwrap();
         assert_eq!(blobs.list().unwrap(), [link.clone()]);
-        assert_eq!(&blobs.read(&link).unwrap().read(0..5).unwrap()[..], b"whole");
+        assert_eq!(
+            &blobs.read(&link).unwrap().read(0..5).unwrap()[..],
+            b"whole"
+        );
     }
 
     #[test]
@@ -213,11 +238,20 @@ mod tests {
         let id = stored(&blobs, &pattern(size), 4096);
         let whole = std::fs::read(blobs.path(&id)).unwrap();
 
-        for at in [0, BLOCK_BYTES + 99, size, size + 4, size + 8, whole.len() - 9] {
+        for at in [
+            0,
+            BLOCK_BYTES + 99,
+            size,
+            size + 4,
+            size + 8,
+            whole.len() - 9,
+        ] {
             let mut bad = whole.clone();
             bad[at] ^= 0x10;
             std::fs::write(blobs.path(&id), &bad).unwrap();
-            let read = blobs.read(&id).and_then(|reader| reader.read(0..size as u64));
+            let read = blobs
+                .read(&id)
+                .and_then(|reader| reader.read(0..size as u64));
             assert!(matches!(read, Err(Failure::Damaged(_))), "byte {at}");
         }
         std::fs::write(blobs.path(&id), &whole[..whole.len() - 1]).unwrap();

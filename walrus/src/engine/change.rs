@@ -3,8 +3,7 @@
 
 use bytes::Bytes;
 use s3::{
-    Acl, BucketName, Code, Error, Key, conditions::WriteConditions,
-    documents::multipart::NamedPart,
+    Acl, BucketName, Code, Error, Key, conditions::WriteConditions, documents::multipart::NamedPart,
 };
 use types::Timestamp;
 
@@ -96,7 +95,10 @@ pub struct Seen {
 impl Seen {
     /// Of an object.
     pub fn of(object: &Object) -> Self {
-        Self { etag: object.etag.clone(), modified: object.modified }
+        Self {
+            etag: object.etag.clone(),
+            modified: object.modified,
+        }
     }
 }
 
@@ -128,6 +130,8 @@ pub struct CompleteChange {
     pub parts: Vec<NamedPart>,
     /// A checksum of the whole that the client names.
     pub checksum: Option<(s3::checksum::Algorithm, String)>,
+    /// A size of the whole that the client names.
+    pub size: Option<u64>,
     /// Whether the object may be written.
     pub conditions: WriteConditions,
     /// When.
@@ -156,11 +160,19 @@ pub(super) struct Decision {
 
 impl Decision {
     fn of(facts: Vec<Fact>) -> Self {
-        Self { facts, body: Bytes::new(), blobs: Vec::new(), done: Done::Made }
+        Self {
+            facts,
+            body: Bytes::new(),
+            blobs: Vec::new(),
+            done: Done::Made,
+        }
     }
 
     fn same() -> Self {
-        Self { done: Done::Same, ..Self::of(Vec::new()) }
+        Self {
+            done: Done::Same,
+            ..Self::of(Vec::new())
+        }
     }
 }
 
@@ -174,15 +186,23 @@ impl Change {
             Self::DeleteBucket(bucket) => delete_bucket(&bucket, view),
             Self::SetBucketAcl(bucket, acl) => {
                 let bucket = same_bucket(&bucket, view)?;
-                Ok(Decision::of(vec![Fact::BucketSet(Bucket { acl, ..bucket })]))
+                Ok(Decision::of(vec![Fact::BucketSet(Bucket {
+                    acl,
+                    ..bucket
+                })]))
             }
             Self::PutObject(put) => put_object(*put, view),
-            Self::DeleteObject { bucket, key, conditions } => {
-                delete_object(&bucket, key, &conditions, view)
-            }
-            Self::SetObjectAcl { bucket, key, seen, acl } => {
-                set_object_acl(&bucket, &key, &seen, acl, view, inline)
-            }
+            Self::DeleteObject {
+                bucket,
+                key,
+                conditions,
+            } => delete_object(&bucket, key, &conditions, view),
+            Self::SetObjectAcl {
+                bucket,
+                key,
+                seen,
+                acl,
+            } => set_object_acl(&bucket, &key, &seen, acl, view, inline),
             Self::CreateUpload(bucket, upload) => {
                 same_bucket(&bucket, view)?;
                 Ok(Decision::of(vec![Fact::UploadSet(upload)]))
@@ -190,10 +210,17 @@ impl Change {
             Self::PutPart { bucket, part, blob } => {
                 find_upload(&bucket, None, &part.upload_id, view)?;
                 let fact = Fact::PartSet(part);
-                Ok(Decision { blobs: vec![blob], ..Decision::of(vec![fact]) })
+                Ok(Decision {
+                    blobs: vec![blob],
+                    ..Decision::of(vec![fact])
+                })
             }
             Self::CompleteUpload(complete) => complete_upload(&complete, view),
-            Self::AbortUpload { bucket, key, upload_id } => {
+            Self::AbortUpload {
+                bucket,
+                key,
+                upload_id,
+            } => {
                 find_upload(&bucket, Some(&key), &upload_id, view)?;
                 Ok(Decision::of(vec![Fact::UploadGone { upload_id }]))
             }
@@ -220,8 +247,14 @@ pub fn no_such_upload(upload_id: &str) -> Error {
 fn create_bucket(bucket: Bucket, view: View<'_>) -> Result<Decision> {
     if let Some(Kept { thing, .. }) = view.find_bucket(&bucket.name)? {
         let own = thing.owner == bucket.owner;
-        let code = if own { Code::BucketAlreadyOwnedByYou } else { Code::BucketAlreadyExists };
-        return Err(Error::from(code).with("BucketName", bucket.name.as_str()).into());
+        let code = if own {
+            Code::BucketAlreadyOwnedByYou
+        } else {
+            Code::BucketAlreadyExists
+        };
+        return Err(Error::from(code)
+            .with("BucketName", bucket.name.as_str())
+            .into());
     }
     if view.count_buckets(&bucket.owner)? >= BUCKETS_MAX {
         return Err(Code::TooManyBuckets.into());
@@ -236,8 +269,10 @@ fn delete_bucket(seen: &SameBucket, view: View<'_>) -> Result<Decision> {
         return Err(error.with("BucketName", bucket.name.as_str()).into());
     }
     let uploads = view.upload_ids(&bucket.name)?;
-    let mut facts: Vec<_> =
-        uploads.into_iter().map(|upload_id| Fact::UploadGone { upload_id }).collect();
+    let mut facts: Vec<_> = uploads
+        .into_iter()
+        .map(|upload_id| Fact::UploadGone { upload_id })
+        .collect();
     facts.push(Fact::BucketGone(bucket.name));
     Ok(Decision::of(facts))
 }
@@ -252,7 +287,11 @@ fn put_object(put: PutChange, view: View<'_>) -> Result<Decision> {
     judge(&put.conditions, old.as_ref().map(|kept| &kept.thing))?;
 
     let fact = Fact::ObjectSet(Box::new(put.object));
-    Ok(Decision { body: put.inline, blobs: put.blobs, ..Decision::of(vec![fact]) })
+    Ok(Decision {
+        body: put.inline,
+        blobs: put.blobs,
+        ..Decision::of(vec![fact])
+    })
 }
 
 fn delete_object(
@@ -266,9 +305,10 @@ fn delete_object(
     judge(conditions, old.as_ref().map(|kept| &kept.thing))?;
     match old {
         None => Ok(Decision::same()),
-        Some(_) => {
-            Ok(Decision::of(vec![Fact::ObjectGone { bucket: bucket.name.clone(), key }]))
-        }
+        Some(_) => Ok(Decision::of(vec![Fact::ObjectGone {
+            bucket: bucket.name.clone(),
+            key,
+        }])),
     }
 }
 
@@ -292,7 +332,10 @@ fn set_object_acl(
         Body::Pieces(_) => Bytes::new(),
     };
     let fact = Fact::ObjectSet(Box::new(Object { acl, ..old.thing }));
-    Ok(Decision { body, ..Decision::of(vec![fact]) })
+    Ok(Decision {
+        body,
+        ..Decision::of(vec![fact])
+    })
 }
 
 fn find_upload(
@@ -303,21 +346,25 @@ fn find_upload(
 ) -> Result<Upload> {
     same_bucket(bucket, view)?;
     let upload = view.find_upload(upload_id)?.map(|kept| kept.thing);
-    let upload = upload.filter(|upload| {
-        upload.bucket == bucket.name && key.is_none_or(|key| upload.key == *key)
-    });
+    let upload = upload
+        .filter(|upload| upload.bucket == bucket.name && key.is_none_or(|key| upload.key == *key));
     upload.ok_or_else(|| no_such_upload(upload_id).into())
 }
 
 fn complete_upload(ask: &CompleteChange, view: View<'_>) -> Result<Decision> {
-    let old = view.find_object(&ask.bucket.name, &ask.key)?.map(|kept| kept.thing);
+    let old = view
+        .find_object(&ask.bucket.name, &ask.key)?
+        .map(|kept| kept.thing);
     let upload = match find_upload(&ask.bucket, Some(&ask.key), &ask.upload_id, view) {
         Ok(upload) => upload,
         // The answer to the first completion may have been lost: the second one answers the same.
         Err(Failure::Refused(error)) if error.code == Code::NoSuchUpload => {
             let made = old.filter(|old| old.upload_id.as_deref() == Some(&ask.upload_id));
             let made = made.ok_or(error)?;
-            return Ok(Decision { done: Done::Completed(Box::new(made)), ..Decision::same() });
+            return Ok(Decision {
+                done: Done::Completed(Box::new(made)),
+                ..Decision::same()
+            });
         }
         Err(other) => return Err(other),
     };
@@ -326,10 +373,22 @@ fn complete_upload(ask: &CompleteChange, view: View<'_>) -> Result<Decision> {
     let parts = view.list_parts(&ask.upload_id, 0, u32::MAX)?;
     let parts: Vec<Part> = parts.into_iter().map(|kept| kept.thing).collect();
     let object = assemble(upload, &parts, &ask.parts, ask.checksum.as_ref(), ask.now)?;
+    if ask.size.is_some_and(|size| size != object.size) {
+        let why = format!(
+            "The object has {} bytes, not what x-amz-mp-object-size says.",
+            object.size
+        );
+        return Err(Error::new(Code::InvalidRequest, why).into());
+    }
 
     let facts = vec![
         Fact::ObjectSet(Box::new(object.clone())),
-        Fact::UploadGone { upload_id: ask.upload_id.clone() },
+        Fact::UploadGone {
+            upload_id: ask.upload_id.clone(),
+        },
     ];
-    Ok(Decision { done: Done::Completed(Box::new(object)), ..Decision::of(facts) })
+    Ok(Decision {
+        done: Done::Completed(Box::new(object)),
+        ..Decision::of(facts)
+    })
 }

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     change::{Change, Decision, Done},
     compact::Compactor,
-    failure::{Failure, Result},
     facts::{Fact, Object},
+    failure::{Failure, Result},
     frame,
     index::{Displaced, IndexWriter, Kept},
     journal::{self, Journal, Location},
@@ -131,13 +131,19 @@ impl Committer {
             self.roll_back(true);
             return Err(error);
         }
-        let shown = self.index.commit((self.journal.number(), self.journal.end()));
+        let shown = self
+            .index
+            .commit((self.journal.number(), self.journal.end()));
         shown.inspect_err(|error| self.stop(error))
     }
 
     /// Forgets a group. After a failed append the journal must first come to a good end again.
     fn roll_back(&mut self, append_failed: bool) {
-        let mended = if append_failed { self.journal.mend() } else { Ok(()) };
+        let mended = if append_failed {
+            self.journal.mend()
+        } else {
+            Ok(())
+        };
         if let Err(error) = self.index.roll_back().and(mended) {
             self.stop(&error);
         }
@@ -151,12 +157,18 @@ impl Committer {
             if kept.at.segment == number && kept.at.offset >= unwritten {
                 let start = usize::try_from(kept.at.offset - unwritten).expect("a group fits");
                 let frame = Bytes::copy_from_slice(&group.frames[start..]);
-                let frame = frame::read(&frame).map_err(|error| Failure::Damaged(error.to_string()))?;
+                let frame =
+                    frame::read(&frame).map_err(|error| Failure::Damaged(error.to_string()))?;
                 return Ok(frame.body);
             }
             Ok(journal::read_frame(folder, kept.at)?.body)
         };
-        let Decision { facts, body, blobs, done } = change.decide(self.index.view(), &inline)?;
+        let Decision {
+            facts,
+            body,
+            blobs,
+            done,
+        } = change.decide(self.index.view(), &inline)?;
         if !facts.is_empty() {
             let displaced = self.put(&facts, &body, group)?;
             group.displaced.extend(displaced);
@@ -168,12 +180,24 @@ impl Committer {
     fn put(&mut self, facts: &[Fact], body: &[u8], group: &mut Group) -> Result<Displaced> {
         let offset = self.journal.end() + group.frames.len() as u64;
         let length = frame::write(&mut group.frames, self.batch, facts, body) as u64;
-        self.index.apply(facts, Location { segment: self.journal.number(), offset, length })
+        self.index.apply(
+            facts,
+            Location {
+                segment: self.journal.number(),
+                offset,
+                length,
+            },
+        )
     }
 
     fn tell(&mut self, group: Group) {
-        let changes = group.told.iter().map(|(_, results)| results.len() as u64).sum::<u64>();
-        self.groups.send_modify(|(groups, all)| (*groups, *all) = (*groups + 1, *all + changes));
+        let changes = group
+            .told
+            .iter()
+            .map(|(_, results)| results.len() as u64)
+            .sum::<u64>();
+        self.groups
+            .send_modify(|(groups, all)| (*groups, *all) = (*groups + 1, *all + changes));
         for blob in group.kept {
             blob.keep();
         }
@@ -213,7 +237,8 @@ impl Committer {
         if let Some(emptied) = work.emptied {
             self.index.begin()?;
             self.index.forget_segment(emptied)?;
-            self.index.commit((self.journal.number(), self.journal.end()))?;
+            self.index
+                .commit((self.journal.number(), self.journal.end()))?;
             self.compactor.remove(emptied)?;
         }
         Ok(())
@@ -230,7 +255,8 @@ impl Committer {
             self.put(facts, body, &mut group)?;
         }
         self.journal.append(&group.frames)?;
-        self.index.commit((self.journal.number(), self.journal.end()))
+        self.index
+            .commit((self.journal.number(), self.journal.end()))
     }
 }
 
@@ -249,6 +275,9 @@ fn split_failure(results: Vec<Result<Done>>) -> (Vec<Result<Done>>, Option<Failu
 }
 
 fn refuse(commit: Commit, why: &str) {
-    let results = commit.changes.iter().map(|_| Err(Failure::Stopped(why.to_owned())));
+    let results = commit
+        .changes
+        .iter()
+        .map(|_| Err(Failure::Stopped(why.to_owned())));
     let _ = commit.answer.send(results.collect());
 }

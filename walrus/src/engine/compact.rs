@@ -43,7 +43,12 @@ pub(super) struct Compactor {
 
 impl Compactor {
     pub(super) fn new(folder: PathBuf, sealed: Segments, frozen: bool) -> Self {
-        Self { folder, sealed: sealed.0, at: None, frozen }
+        Self {
+            folder,
+            sealed: sealed.0,
+            at: None,
+            frozen,
+        }
     }
 
     /// The next thing to do, if there is one.
@@ -51,7 +56,11 @@ impl Compactor {
         if self.frozen {
             return Ok(None);
         }
-        if self.sealed.last().map_or(current > 1, |last| last.0 + 1 < current) {
+        if self
+            .sealed
+            .last()
+            .map_or(current > 1, |last| last.0 + 1 < current)
+        {
             self.sealed = Segments::open(&self.folder)?.0;
             self.sealed.retain(|(number, _)| *number < current);
         }
@@ -70,15 +79,23 @@ impl Compactor {
         }
         let bytes: u64 = self.sealed.iter().map(|(_, end)| end).sum();
         let live = index.view().live_bytes()?;
-        let sealed = live.iter().filter(|(n, _)| self.sealed.iter().any(|(s, _)| s == n));
+        let sealed = live
+            .iter()
+            .filter(|(n, _)| self.sealed.iter().any(|(s, _)| s == n));
         let live: u64 = sealed.map(|(_, live)| live).sum();
         Ok(live * 2 < bytes)
     }
 
     fn read_some(&mut self, index: &IndexWriter) -> Result<Work> {
         let mut work = Work::default();
-        let Some((number, offset)) = self.at else { return Ok(work) };
-        let end = self.sealed.iter().find(|(n, _)| *n == number).map_or(0, |(_, end)| *end);
+        let Some((number, offset)) = self.at else {
+            return Ok(work);
+        };
+        let end = self
+            .sealed
+            .iter()
+            .find(|(n, _)| *n == number)
+            .map_or(0, |(_, end)| *end);
         let one = Segments(vec![(number, end)]);
         let mut scan = one.scan(&self.folder, Some((number, offset)));
         let mut moved = 0;

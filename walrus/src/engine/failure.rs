@@ -45,7 +45,10 @@ pub trait During<T> {
 
 impl<T> During<T> for io::Result<T> {
     fn during(self, verb: &str, path: &Path) -> Result<T> {
-        self.map_err(|source| Failure::Io { what: format!("{verb} {}", path.display()), source })
+        self.map_err(|source| Failure::Io {
+            what: format!("{verb} {}", path.display()),
+            source,
+        })
     }
 }
 

@@ -134,7 +134,10 @@ mod tests {
         let bytes = Bytes::from(out);
 
         let frame = read(&bytes).unwrap();
-        assert_eq!((frame.batch, frame.facts.len(), &frame.body[..]), (7, 2, &b"body"[..]));
+        assert_eq!(
+            (frame.batch, frame.facts.len(), &frame.body[..]),
+            (7, 2, &b"body"[..])
+        );
         assert_eq!(first % ALIGN, 0);
         assert_eq!(read(&bytes.slice(first..)).unwrap().batch, 8);
     }
@@ -151,7 +154,10 @@ mod tests {
             assert!(read(&Bytes::from(bad)).is_err(), "bit {bit}");
         }
         for cut in 0..out.len() {
-            assert!(read(&Bytes::copy_from_slice(&out[..cut])).is_err(), "cut {cut}");
+            assert!(
+                read(&Bytes::copy_from_slice(&out[..cut])).is_err(),
+                "cut {cut}"
+            );
         }
     }
 }

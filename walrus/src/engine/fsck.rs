@@ -51,7 +51,9 @@ pub fn check(folder: &Path) -> Result<Report> {
     };
     for damage in replayed.damage {
         let (segment, offset, why) = (damage.segment, damage.offset, damage.why);
-        report.damage.push(format!("segment {segment:016x} at {offset}: {why}"));
+        report
+            .damage
+            .push(format!("segment {segment:016x} at {offset}: {why}"));
     }
     for blob in writer.view().blobs()? {
         report.blobs += 1;

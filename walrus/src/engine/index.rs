@@ -57,11 +57,18 @@ fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
 }
 
 fn kept<T: serde::de::DeserializeOwned>(row: (String, Location)) -> Result<Kept<T>> {
-    Ok(Kept { thing: parsed(&row.0)?, at: row.1 })
+    Ok(Kept {
+        thing: parsed(&row.0)?,
+        at: row.1,
+    })
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<(String, Location)> {
-    let at = Location { segment: row.get(1)?, offset: row.get(2)?, length: row.get(3)? };
+    let at = Location {
+        segment: row.get(1)?,
+        offset: row.get(2)?,
+        length: row.get(3)?,
+    };
     Ok((row.get(0)?, at))
 }
 
@@ -71,7 +78,11 @@ impl View<'_> {
         let mut query = self.0.prepare_cached(
             "SELECT record, segment, offset, length FROM buckets WHERE name = ?1",
         )?;
-        query.query_row(params![name.as_str()], record).optional()?.map(kept).transpose()
+        query
+            .query_row(params![name.as_str()], record)
+            .optional()?
+            .map(kept)
+            .transpose()
     }
 
     /// The buckets of an account by name, after a name, with a prefix.
@@ -88,7 +99,10 @@ impl View<'_> {
              ORDER BY name LIMIT ?4",
         )?;
         let line = |row: &Row<'_>| {
-            Ok(BucketLine { name: row.get(0)?, created: Timestamp(row.get(1)?) })
+            Ok(BucketLine {
+                name: row.get(0)?,
+                created: Timestamp(row.get(1)?),
+            })
         };
         let rows = query.query_map(params![owner.as_str(), after, prefix, limit], line)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -96,14 +110,17 @@ impl View<'_> {
 
     /// How many buckets an account has.
     pub fn count_buckets(self, owner: &AccountId) -> Result<u64> {
-        let mut query = self.0.prepare_cached("SELECT count(*) FROM buckets WHERE owner = ?1")?;
+        let mut query = self
+            .0
+            .prepare_cached("SELECT count(*) FROM buckets WHERE owner = ?1")?;
         Ok(query.query_row(params![owner.as_str()], |row| row.get(0))?)
     }
 
     /// Whether a bucket has any object.
     pub fn has_objects(self, bucket: &BucketName) -> Result<bool> {
-        let mut query =
-            self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM objects WHERE bucket = ?1)")?;
+        let mut query = self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM objects WHERE bucket = ?1)")?;
         Ok(query.query_row(params![bucket.as_str()], |row| row.get(0))?)
     }
 
@@ -113,20 +130,30 @@ impl View<'_> {
             "SELECT record, segment, offset, length FROM objects WHERE bucket = ?1 AND key = ?2",
         )?;
         let key = key.as_str().as_bytes();
-        query.query_row(params![bucket.as_str(), key], record).optional()?.map(kept).transpose()
+        query
+            .query_row(params![bucket.as_str(), key], record)
+            .optional()?
+            .map(kept)
+            .transpose()
     }
 
     /// An upload that is under way.
     pub fn find_upload(self, upload_id: &str) -> Result<Option<Kept<Upload>>> {
-        let mut query = self.0.prepare_cached(
-            "SELECT record, segment, offset, length FROM uploads WHERE id = ?1",
-        )?;
-        query.query_row(params![upload_id], record).optional()?.map(kept).transpose()
+        let mut query = self
+            .0
+            .prepare_cached("SELECT record, segment, offset, length FROM uploads WHERE id = ?1")?;
+        query
+            .query_row(params![upload_id], record)
+            .optional()?
+            .map(kept)
+            .transpose()
     }
 
     /// The uploads of a bucket that are under way.
     pub fn upload_ids(self, bucket: &BucketName) -> Result<Vec<String>> {
-        let mut query = self.0.prepare_cached("SELECT id FROM uploads WHERE bucket = ?1")?;
+        let mut query = self
+            .0
+            .prepare_cached("SELECT id FROM uploads WHERE bucket = ?1")?;
         let rows = query.query_map(params![bucket.as_str()], |row| row.get(0))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
@@ -143,14 +170,17 @@ impl View<'_> {
 
     /// One part of an upload.
     pub fn find_part(self, upload_id: &str, number: u32) -> Result<Option<Kept<Part>>> {
-        let first = self.list_parts(upload_id, number.saturating_sub(1), 1)?.pop();
+        let first = self
+            .list_parts(upload_id, number.saturating_sub(1), 1)?
+            .pop();
         Ok(first.filter(|part| part.thing.number == number))
     }
 
     /// Whether any fact names a file.
     pub fn has_blob(self, blob: &BlobId) -> Result<bool> {
-        let mut query =
-            self.0.prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE id = ?1)")?;
+        let mut query = self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM blobs WHERE id = ?1)")?;
         Ok(query.query_row(params![blob.as_str()], |row| row.get(0))?)
     }
 
@@ -159,21 +189,33 @@ impl View<'_> {
         let mut query = self.0.prepare_cached("SELECT id FROM blobs ORDER BY id")?;
         let rows = query.query_map([], |row| row.get::<_, String>(0))?;
         let names = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(names.iter().filter_map(|name| BlobId::parse(name)).collect())
+        Ok(names
+            .iter()
+            .filter_map(|name| BlobId::parse(name))
+            .collect())
     }
 
     /// What there is in all.
     pub fn totals(self) -> Result<Totals> {
-        let buckets = self.0.query_row("SELECT count(*) FROM buckets", [], |row| row.get(0))?;
+        let buckets = self
+            .0
+            .query_row("SELECT count(*) FROM buckets", [], |row| row.get(0))?;
         let sums = "SELECT coalesce(sum(objects), 0), coalesce(sum(bytes), 0) FROM totals";
-        let (objects, bytes) =
-            self.0.query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Totals { buckets, objects, bytes })
+        let (objects, bytes) = self
+            .0
+            .query_row(sums, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Totals {
+            buckets,
+            objects,
+            bytes,
+        })
     }
 
     /// Bytes of a segment that are still true.
     pub fn live_bytes(self) -> Result<Vec<(u64, u64)>> {
-        let mut query = self.0.prepare_cached("SELECT number, live FROM segments ORDER BY number")?;
+        let mut query = self
+            .0
+            .prepare_cached("SELECT number, live FROM segments ORDER BY number")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
@@ -181,7 +223,10 @@ impl View<'_> {
     /// Up to where the journal is known.
     pub fn position(self) -> Result<Option<(u64, u64)>> {
         let query = "SELECT segment, offset FROM position";
-        Ok(self.0.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+        Ok(self
+            .0
+            .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?)
     }
 }
 
@@ -247,7 +292,10 @@ impl IndexFile {
             match std::fs::remove_file(Path::new(&path)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     let what = format!("remove {}", Path::new(&path).display());
-                    return Err(Failure::Io { what, source: error });
+                    return Err(Failure::Io {
+                        what,
+                        source: error,
+                    });
                 }
                 _ => {}
             }

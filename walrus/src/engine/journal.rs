@@ -78,11 +78,18 @@ impl Journal {
         let opened = OpenOptions::new().append(true).create_new(true).open(&path);
         let mut file = opened.during("create", &path)?;
 
-        file.write_all(&segment_head(number, previous_end)).during("write", &path)?;
+        file.write_all(&segment_head(number, previous_end))
+            .during("write", &path)?;
         file.sync_all().during("sync", &path)?;
         sync_dir(folder)?;
         let (folder, end) = (folder.to_owned(), SEGMENT_HEAD_BYTES);
-        Ok(Self { folder, file, number, end, sync_failed: false })
+        Ok(Self {
+            folder,
+            file,
+            number,
+            end,
+            sync_failed: false,
+        })
     }
 
     /// The segment that is written to.
@@ -128,10 +135,13 @@ pub fn read_frame(folder: &Path, at: Location) -> Result<Frame> {
     let path = segment_path(folder, at.segment);
     let file = File::open(&path).during("open", &path)?;
 
-    let length = usize::try_from(at.length).ok().filter(|length| *length <= frame::FRAME_BYTES_MAX);
+    let length = usize::try_from(at.length)
+        .ok()
+        .filter(|length| *length <= frame::FRAME_BYTES_MAX);
     let length = length.ok_or_else(|| Failure::Damaged(format!("{at:?} is too long")))?;
     let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, at.offset).during("read", &path)?;
+    file.read_exact_at(&mut bytes, at.offset)
+        .during("read", &path)?;
 
     let damaged = |error| Failure::Damaged(format!("{} at {}: {error}", path.display(), at.offset));
     frame::read(&Bytes::from(bytes)).map_err(damaged)

@@ -37,7 +37,9 @@ impl Pins {
                 lock(&shared).doomed.remove(&blob);
             }
         };
-        let thread = std::thread::Builder::new().name("blob-remover".into()).spawn(body);
+        let thread = std::thread::Builder::new()
+            .name("blob-remover".into())
+            .spawn(body);
         if let Err(error) = thread {
             tracing::warn!(%error, "unused files stay until the next start");
         }
@@ -53,7 +55,10 @@ impl Pins {
         for blob in &blobs {
             *state.pinned.entry(blob.clone()).or_default() += 1;
         }
-        Some(Pin { pins: self.clone(), blobs })
+        Some(Pin {
+            pins: self.clone(),
+            blobs,
+        })
     }
 
     /// Deletes files that no fact names any more: now, or after their last reader.
@@ -122,7 +127,10 @@ mod tests {
         let first = pins.pin(vec![blob.clone()]).unwrap();
         let second = pins.pin(vec![blob.clone()]).unwrap();
         pins.doom([blob.clone()]);
-        assert!(pins.pin(vec![blob.clone()]).is_none(), "a doomed file gets no new readers");
+        assert!(
+            pins.pin(vec![blob.clone()]).is_none(),
+            "a doomed file gets no new readers"
+        );
         drop(first);
         assert!(blobs.path(&blob).exists());
         drop(second);

@@ -88,7 +88,9 @@ pub(super) fn recover(folder: &Path) -> Result<Recovered> {
 }
 
 fn is_in(segments: &Segments, place: Option<(u64, u64)>) -> bool {
-    let Some((segment, offset)) = place else { return segments.0.is_empty() };
+    let Some((segment, offset)) = place else {
+        return segments.0.is_empty();
+    };
     let mut ends = segments.0.iter();
     ends.any(|(number, end)| *number == segment && (SEGMENT_HEAD_BYTES..=*end).contains(&offset))
 }
@@ -132,7 +134,10 @@ pub(super) fn replay(
     }
     replayed.damage = scan.damage;
     if replayed.frames > 0 {
-        tracing::info!(frames = replayed.frames, "the journal was replayed into the index");
+        tracing::info!(
+            frames = replayed.frames,
+            "the journal was replayed into the index"
+        );
     }
     Ok(replayed)
 }

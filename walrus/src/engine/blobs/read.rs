@@ -28,7 +28,9 @@ impl BlobReader {
         let length = file.metadata().during("stat", path)?.len();
         let damaged = |why: &str| Failure::Damaged(format!("{}: {why}", path.display()));
 
-        let at = length.checked_sub(FOOTER_BYTES as u64).ok_or_else(|| damaged("it is too short"))?;
+        let at = length
+            .checked_sub(FOOTER_BYTES as u64)
+            .ok_or_else(|| damaged("it is too short"))?;
         let mut footer = [0; FOOTER_BYTES];
         file.read_exact_at(&mut footer, at).during("read", path)?;
         let number = |at: usize| u32::from_le_bytes(footer[at..at + 4].try_into().expect("four"));
@@ -41,12 +43,19 @@ impl BlobReader {
             return Err(damaged("its footer is wrong"));
         }
 
-        let mut table = vec![0; usize::try_from(4 * blocks).map_err(|_| damaged("it is too long"))?];
+        let mut table =
+            vec![0; usize::try_from(4 * blocks).map_err(|_| damaged("it is too long"))?];
         file.read_exact_at(&mut table, size).during("read", path)?;
         if crc32c(&table) != number(20) {
             return Err(damaged("its table is wrong"));
         }
-        Ok(Self { file, path: path.to_owned(), size, block, table })
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            size,
+            block,
+            table,
+        })
     }
 
     /// Bytes of payload.
@@ -64,7 +73,9 @@ impl BlobReader {
         let size = usize::try_from(last - first).expect("callers read pieces of memory's size");
 
         let mut bytes = vec![0; size];
-        self.file.read_exact_at(&mut bytes, first).during("read", &self.path)?;
+        self.file
+            .read_exact_at(&mut bytes, first)
+            .during("read", &self.path)?;
         self.check(&bytes, first / self.block)?;
 
         let cut = |at: u64| usize::try_from(at - first).expect("it lies within the piece");
@@ -79,7 +90,10 @@ impl BlobReader {
         for (at, (data, sum)) in bytes.chunks(block).zip(sums).enumerate() {
             if crc32c(data).to_le_bytes() != sum {
                 let block = first_block + at as u64;
-                let what = format!("{}: block {block} is not what was written", self.path.display());
+                let what = format!(
+                    "{}: block {block} is not what was written",
+                    self.path.display()
+                );
                 return Err(Failure::Damaged(what));
             }
         }

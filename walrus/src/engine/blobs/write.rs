@@ -22,7 +22,11 @@ pub struct NewBlob {
 
 impl NewBlob {
     pub(super) fn new(id: BlobId, path: PathBuf) -> Self {
-        Self { id, path, kept: false }
+        Self {
+            id,
+            path,
+            kept: false,
+        }
     }
 
     /// Its name.
@@ -115,7 +119,10 @@ impl BlobSink {
         }
         let footer = footer(self.size, crc32c(&self.table));
         let path = self.blob.path.clone();
-        let wrote = self.file.write_all(&self.table).and_then(|()| self.file.write_all(&footer));
+        let wrote = self
+            .file
+            .write_all(&self.table)
+            .and_then(|()| self.file.write_all(&footer));
         wrote.during("write", &path)?;
 
         let file = self.file.into_inner().map_err(|error| Failure::Io {

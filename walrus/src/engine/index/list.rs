@@ -160,7 +160,9 @@ impl View<'_> {
             let key = text(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?)?.to_owned();
             let id: String = row.get(1)?;
             let common = rolled_up(&key, prefix, delimiter);
-            if common.is_some() && (common == skipped || common == page.prefixes.last().map(String::as_str)) {
+            if common.is_some()
+                && (common == skipped || common == page.prefixes.last().map(String::as_str))
+            {
                 continue;
             }
             if page.uploads.len() + page.prefixes.len() >= limit {

@@ -28,7 +28,11 @@ pub struct IndexWriter {
 
 impl IndexWriter {
     pub(super) fn new(connection: Connection) -> Self {
-        Self { connection, live: BTreeMap::new(), totals: HashMap::new() }
+        Self {
+            connection,
+            live: BTreeMap::new(),
+            totals: HashMap::new(),
+        }
     }
 
     /// Everything, including what is not committed yet.
@@ -90,7 +94,10 @@ impl IndexWriter {
 
         displaced.retain(|blob| !named.contains(blob));
         for blob in &named {
-            self.run("INSERT OR IGNORE INTO blobs VALUES (?1)", params![blob.as_str()])?;
+            self.run(
+                "INSERT OR IGNORE INTO blobs VALUES (?1)",
+                params![blob.as_str()],
+            )?;
         }
         for blob in &displaced {
             self.run("DELETE FROM blobs WHERE id = ?1", params![blob.as_str()])?;
@@ -148,7 +155,10 @@ impl IndexWriter {
     fn remove_bucket(&mut self, name: &BucketName) -> Result<()> {
         if let Some(Kept { at, .. }) = self.view().find_bucket(name)? {
             self.add_live(at, -1);
-            self.run("DELETE FROM buckets WHERE name = ?1", params![name.as_str()])?;
+            self.run(
+                "DELETE FROM buckets WHERE name = ?1",
+                params![name.as_str()],
+            )?;
         }
         Ok(())
     }
@@ -177,7 +187,9 @@ impl IndexWriter {
         key: &Key,
         displaced: &mut Displaced,
     ) -> Result<()> {
-        let Some(Kept { thing, at }) = self.view().find_object(bucket, key)? else { return Ok(()) };
+        let Some(Kept { thing, at }) = self.view().find_object(bucket, key)? else {
+            return Ok(());
+        };
         displaced.extend(thing.body.pieces().iter().map(|piece| piece.blob.clone()));
         self.add_live(at, -1);
         let total = self.totals.entry(bucket.clone()).or_default();
@@ -225,7 +237,14 @@ impl IndexWriter {
         self.add_live(at, 1);
         self.run(
             "INSERT INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![part.upload_id, part.number, json(part), at.segment, at.offset, at.length],
+            params![
+                part.upload_id,
+                part.number,
+                json(part),
+                at.segment,
+                at.offset,
+                at.length
+            ],
         )
     }
 
@@ -244,11 +263,13 @@ impl IndexWriter {
         let view = self.view();
         let place = match fact {
             Fact::BucketSet(bucket) => view.find_bucket(&bucket.name)?.map(|kept| kept.at),
-            Fact::ObjectSet(object) => {
-                view.find_object(&object.bucket, &object.key)?.map(|kept| kept.at)
-            }
+            Fact::ObjectSet(object) => view
+                .find_object(&object.bucket, &object.key)?
+                .map(|kept| kept.at),
             Fact::UploadSet(upload) => view.find_upload(&upload.id)?.map(|kept| kept.at),
-            Fact::PartSet(part) => view.find_part(&part.upload_id, part.number)?.map(|kept| kept.at),
+            Fact::PartSet(part) => view
+                .find_part(&part.upload_id, part.number)?
+                .map(|kept| kept.at),
             Fact::BucketGone(_) | Fact::ObjectGone { .. } | Fact::UploadGone { .. } => None,
         };
         Ok(place == Some(at))
@@ -256,8 +277,10 @@ impl IndexWriter {
 
     /// SQLite's own check of the whole file.
     pub fn check(&self) -> Result<Option<String>> {
-        let verdict: Option<String> =
-            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).optional()?;
+        let verdict: Option<String> = self
+            .connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .optional()?;
         Ok(verdict.filter(|text| text != "ok"))
     }
 }

@@ -53,7 +53,10 @@ impl Segments {
                     std::fs::remove_file(&path).during("remove", &path)?;
                     continue;
                 }
-                return Err(Failure::Damaged(format!("{}: its head is wrong", path.display())));
+                return Err(Failure::Damaged(format!(
+                    "{}: its head is wrong",
+                    path.display()
+                )));
             };
             if let Some((before, end)) = found.last_mut()
                 && *before + 1 == number
@@ -71,7 +74,11 @@ impl Segments {
     /// Reads every frame from a place on: `None` is the very beginning.
     pub fn scan<'a>(&'a self, folder: &'a Path, from: Option<(u64, u64)>) -> Scan<'a> {
         let (segment, offset) = from.unwrap_or((0, 0));
-        let left = self.0.iter().filter(|(number, _)| *number >= segment).copied();
+        let left = self
+            .0
+            .iter()
+            .filter(|(number, _)| *number >= segment)
+            .copied();
         Scan {
             folder,
             left: left.collect::<Vec<_>>().into_iter(),
@@ -141,7 +148,15 @@ impl Segment {
     fn open(folder: &Path, number: u64, end: u64) -> Result<Self> {
         let path = segment_path(folder, number);
         let file = File::open(&path).during("open", &path)?;
-        Ok(Self { path, file, number, end, at: 0, window: Bytes::new(), window_at: 0 })
+        Ok(Self {
+            path,
+            file,
+            number,
+            end,
+            at: 0,
+            window: Bytes::new(),
+            window_at: 0,
+        })
     }
 
     /// At most `length` bytes from `offset`, fewer at the end.
@@ -150,13 +165,19 @@ impl Segment {
         let inside = offset >= self.window_at
             && offset + length <= self.window_at + self.window.len() as u64;
         if !inside {
-            let size = length.max(WINDOW_BYTES).min(self.end.saturating_sub(offset));
+            let size = length
+                .max(WINDOW_BYTES)
+                .min(self.end.saturating_sub(offset));
             let mut bytes = vec![0; usize::try_from(size).expect("a window fits into memory")];
-            self.file.read_exact_at(&mut bytes, offset).during("read", &self.path)?;
+            self.file
+                .read_exact_at(&mut bytes, offset)
+                .during("read", &self.path)?;
             (self.window, self.window_at) = (Bytes::from(bytes), offset);
         }
         let start = usize::try_from(offset - self.window_at).expect("it lies in the window");
-        Ok(self.window.slice(start..start + usize::try_from(length).expect("a window fits")))
+        Ok(self
+            .window
+            .slice(start..start + usize::try_from(length).expect("a window fits")))
     }
 
     /// The next frame, or the next bad place; after a bad place it looks for the next frame.
@@ -165,7 +186,11 @@ impl Segment {
             return Ok(None);
         }
         let (offset, number) = (self.at, self.number);
-        let place = |length: u64| Location { segment: number, offset, length };
+        let place = |length: u64| Location {
+            segment: number,
+            offset,
+            length,
+        };
 
         let head = self.bytes(offset, HEAD_BYTES as u64)?;
         let read = match frame::announced(&head) {
@@ -221,9 +246,15 @@ impl Scan<'_> {
     pub fn next_frame(&mut self) -> Result<Option<(Location, Frame)>> {
         loop {
             if self.now.is_none() {
-                let Some((number, end)) = self.left.next() else { return Ok(None) };
+                let Some((number, end)) = self.left.next() else {
+                    return Ok(None);
+                };
                 let mut segment = Segment::open(self.folder, number, end)?;
-                let start = if number == self.first.0 { self.first.1 } else { 0 };
+                let start = if number == self.first.0 {
+                    self.first.1
+                } else {
+                    0
+                };
                 segment.at = start.max(SEGMENT_HEAD_BYTES);
                 self.now = Some(segment);
             }
@@ -262,7 +293,11 @@ mod tests {
             for name in ["a", "b"] {
                 let offset = journal.end() + bytes.len() as u64;
                 let length = frame::write(&mut bytes, batch, &[gone(name)], b"body") as u64;
-                places.push(Location { segment: 1, offset, length });
+                places.push(Location {
+                    segment: 1,
+                    offset,
+                    length,
+                });
             }
             journal.append(&bytes).unwrap();
         }
@@ -289,7 +324,10 @@ mod tests {
         for cut in (SEGMENT_HEAD_BYTES as usize..whole.len()).step_by(7) {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let (found, damage) = scanned(folder.path());
-            let expect = places.iter().filter(|at| at.offset + at.length <= cut as u64).count();
+            let expect = places
+                .iter()
+                .filter(|at| at.offset + at.length <= cut as u64)
+                .count();
             assert_eq!((found.len(), damage), (expect, vec![]), "cut at {cut}");
         }
     }
@@ -308,9 +346,17 @@ mod tests {
         };
 
         let (found, damage) = with_hole(&places[6]);
-        assert_eq!((found.len(), damage.len()), (6, 0), "frame 7 was never acknowledged");
+        assert_eq!(
+            (found.len(), damage.len()),
+            (6, 0),
+            "frame 7 was never acknowledged"
+        );
         let (found, damage) = with_hole(&places[2]);
-        assert_eq!((found.len(), damage.len()), (7, 1), "frame 2 was: its loss is reported");
+        assert_eq!(
+            (found.len(), damage.len()),
+            (7, 1),
+            "frame 2 was: its loss is reported"
+        );
     }
 
     #[test]

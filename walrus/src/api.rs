@@ -1,0 +1,295 @@
+//! The S3 API: one request, parsed, authenticated, authorised and done. Each operation is one
+//! function that reads in that order.
+
+mod access;
+mod buckets;
+mod copy;
+mod delete;
+mod list;
+mod multipart;
+mod objects;
+
+use std::sync::Arc;
+
+use daemon::clock::SharedClock;
+use http::request::Parts;
+use hyper::body::Incoming;
+use s3::{BucketName, Code, Error, Key, Operation, Request, address::Domains, request::Place};
+use sigv4::Rules;
+use types::Timestamp;
+
+use crate::{
+    answer::{self, Answer},
+    auth,
+    authorise::Wish,
+    body::RequestBody,
+    directory::{Caller, Directory},
+    engine::{Engine, Failure, Found, change::SameBucket, facts::Bucket},
+    identity::Identity,
+    metrics::Metrics,
+};
+
+/// Everything that an operation needs.
+pub struct Api {
+    /// Where objects are kept.
+    pub engine: Engine,
+    /// Who is who.
+    pub identity: Identity,
+    /// The time.
+    pub clock: SharedClock,
+    /// Names that buckets are hosts under.
+    pub domains: Domains,
+    /// The region of all buckets.
+    pub region: String,
+    /// What a signature must keep to.
+    pub rules: Rules,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+/// One request on its way through an operation.
+struct Ask<'a> {
+    api: &'a Api,
+    directory: Arc<Directory>,
+    caller: Caller,
+    context: iam::Context,
+    action: s3::Action,
+    expected_owner: Option<String>,
+    now: Timestamp,
+    host: String,
+    path: String,
+}
+
+/// What an operation answers; a failure becomes an error of S3 in [`told`].
+type Done = Result<Answer, Failure>;
+
+impl Api {
+    /// Answers one request.
+    pub async fn serve(&self, parts: Parts, stream: Incoming, request_id: &str) -> Answer {
+        let started = self.clock.monotonic_ms();
+        let is_head = parts.method == http::Method::HEAD;
+        let resource = parts.uri.path().to_owned();
+
+        let (action, outcome) = match Request::parse(&parts, &self.domains) {
+            Err(error) => {
+                let claims = s3::headers::BodyClaims::parse(s3::headers::Headers(&parts.headers));
+                RequestBody::new(stream, claims.unwrap_or_default())
+                    .drain()
+                    .await;
+                (None, Err(error))
+            }
+            Ok(request) => {
+                let action = request.action;
+                let mut body = RequestBody::new(stream, request.body.clone());
+                let outcome = self.run(&parts, request, &mut body).await;
+                if outcome.is_err() {
+                    body.drain().await;
+                }
+                (
+                    Some(action),
+                    outcome.map_err(|failure| told(failure, request_id)),
+                )
+            }
+        };
+
+        let name = action.map_or("none", s3::Action::name);
+        let code = outcome
+            .as_ref()
+            .err()
+            .map_or("OK", |error| error.code.as_str());
+        let spent_ms = self.clock.monotonic_ms().saturating_sub(started);
+        self.metrics.answered(name, code, spent_ms);
+        tracing::debug!(
+            request_id,
+            action = name,
+            code,
+            spent_ms,
+            resource,
+            "answered"
+        );
+
+        let answer =
+            outcome.unwrap_or_else(|error| answer::error(&error, &resource, request_id, is_head));
+        answer::finish(answer, request_id)
+    }
+
+    async fn run(&self, parts: &Parts, request: Request, body: &mut RequestBody) -> Done {
+        let directory = self.identity.directory();
+        let now = Timestamp(self.clock.now_ms());
+        let known =
+            auth::authenticate(parts, &request, &self.domains, &directory, &self.rules, now)?;
+        body.verify_with(known.body);
+
+        let header = |name| {
+            let value = parts
+                .headers
+                .get(name)
+                .and_then(|value| value.to_str().ok());
+            value.unwrap_or_default().to_owned()
+        };
+        let ask = Ask {
+            api: self,
+            directory,
+            caller: known.caller,
+            context: facts(&request, now),
+            action: request.action,
+            expected_owner: request.expected_owner,
+            now,
+            host: header(http::header::HOST),
+            path: request.resource,
+        };
+        ask.run(request.operation, body).await
+    }
+}
+
+/// What conditions of policies may look at.
+fn facts(request: &Request, now: Timestamp) -> iam::Context {
+    let mut context = iam::Context::new()
+        .with("aws:CurrentTime", now.to_string())
+        .with("aws:EpochTime", now.as_secs().to_string());
+    if let Operation::ListObjects { list, .. } = &request.operation {
+        context.add("s3:prefix", list.prefix.clone());
+        context.add("s3:max-keys", list.max_keys.to_string());
+        if let Some(delimiter) = &list.delimiter {
+            context.add("s3:delimiter", delimiter.clone());
+        }
+    }
+    context
+}
+
+impl Ask<'_> {
+    async fn run(&self, operation: Operation, body: &mut RequestBody) -> Done {
+        match operation {
+            Operation::ListBuckets(list) => self.list_buckets(list).await,
+            Operation::CreateBucket { bucket, acl } => self.create_bucket(bucket, acl, body).await,
+            Operation::DeleteBucket { bucket } => self.delete_bucket(bucket).await,
+            Operation::HeadBucket { bucket } => self.head_bucket(bucket).await,
+            Operation::GetBucketLocation { bucket } => self.get_bucket_location(bucket).await,
+            Operation::GetBucketAcl { bucket } => self.get_bucket_acl(bucket).await,
+            Operation::PutBucketAcl { bucket, acl } => self.put_bucket_acl(bucket, acl, body).await,
+            Operation::ListObjects { bucket, list } => self.list_objects(bucket, list).await,
+            Operation::DeleteObjects { bucket } => self.delete_objects(bucket, body).await,
+            Operation::ListMultipartUploads { bucket, list } => {
+                self.list_multipart_uploads(bucket, list).await
+            }
+            Operation::PutObject { at, put } => self.put_object(at, put, body).await,
+            Operation::CopyObject { at, copy } => self.copy_object(at, copy).await,
+            Operation::GetObject { at, get } => self.get_object(at, get, false).await,
+            Operation::HeadObject { at, get } => self.get_object(at, get, true).await,
+            Operation::DeleteObject { at, conditions } => self.delete_object(at, conditions).await,
+            Operation::GetObjectAcl { at } => self.get_object_acl(at).await,
+            Operation::PutObjectAcl { at, acl } => self.put_object_acl(at, acl, body).await,
+            Operation::CreateMultipartUpload { at, create } => {
+                self.create_multipart_upload(at, create).await
+            }
+            Operation::UploadPart { at, part } => self.upload_part(at, part, body).await,
+            Operation::UploadPartCopy {
+                at,
+                part,
+                source,
+                range,
+            } => self.upload_part_copy(at, part, source, range).await,
+            Operation::CompleteMultipartUpload {
+                at,
+                upload_id,
+                complete,
+            } => {
+                self.complete_multipart_upload(at, upload_id, complete, body)
+                    .await
+            }
+            Operation::AbortMultipartUpload { at, upload_id } => {
+                self.abort_multipart_upload(at, upload_id).await
+            }
+            Operation::ListParts {
+                at,
+                upload_id,
+                list,
+            } => self.list_parts(at, upload_id, list).await,
+            Operation::NotServed => Err(Error::not_implemented(self.action.name()).into()),
+        }
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            caller: &self.caller,
+            action: self.action,
+            context: &self.context,
+        }
+    }
+
+    fn people(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// Finds a bucket that is the expected owner's.
+    async fn find_bucket(&self, name: BucketName) -> Result<Bucket, Failure> {
+        let asked = name.clone();
+        let found = self
+            .api
+            .engine
+            .view(move |view| view.find_bucket(&asked))
+            .await?;
+        let found = found.ok_or_else(|| crate::engine::change::no_such_bucket(&name))?;
+        check_owner(self.expected_owner.as_deref(), &found.thing)?;
+        Ok(found.thing)
+    }
+
+    /// Finds a bucket in which the caller may write that key.
+    async fn bucket_to_write(&self, name: BucketName, key: &Key) -> Result<Bucket, Failure> {
+        let bucket = self.find_bucket(name).await?;
+        self.wish().on_key(&bucket, key)?;
+        Ok(bucket)
+    }
+}
+
+impl Ask<'_> {
+    /// Finds an object, ready to be read, in a bucket that is the expected owner's. Only who may
+    /// list the bucket learns that an object is not there.
+    async fn find_object(&self, at: Place) -> Result<(Bucket, Found), Failure> {
+        let Place { bucket, key } = at;
+        let look = self.api.engine.look(bucket.clone(), key.clone()).await?;
+        let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
+        check_owner(self.expected_owner.as_deref(), &look.bucket)?;
+        match look.found {
+            Some(found) => Ok((look.bucket, found)),
+            None => Err(self.wish().on_absent(&look.bucket, &key).into()),
+        }
+    }
+}
+
+fn check_owner(expected: Option<&str>, bucket: &Bucket) -> Result<(), Error> {
+    match expected {
+        Some(expected) if expected != bucket.owner.as_str() => Err(Code::AccessDenied.into()),
+        _ => Ok(()),
+    }
+}
+
+fn same(bucket: &Bucket) -> SameBucket {
+    SameBucket {
+        name: bucket.name.clone(),
+        id: bucket.id.clone(),
+    }
+}
+
+/// A failure in S3's words; what is ours to mend is logged with its whole chain, once.
+fn told(failure: Failure, request_id: &str) -> Error {
+    match failure {
+        Failure::Refused(error) => error,
+        Failure::Stopped(why) => {
+            tracing::error!(request_id, why, "a request was refused");
+            Code::ServiceUnavailable.into()
+        }
+        Failure::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            tracing::error!(request_id, "the disk is full");
+            Code::InsufficientStorage.into()
+        }
+        failure => {
+            tracing::error!(
+                request_id,
+                error = daemon::chain(&failure),
+                "a request failed"
+            );
+            Code::InternalError.into()
+        }
+    }
+}

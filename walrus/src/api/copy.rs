@@ -1,0 +1,194 @@
+//! Copies: an object onto another key, or a range of one as a part of an upload.
+
+use std::ops::Range;
+
+use s3::{
+    Action, Code, Error,
+    documents::copy::write_copy,
+    range::ByteRange,
+    request::{CopyObject, PartName, Place, Source},
+};
+
+use super::{Ask, Done, check_owner, same};
+use crate::{
+    answer,
+    authorise::Wish,
+    digests::{Digests, Verified},
+    engine::{
+        Body, Change, Engine, Failure, Found, Object,
+        blobs::NewBlob,
+        change::PutChange,
+        facts::{Part, Piece},
+    },
+    outflow::Reading,
+};
+
+impl Ask<'_> {
+    /// Finds what is to be copied, if the caller may read it and its conditions hold.
+    async fn source(&self, source: &Source) -> Result<Found, Failure> {
+        let (bucket, key) = (source.from.bucket.clone(), source.from.key.clone());
+        let look = self.api.engine.look(bucket.clone(), key.clone()).await?;
+        let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
+        check_owner(source.expected_owner.as_deref(), &look.bucket)?;
+
+        let wish = Wish {
+            action: Action::GetObject,
+            ..self.wish()
+        };
+        let found = look
+            .found
+            .ok_or_else(|| wish.on_absent(&look.bucket, &key))?;
+        wish.on_object(&found.object)?;
+        let judged = source
+            .conditions
+            .judge(&found.object.etag, found.object.modified);
+        judged.map_err(|_| Error::from(Code::PreconditionFailed))?;
+        Ok(found)
+    }
+
+    pub(super) async fn copy_object(&self, at: Place, copy: CopyObject) -> Done {
+        let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
+        let found = self.source(&copy.source).await?;
+        let source = &copy.source.from;
+        let onto_itself = (&source.bucket, &source.key) == (&at.bucket, &at.key);
+        if onto_itself && copy.replace.is_none() && copy.storage_class.is_none() {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "This copy request is illegal because it is trying to copy an object to itself \
+                 without changing the object's metadata, storage class, website redirect location \
+                 or encryption attributes.",
+            )
+            .into());
+        }
+
+        let owner = self.owner_of_new(&bucket);
+        let acl = copy.acl.resolve(&owner, &bucket.owner, self.people())?;
+        let (body, blobs) = self.duplicate(&found).await?;
+        let mut attributes = copy
+            .replace
+            .unwrap_or_else(|| found.object.attributes.clone());
+        attributes.storage_class = copy.storage_class;
+        let object = Object {
+            bucket: at.bucket,
+            key: at.key,
+            modified: self.now,
+            owner,
+            acl,
+            attributes,
+            body,
+            upload_id: None,
+            ..found.object.clone()
+        };
+        let document = write_copy(
+            "CopyObjectResult",
+            &object.etag,
+            object.modified,
+            object.checksum.as_ref(),
+        );
+        let put = PutChange {
+            bucket: same(&bucket),
+            object,
+            inline: found.inline().cloned().unwrap_or_default(),
+            blobs,
+            conditions: copy.conditions,
+        };
+        self.api
+            .engine
+            .commit(Change::PutObject(Box::new(put)))
+            .await?;
+        Ok(answer::xml(document))
+    }
+
+    async fn duplicate(&self, found: &Found) -> Result<(Body, Vec<NewBlob>), Failure> {
+        if found.inline().is_some() {
+            return Ok((Body::Inline, Vec::new()));
+        }
+        let (mut pieces, mut blobs) = (Vec::new(), Vec::new());
+        for piece in found.object.body.pieces() {
+            let blob = self.api.engine.duplicate(piece).await?;
+            pieces.push(Piece {
+                blob: blob.id().clone(),
+                size: piece.size,
+            });
+            blobs.push(blob);
+        }
+        Ok((Body::Pieces(pieces), blobs))
+    }
+
+    pub(super) async fn upload_part_copy(
+        &self,
+        at: Place,
+        name: PartName,
+        source: Source,
+        range: Option<ByteRange>,
+    ) -> Done {
+        let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
+        let upload = self.find_upload(&at, &name.upload_id).await?;
+        let found = self.source(&source).await?;
+        let bytes = part_range(range, found.object.size)?;
+        self.api.engine.admit(bytes.end - bytes.start)?;
+
+        let digests = Digests::for_object(&Default::default(), upload.checksum.algorithm);
+        let size = bytes.end - bytes.start;
+        let work = move |engine: &Engine| copy_bytes(engine, found, &bytes, digests);
+        let (blob, verified) = self.api.engine.blocking(work).await?;
+
+        let part = Part {
+            upload_id: name.upload_id,
+            number: name.number,
+            etag: hex::encode(verified.md5),
+            modified: self.now,
+            checksum: Some(verified.checksum),
+            piece: Piece {
+                blob: blob.id().clone(),
+                size,
+            },
+        };
+        let document = write_copy(
+            "CopyPartResult",
+            &part.etag,
+            part.modified,
+            part.checksum.as_ref(),
+        );
+        let change = Change::PutPart {
+            bucket: same(&bucket),
+            part: Box::new(part),
+            blob,
+        };
+        self.api.engine.commit(change).await?;
+        Ok(answer::xml(document))
+    }
+}
+
+/// The range must lie inside the source; it is not cut to fit, as that of a GET is.
+fn part_range(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> {
+    match range {
+        None => Ok(0..size),
+        Some(ByteRange::From(first, Some(last))) if last < size => Ok(first..last + 1),
+        Some(_) => Err(Error::new(
+            Code::InvalidRange,
+            format!("The specified copy range is invalid for the source object size: {size}"),
+        )),
+    }
+}
+
+fn copy_bytes(
+    engine: &Engine,
+    found: Found,
+    bytes: &Range<u64>,
+    mut digests: Digests,
+) -> Result<(NewBlob, Verified), Failure> {
+    let mut sink = engine.new_blob()?;
+    let mut reading = Reading::begin(engine.clone(), found, bytes);
+    loop {
+        let (next, data) = reading.read()?;
+        if data.is_empty() {
+            break;
+        }
+        digests.update(&data);
+        sink.write(&data)?;
+        reading = next;
+    }
+    let verified = digests.verify(&Default::default(), &[])?;
+    Ok((sink.finish()?, verified))
+}

@@ -1,0 +1,123 @@
+//! Who sent a request: the signature, checked against the directory before anything else is done.
+//! What comes out is the caller, and what verifies the body while it streams.
+
+use http::request::Parts;
+use s3::{Code, Error, Request, Result, address::Domains};
+use sigv4::{BodyVerifier, Claim, Received, Refused, Rules};
+use types::Timestamp;
+
+use crate::directory::{Caller, Directory};
+
+/// A request whose sender is known, or known to be nobody.
+#[derive(Debug)]
+pub struct Authenticated {
+    /// Who.
+    pub caller: Caller,
+    /// What the body must keep to.
+    pub body: BodyVerifier,
+}
+
+/// Checks a request's signature.
+pub fn authenticate(
+    parts: &Parts,
+    request: &Request,
+    domains: &Domains,
+    directory: &Directory,
+    rules: &Rules,
+    now: Timestamp,
+) -> Result<Authenticated> {
+    let host = parts
+        .headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let received = Received {
+        host_bucket: host.and_then(|host| domains.bucket_of(host)),
+        ..Received::of(parts)
+    };
+    let announced = request.body.decoded_length.or(request.body.content_length);
+
+    let claim = Claim::read(&received, "", rules).map_err(|refused| told(refused, ""))?;
+    let Some(claim) = claim else {
+        let body = BodyVerifier::unsigned(announced);
+        return Ok(Authenticated {
+            caller: Caller::anonymous(),
+            body,
+        });
+    };
+    let key = claim.access_key.as_str();
+    let unknown = || Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", key);
+    let (secret, caller) = directory.find_key(key).ok_or_else(unknown)?;
+    if claim.session_token.is_some() {
+        // Temporary credentials are not given out yet, so that this one can't be ours.
+        return Err(Code::InvalidToken.into());
+    }
+
+    let verified = claim.verify(&received, "", secret.reveal(), rules, now.as_millis());
+    let verified = verified.map_err(|refused| told(refused, key))?;
+    Ok(Authenticated {
+        caller,
+        body: verified.body(announced),
+    })
+}
+
+/// A refusal in S3's words, with what its sender needs to find the mistake.
+fn told(refused: Refused, access_key: &str) -> Error {
+    let text = refused.to_string();
+    let iso = |ms: i64| Timestamp(ms).to_string();
+    match refused {
+        Refused::Missing(_) | Refused::Malformed(_) | Refused::WrongService { .. } => {
+            Error::new(Code::AuthorizationHeaderMalformed, text)
+        }
+        Refused::BadExpires { .. } => Error::new(Code::AuthorizationQueryParametersError, text),
+        Refused::Duplicated(_) | Refused::TwoSignatures | Refused::BadPayloadHash(_) => {
+            Error::new(Code::InvalidArgument, text)
+        }
+        Refused::Unsupported(_) => Error::new(Code::InvalidRequest, text),
+        Refused::BadDate(_) => Error::new(Code::AccessDenied, text),
+        Refused::Skewed {
+            stamped_ms,
+            now_ms,
+            window_ms,
+        } => Error::from(Code::RequestTimeTooSkewed)
+            .with("RequestTime", iso(stamped_ms))
+            .with("ServerTime", iso(now_ms))
+            .with("MaxAllowedSkewMilliseconds", window_ms.to_string()),
+        Refused::Expired { expired_ms, now_ms } => {
+            Error::new(Code::AccessDenied, "Request has expired")
+                .with("Expires", iso(expired_ms))
+                .with("ServerTime", iso(now_ms))
+        }
+        Refused::Unsigned(header) => Error::new(
+            Code::AccessDenied,
+            "There were headers present in the request which were not signed",
+        )
+        .with("HeadersNotSigned", header),
+        Refused::PayloadMismatch { given, computed } => {
+            Error::from(Code::XAmzContentSHA256Mismatch)
+                .with("ClientComputedContentSHA256", given)
+                .with("S3ComputedContentSHA256", computed)
+        }
+        Refused::Mismatch(expected) => {
+            let text = String::from_utf8_lossy(&expected.string_to_sign).into_owned();
+            let error = Error::from(Code::SignatureDoesNotMatch)
+                .with("AWSAccessKeyId", access_key)
+                .with("StringToSign", text)
+                .with("SignatureProvided", expected.signature.clone())
+                .with("StringToSignBytes", spaced_hex(&expected.string_to_sign));
+            match &expected.canonical_request {
+                Some(canonical) => error
+                    .with("CanonicalRequest", String::from_utf8_lossy(canonical))
+                    .with("CanonicalRequestBytes", spaced_hex(canonical)),
+                None => error,
+            }
+        }
+    }
+}
+
+fn spaced_hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,166 @@
+//! The file `walrus.toml`. `mallee-walrus --check` prints it merged with the defaults.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use daemon::config::{Admin, Log, Settings, default_state_dir};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Tuning;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where certificates, identities and objects are.
+    pub state_dir: PathBuf,
+    /// The listener for operators.
+    pub admin: Admin,
+    /// What is logged.
+    pub log: Log,
+    /// The listener for the cloud itself.
+    pub control: Control,
+    /// The S3 listener.
+    pub s3: S3,
+    /// How objects are kept.
+    pub storage: Storage,
+}
+
+/// The section `[control]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Where the CLC calls us.
+    pub listen: SocketAddr,
+    /// How it reaches that; must be given to `join` if `listen` is a wildcard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<SocketAddr>,
+}
+
+/// The section `[s3]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3 {
+    /// Where S3 is served. The CLC's front door passes requests on to it; clients may come directly.
+    pub listen: SocketAddr,
+    /// DNS names under which `BUCKET.NAME` means a bucket.
+    pub domains: Vec<String>,
+    /// The region that buckets say they are in.
+    pub region: String,
+    /// Whether signatures of version 2 are accepted: euca2ools makes them, and so do boto3 and the
+    /// aws CLI for presigned URLs.
+    pub signature_v2: bool,
+}
+
+/// The section `[storage]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// Where objects are, if not below `state_dir`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Room that stays free for deletes and the index; uploads are refused below it.
+    pub reserve_mib: u64,
+}
+
+impl Config {
+    /// Where objects are.
+    pub fn objects_dir(&self) -> PathBuf {
+        self.storage
+            .dir
+            .clone()
+            .unwrap_or_else(|| self.state_dir.join("objects"))
+    }
+
+    /// The engine's sizes.
+    pub fn tuning(&self) -> Tuning {
+        Tuning {
+            reserve_bytes: self.storage.reserve_mib << 20,
+            ..Tuning::default()
+        }
+    }
+
+    /// Where the CLC reaches our control listener.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control.advertise.unwrap_or(self.control.listen)
+    }
+}
+
+impl Settings for Config {
+    const NAME: &'static str = "walrus";
+
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    fn log(&self) -> &Log {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.s3.region.is_empty() {
+            return Err("s3.region must not be empty".to_owned());
+        }
+        if self
+            .s3
+            .domains
+            .iter()
+            .any(|name| name.is_empty() || name.starts_with('.'))
+        {
+            return Err("s3.domains are names without a leading dot".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: default_state_dir(Self::NAME),
+            admin: Admin::on_port(8784),
+            log: Log::default(),
+            control: Control::default(),
+            s3: S3::default(),
+            storage: Storage::default(),
+        }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            listen: any(8778),
+            advertise: None,
+        }
+    }
+}
+
+impl Default for S3 {
+    fn default() -> Self {
+        Self {
+            listen: any(8779),
+            domains: vec!["s3.localhost".to_owned()],
+            region: "mallee-1".to_owned(),
+            signature_v2: true,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            dir: None,
+            reserve_mib: 256,
+        }
+    }
+}

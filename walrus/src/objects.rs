@@ -1,0 +1,149 @@
+//! What the cloud itself asks: small objects and sizes, in somebody's name, by the same rules as
+//! over S3.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use control::{
+    CallError, Code, Objects,
+    objects::{
+        AskObjectsStatus, ObjectBytes, ObjectStat, ObjectStats, ObjectsStatus, Principal,
+        ReadObject, StatObjects,
+    },
+    rpc::Call,
+};
+use http_body_util::BodyExt;
+use s3::{Action, BucketName, Key};
+
+use crate::{
+    api::Api,
+    authorise::Wish,
+    directory::Caller,
+    engine::{Failure, Found},
+    outflow,
+};
+
+/// Objects of one question.
+const KEYS_MAX: usize = 10_000;
+
+/// Serves [`Objects`].
+pub struct Service(pub Arc<Api>);
+
+impl Service {
+    fn caller(&self, principal: &Principal) -> Result<Caller, CallError> {
+        let Principal { account, user } = principal;
+        let known = self.0.identity.directory().find_user(account, user);
+        known.ok_or_else(|| CallError::not_found(format!("user {user} of account {account}")))
+    }
+
+    async fn find(&self, caller: &Caller, bucket: &str, key: &str) -> Result<Found, s3::Error> {
+        let (bucket, key) = (BucketName::parse(bucket)?, Key::parse(key)?);
+        let look = self
+            .0
+            .engine
+            .look(bucket.clone(), key.clone())
+            .await
+            .map_err(in_s3_words)?;
+        let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
+
+        let context = iam::Context::new();
+        let wish = Wish {
+            caller,
+            action: Action::GetObject,
+            context: &context,
+        };
+        let found = look
+            .found
+            .ok_or_else(|| wish.on_absent(&look.bucket, &key))?;
+        wish.on_object(&found.object)?;
+        Ok(found)
+    }
+}
+
+fn in_s3_words(failure: Failure) -> s3::Error {
+    match failure {
+        Failure::Refused(error) => error,
+        failure => {
+            tracing::error!(
+                error = daemon::chain(&failure),
+                "reading for the cloud failed"
+            );
+            s3::Code::InternalError.into()
+        }
+    }
+}
+
+fn refused(error: &s3::Error) -> CallError {
+    let code = match error.code.status().as_u16() {
+        403 => Code::Forbidden,
+        404 => Code::NotFound,
+        500.. => Code::Internal,
+        _ => Code::Invalid,
+    };
+    CallError::new(code, error.to_string())
+}
+
+#[async_trait]
+impl Objects for Service {
+    async fn read_object(&self, _: &Call, ask: ReadObject) -> Result<ObjectBytes, CallError> {
+        let caller = self.caller(&ask.principal)?;
+        let found = self.find(&caller, &ask.bucket, &ask.key).await;
+        let found = found.map_err(|error| refused(&error))?;
+        let (size, etag) = (found.object.size, found.object.etag.clone());
+        if size > ask.bytes_max {
+            let what = format!(
+                "{}/{} has {size} bytes, at most {} are taken",
+                ask.bucket, ask.key, ask.bytes_max
+            );
+            return Err(CallError::new(Code::Invalid, what));
+        }
+        let body = outflow::send(&self.0.engine, found, 0..size).await;
+        let body = body.map_err(|failure| refused(&in_s3_words(failure)))?;
+        let bytes = body
+            .collect()
+            .await
+            .map_err(|error| CallError::internal(&*error))?
+            .to_bytes();
+        Ok(ObjectBytes {
+            content: BASE64.encode(&bytes),
+            etag,
+        })
+    }
+
+    async fn stat_objects(&self, _: &Call, ask: StatObjects) -> Result<ObjectStats, CallError> {
+        if ask.keys.len() > KEYS_MAX {
+            return Err(CallError::new(Code::Invalid, "more than 10000 keys"));
+        }
+        let caller = self.caller(&ask.principal)?;
+        let mut objects = Vec::with_capacity(ask.keys.len());
+        for key in ask.keys {
+            let found = self.find(&caller, &ask.bucket, &key).await;
+            let size = found.map(|found| found.object.size);
+            let size = size.map_err(|error| error.code.as_str().to_owned());
+            objects.push(ObjectStat { key, size });
+        }
+        Ok(ObjectStats { objects })
+    }
+
+    async fn status(&self, _: &Call, _: AskObjectsStatus) -> Result<ObjectsStatus, CallError> {
+        let totals = self
+            .0
+            .engine
+            .totals()
+            .await
+            .map_err(|error| CallError::internal(&error))?;
+        let free = self
+            .0
+            .engine
+            .free_bytes()
+            .map_err(|error| CallError::internal(&error))?;
+        Ok(ObjectsStatus {
+            buckets: totals.buckets,
+            objects: totals.objects,
+            bytes: totals.bytes,
+            free_bytes: free,
+            identity_revision: self.0.identity.revision(),
+        })
+    }
+}

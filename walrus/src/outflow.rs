@@ -1,0 +1,194 @@
+//! An object on its way out: which bytes, and a stream of them that reads one piece ahead. The
+//! first piece is read and checked before the answer begins, so that damage found there is an error
+//! with a name; damage found later cuts the connection.
+
+use std::ops::Range;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use futures_util::stream;
+use s3::{Code, Error, request::GetObject};
+use tokio::task::JoinHandle;
+
+use crate::{
+    answer::{self, AnswerBody, StreamError},
+    engine::{Engine, Failure, Found, Object, Result, blobs::BlobReader, facts::Piece},
+};
+
+/// What is read at once; twice this is in memory for each reader.
+const READ_BYTES: u64 = 512 << 10;
+
+/// Which bytes of an object are sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// From, and up to but not including.
+    pub bytes: Range<u64>,
+    /// Whether the answer is 206.
+    pub is_part: bool,
+}
+
+impl Span {
+    /// What a GET asks for.
+    pub fn of(object: &Object, get: &GetObject) -> s3::Result<Self> {
+        if let Some(number) = get.part_number {
+            return Self::of_part(object, number);
+        }
+        match get.range {
+            None => Ok(Self {
+                bytes: 0..object.size,
+                is_part: false,
+            }),
+            Some(range) => Ok(Self {
+                bytes: range.of(object.size)?,
+                is_part: true,
+            }),
+        }
+    }
+
+    fn of_part(object: &Object, number: u32) -> s3::Result<Self> {
+        let pieces = object.body.pieces();
+        if pieces.len() <= 1 && number == 1 {
+            return Ok(Self {
+                bytes: 0..object.size,
+                is_part: object.size > 0,
+            });
+        }
+        let at = number as usize - 1;
+        let piece = pieces
+            .get(at)
+            .ok_or_else(|| Error::from(Code::InvalidPartNumber))?;
+        let start = pieces[..at].iter().map(|piece| piece.size).sum();
+        Ok(Self {
+            bytes: start..start + piece.size,
+            is_part: true,
+        })
+    }
+}
+
+/// Metadata as it can stand in a header: other letters than ASCII's by RFC 2047, as S3 has it.
+pub fn header_text(value: &str) -> String {
+    if value
+        .bytes()
+        .all(|byte| (0x20..0x7f).contains(&byte) || byte == b'\t')
+    {
+        value.to_owned()
+    } else {
+        format!("=?UTF-8?B?{}?=", BASE64.encode(value))
+    }
+}
+
+/// What is still to be read: pieces in reverse, and the file that is open.
+#[derive(Debug)]
+pub struct Reading {
+    engine: Engine,
+    /// Its files stay while this lives.
+    _found: Found,
+    left: Vec<(Piece, Range<u64>)>,
+    open: Option<(BlobReader, Range<u64>)>,
+}
+
+impl Reading {
+    /// Some bytes of an object.
+    pub fn begin(engine: Engine, found: Found, bytes: &Range<u64>) -> Self {
+        let mut left = Vec::new();
+        let mut start = 0;
+        for piece in found.object.body.pieces() {
+            let end = start + piece.size;
+            let (from, to) = (bytes.start.max(start), bytes.end.min(end));
+            if from < to {
+                left.push((piece.clone(), from - start..to - start));
+            }
+            start = end;
+        }
+        left.reverse();
+        Self {
+            engine,
+            _found: found,
+            left,
+            open: None,
+        }
+    }
+
+    /// Reads the next bytes; empty at the end.
+    pub fn read(mut self) -> Result<(Self, Bytes)> {
+        loop {
+            if let Some((reader, range)) = &mut self.open {
+                if !range.is_empty() {
+                    let end = range.end.min((range.start / READ_BYTES + 1) * READ_BYTES);
+                    let bytes = reader.read(range.start..end)?;
+                    range.start = end;
+                    return Ok((self, bytes));
+                }
+                self.open = None;
+            }
+            let Some((piece, range)) = self.left.pop() else {
+                return Ok((self, Bytes::new()));
+            };
+            let reader = self.engine.open_piece(&piece)?;
+            if reader.size() != piece.size {
+                let what = format!(
+                    "{:?} has {} bytes, not {}",
+                    piece.blob,
+                    reader.size(),
+                    piece.size
+                );
+                return Err(Failure::Damaged(what));
+            }
+            self.open = Some((reader, range));
+        }
+    }
+
+    fn read_ahead(self) -> JoinHandle<Result<(Self, Bytes)>> {
+        tokio::task::spawn_blocking(move || self.read())
+    }
+}
+
+async fn awaited(reading: JoinHandle<Result<(Reading, Bytes)>>) -> Result<(Reading, Bytes)> {
+    reading
+        .await
+        .map_err(|error| Failure::Stopped(error.to_string()))?
+}
+
+/// The body of an answer: some bytes of an object. The object's files stay until the last is sent.
+pub async fn send(engine: &Engine, found: Found, bytes: Range<u64>) -> Result<AnswerBody> {
+    if let Some(inline) = found.inline() {
+        let at = |place: u64| usize::try_from(place).expect("inline bodies are small");
+        let range = at(bytes.start)..at(bytes.end);
+        let cut = inline
+            .get(range)
+            .map(|_| inline.slice(at(bytes.start)..at(bytes.end)));
+        let cut = cut.ok_or_else(|| Failure::Damaged("an inline body is too short".to_owned()))?;
+        return Ok(answer::full(cut));
+    }
+    if bytes.is_empty() {
+        return Ok(answer::empty());
+    }
+
+    let length = bytes.end - bytes.start;
+    let reading = Reading::begin(engine.clone(), found, &bytes);
+    let (reading, first) = awaited(reading.read_ahead()).await?;
+    if first.len() as u64 == length {
+        return Ok(answer::full(first));
+    }
+    let state = (Some(first), Some(reading.read_ahead()));
+    Ok(answer::streamed(stream::try_unfold(
+        state,
+        |(ready, ahead)| async move {
+            if let Some(ready) = ready {
+                return Ok(Some((ready, (None, ahead))));
+            }
+            let Some(ahead) = ahead else { return Ok(None) };
+            let (reading, bytes) = awaited(ahead).await.map_err(|failure| {
+                tracing::error!(
+                    error = daemon::chain(&failure),
+                    "an object cannot be read to its end"
+                );
+                StreamError::from(failure)
+            })?;
+            if bytes.is_empty() {
+                return Ok::<_, StreamError>(None);
+            }
+            Ok(Some((bytes, (None, Some(reading.read_ahead())))))
+        },
+    )))
+}
