@@ -20,9 +20,9 @@ use nix::{
 };
 
 use crate::{
-    apply::{Error, tool},
     desired::DhcpFiles,
     dhcp::Paths,
+    error::{Error, tool},
     namespace,
     run::{Command, Run},
 };

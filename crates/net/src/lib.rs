@@ -30,6 +30,7 @@
 //! | [`actual`] | what `ip -j` says there is |
 //! | [`plan`] | the difference, as batches for `ip` and `bridge`; pure |
 //! | [`apply`] | the trait, and the applier for Linux |
+//! | [`error`] | why something could not be applied |
 //! | [`dnsmasq`] | starts, adopts, reloads and stops the daemon of a VPC |
 //! | [`namespace`] | named network namespaces: make, enter, list, remove |
 //! | [`run`] | how a host tool is run |
@@ -43,6 +44,7 @@ pub mod config;
 pub mod desired;
 pub mod dhcp;
 pub mod dnsmasq;
+pub mod error;
 pub mod fake;
 pub mod names;
 pub mod namespace;

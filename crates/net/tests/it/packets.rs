@@ -362,10 +362,10 @@ fn a_vpc_spans_nodes_within_and_between_its_subnets() {
     for guest in &guests {
         guest.listen(80);
     }
-    for from in 0..4 {
+    for (from, guest) in guests.iter().enumerate() {
         for to in (0..4).filter(|to| *to != from) {
             assert_eq!(
-                guests[from].call(private(to), 80),
+                guest.call(private(to), 80),
                 Some(private(from)),
                 "{from} to {to}"
             );
