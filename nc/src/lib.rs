@@ -21,7 +21,7 @@
 //! | [`api`] | what the Cluster Controller may ask |
 //! | [`tasks`] | reports, events, bounds |
 //! | [`site`] | what all keepers share |
-//! | [`config`] | the configuration |
+//! | [`config`], [`run`] | the configuration; from there to a running node, and joining a cloud |
 //! | [`fakes`] | disks and network that exist in memory only |
 //!
 //! Guests are libvirt's and QEMU's, never ours: this process may die at any instant and no guest
@@ -46,6 +46,7 @@ pub mod network;
 pub mod record;
 pub mod residents;
 pub mod resources;
+pub mod run;
 pub mod signs;
 pub mod site;
 pub mod tasks;

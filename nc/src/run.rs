@@ -1,0 +1,277 @@
+//! From a configuration to a running node, and joining a cloud.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use control::{
+    Member, Role,
+    join::{self, JoinToken, Newcomer},
+};
+use daemon::{
+    BoxError, Context,
+    examine::{self, NodeWanted, Verdict, Wanted},
+    files,
+};
+use tokio::{net::TcpListener, sync::watch};
+use types::NodeId;
+
+use crate::{
+    adopt::AdoptInstances,
+    api::Api,
+    cache::{self, Cache, CloudTickets},
+    config::{Accelerator, Config},
+    disk::LocalDisks,
+    domain::Host,
+    hypervisor::{Events, libvirt::Libvirt},
+    keepers::Keepers,
+    metadata,
+    network::{self, Network},
+    record,
+    residents::Residents,
+    resources,
+    signs::Signs,
+    site::{Parts, Site},
+    tasks::{self, ReportNode, TrimConsoles},
+};
+
+/// GRUB's modules for BIOS machines, as Debian's grub-pc-bin has them.
+const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
+
+/// Opens what the node needs and starts its tasks on the context.
+pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
+    let member = Member::open(&context.tls_dir(), Role::Nc)?;
+    let node: NodeId = member
+        .peer()
+        .name
+        .parse()
+        .context("the name in our certificate")?;
+    // QEMU, which runs as another user, reaches disks and images through these folders.
+    let instances = instances_dir(&config);
+    for folder in [&config.state_dir, &instances, &cache_dir(&config)] {
+        record::make_reachable(folder)?;
+    }
+
+    let residents = Residents::default();
+    let (signs, signs_told) = Signs::new();
+    let (hypervisor, events) = Libvirt::connect(&config.hypervisor.uri);
+    let settings = network::node_network(&config.network, config.control.listen, node.clone())
+        .map_err(anyhow::Error::from_boxed)?;
+    let network = Network::open(&config.state_dir, settings).map_err(anyhow::Error::from_boxed)?;
+    let parts = Parts {
+        hypervisor: Arc::new(hypervisor),
+        disks: Arc::new(LocalDisks::new(cache(&config, &member, &node)?)),
+        networks: network.clone(),
+        residents: residents.clone(),
+        clock: context.clock.clone(),
+    };
+    let boot_id = resources::boot_id()?;
+    let host = host(&config, node);
+    let site = Site::new(instances, host, boot_id, config.limits.clone(), parts);
+    let keepers = Keepers::new(site, context.clone());
+
+    network.start(&context, residents.clone(), signs.clone());
+    metadata::start(&context, &network, residents, signs).map_err(anyhow::Error::from_boxed)?;
+    watch(&config, &context, &keepers, events, signs_told)?;
+    serve(&config, &context, &member, keepers).await
+}
+
+fn host(config: &Config, node: NodeId) -> Host {
+    let accel = config
+        .hypervisor
+        .accelerator
+        .choose(resources::host_has_kvm());
+    tracing::info!(accelerator = accel.as_str(), "how guests are run");
+    Host {
+        node,
+        accel,
+        emulator: config.hypervisor.emulator.clone(),
+        cache: config.hypervisor.cache,
+        vnc: config.hypervisor.vnc,
+    }
+}
+
+fn cache(config: &Config, member: &Member, node: &NodeId) -> anyhow::Result<Cache> {
+    let limit_gib = u64::from(config.storage.cache_gib);
+    let settings = cache::Settings {
+        folder: cache_dir(config),
+        node: node.clone(),
+        limit_bytes: (limit_gib > 0).then_some(limit_gib << 30),
+        grub: PathBuf::from(GRUB_MODULES),
+        tls: member.tls.client_config(),
+        lease: cache::lease::LeaseTimes::default(),
+    };
+    let tickets = CloudTickets(Arc::new(member.cloud.clone()));
+    Ok(Cache::open(settings, Arc::new(tickets))?)
+}
+
+/// Starts what goes on besides keeping instances.
+fn watch(
+    config: &Config,
+    context: &Context,
+    keepers: &Keepers,
+    events: Events,
+    signs: tokio::sync::mpsc::Receiver<(types::InstanceId, crate::signs::Sign)>,
+) -> anyhow::Result<()> {
+    let site = keepers.site().clone();
+    let state = watch::Sender::new(Err("not connected to the hypervisor yet".to_owned()));
+    let report = ReportNode {
+        keepers: keepers.clone(),
+        hostname: hostname(),
+        underlay: network::underlay(&config.network, config.control.listen)
+            .map_err(anyhow::Error::from_boxed)?,
+        capacity: resources::Found::look(&site.instances)?.capacity(&config.capacity),
+        hypervisor: state.subscribe(),
+        ready: context.ready.condition("hypervisor"),
+    };
+    let watching = tasks::watch_domains(
+        keepers.clone(),
+        events,
+        signs,
+        state,
+        context.cancel.clone(),
+    );
+    context.spawn("watch_domains", watching);
+    context.reconcile(AdoptInstances::new(keepers.clone()), keepers.look.clone());
+    context.reconcile(report, site.changed.clone());
+    let trim = TrimConsoles {
+        residents: site.residents.clone(),
+        instances: site.instances.clone(),
+    };
+    context.reconcile(trim, daemon::reconcile::Wake::new());
+
+    let (mut applied, stop) = (site.networks.applied(), context.cancel.clone());
+    context.spawn("watch_network", async move {
+        while tokio::select! {
+            () = stop.cancelled() => false,
+            changed = applied.changed() => changed.is_ok(),
+        } {
+            site.changed.wake();
+        }
+        Ok::<(), BoxError>(())
+    });
+    Ok(())
+}
+
+async fn serve(
+    config: &Config,
+    context: &Context,
+    member: &Member,
+    keepers: Keepers,
+) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(config.control.listen)
+        .await
+        .with_context(|| format!("control.listen {}", config.control.listen))?;
+    let address = listener.local_addr()?;
+    tracing::info!(%address, peer = %member.peer(), "serving the Cluster Controller");
+    let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
+    let routes = control::node::routes(Api::new(keepers));
+    context.spawn("control", async move {
+        control::server::serve(listener, tls, routes, stop).await;
+        Ok::<(), BoxError>(())
+    });
+    member.keep_fresh(context, Some(address));
+    Ok(())
+}
+
+/// Joins a cloud with a token from `mallee-clc token --role nc --zone ZONE`, after a look at the
+/// host: what would not work is said now, with what to do about it.
+pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
+    let token: JoinToken = token.parse()?;
+    examine(
+        &config,
+        Some(token.clc),
+        vec![config.control.listen, config.admin.listen],
+    )
+    .await?;
+    let newcomer = Newcomer {
+        role: Role::Nc,
+        address: Some(config.control.listen),
+        hostname: hostname(),
+    };
+    let identity = join::join(config.state_dir.join("tls"), &token, newcomer).await?;
+    println!("joined as {}", identity.peer);
+    println!("next: systemctl enable --now mallee-nc");
+    Ok(())
+}
+
+/// Looks at the host and says what is the matter; fails if something will not work.
+async fn examine(
+    config: &Config,
+    clc: Option<std::net::SocketAddr>,
+    listens: Vec<std::net::SocketAddr>,
+) -> anyhow::Result<()> {
+    let wanted = Wanted {
+        state: config.state_dir.clone(),
+        listens,
+        clc,
+        node: Some(NodeWanted {
+            cache: cache_dir(config),
+            libvirt_socket: libvirt_socket(&config.hypervisor.uri),
+            kvm_required: config.hypervisor.accelerator == Accelerator::Kvm,
+        }),
+    };
+    let now_ms = daemon::clock::SystemClock::shared().now_ms();
+    let findings = examine::host(&wanted, now_ms).await;
+    for finding in findings
+        .iter()
+        .filter(|finding| finding.verdict != Verdict::Good)
+    {
+        eprintln!("{finding}");
+    }
+    anyhow::ensure!(
+        examine::worst(&findings) != Verdict::Bad,
+        "this host is not fit for a node yet; nothing was changed"
+    );
+    Ok(())
+}
+
+/// The socket in a URI like `qemu+unix:///system?socket=/path`, or the usual one of a local URI.
+fn libvirt_socket(uri: &str) -> Option<PathBuf> {
+    if let Some((_, query)) = uri.split_once('?') {
+        return query
+            .split('&')
+            .find_map(|part| part.strip_prefix("socket="))
+            .map(PathBuf::from);
+    }
+    let is_local = uri == "qemu:///system" || uri == "qemu+unix:///system";
+    is_local.then(|| PathBuf::from("/run/libvirt/libvirt-sock"))
+}
+
+fn instances_dir(config: &Config) -> PathBuf {
+    config
+        .storage
+        .instances
+        .clone()
+        .unwrap_or_else(|| config.state_dir.join("instances"))
+}
+
+fn cache_dir(config: &Config) -> PathBuf {
+    config
+        .storage
+        .cache
+        .clone()
+        .unwrap_or_else(|| config.state_dir.join("cache"))
+}
+
+fn hostname() -> String {
+    files::read_text(Path::new("/proc/sys/kernel/hostname"))
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_a_uri_is_known_where_it_is_local() {
+        let socket = |uri| libvirt_socket(uri).map(|path| path.display().to_string());
+        let usual = Some("/run/libvirt/libvirt-sock".to_owned());
+        assert_eq!(socket("qemu:///system"), usual);
+        let own = socket("qemu+unix:///system?socket=/n1/libvirt-sock");
+        assert_eq!(own, Some("/n1/libvirt-sock".to_owned()));
+        assert_eq!(socket("qemu+ssh://other/system"), None);
+    }
+}
