@@ -155,6 +155,20 @@ impl Space {
             .0
     }
 
+    /// A bridge takes up to a second to put a new port into service.
+    fn wait_until_forwarding(&self, port: &str) {
+        for _ in 0..100 {
+            if self
+                .ip(&format!("-d link show dev {port}"))
+                .contains("state forwarding")
+            {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("port {port} is not in service");
+    }
+
     pub(crate) fn wire(&self, device: &'static str) -> Wire {
         self.within(move || Wire::open(device).unwrap())
     }
@@ -206,6 +220,9 @@ impl Lab {
         for device in ["eth0", "pub0", "pub"] {
             space.ip(&format!("link set {device} up"));
         }
+        space.wait_until_forwarding("pub0");
+        self.fabric.wait_until_forwarding(&format!("p{n}"));
+        self.fabric.wait_until_forwarding(&format!("u{n}"));
         let dir = std::env::temp_dir().join(format!("{}-run", space.0));
         let settings = NodeNetwork {
             namespace_prefix: space.0.clone(),
