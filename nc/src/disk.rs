@@ -134,8 +134,11 @@ impl LocalDisks {
         let disks = self.write(&layout, &image, kernel, dir).await?;
         let text = serde_json::to_vec(&disks).expect("plain data");
         // Publishing also syncs the folder, and with it the names of the disks.
-        daemon::files::publish(dir.join(WHOLE), &text)
-            .map_err(|error| at(&dir.join(WHOLE))(error.into()))?;
+        let path = dir.join(WHOLE);
+        blocking(move || {
+            daemon::files::publish(&path, &text).map_err(|error| at(&path)(error.into()))
+        })
+        .await?;
         Ok(disks)
     }
 
@@ -257,18 +260,31 @@ impl Disks for LocalDisks {
     }
 
     async fn wipe(&self, instance: &InstanceId, dir: &Path) -> Result<(), BoxError> {
-        // First what says that the disks are whole, so that half of them is never taken for all.
-        for name in [WHOLE, ROOT, ROOT_DRAFT, EPHEMERAL, SWAP] {
-            let path = dir.join(name);
-            match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(at(&path)(error).into());
+        let dir = dir.to_owned();
+        blocking(move || {
+            // First what says that the disks are whole, so that half of them is never taken for all.
+            for name in [WHOLE, ROOT, ROOT_DRAFT, EPHEMERAL, SWAP] {
+                let path = dir.join(name);
+                match std::fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(at(&path)(error));
+                    }
+                    _ => {}
                 }
-                _ => {}
             }
-        }
+            Ok(())
+        })
+        .await?;
         Ok(self.cache.release(instance)?)
     }
+}
+
+/// Runs what waits for a disk where it holds up nothing else.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DiskError> + Send + 'static,
+) -> Result<T, DiskError> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(at(Path::new("a disk"))(io::Error::other(error))))
 }
 
 /// The disks in `dir`, if they were finished and are all there.

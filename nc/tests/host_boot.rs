@@ -131,7 +131,7 @@ async fn boots(guest: &Path, expected: &str) {
 }
 
 #[tokio::test]
-async fn a_partition_image_boots_by_its_own_menu_and_without_one_by_its_newest_kernel() {
+async fn host_a_partition_image_boots_by_its_own_menu_and_without_one_by_its_newest_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let Some(guest) = guest(folder.path()) else {
         return;

@@ -380,3 +380,50 @@ async fn a_bad_image_is_the_users_to_read_about() {
         reason.message
     );
 }
+
+#[tokio::test]
+async fn host_a_file_system_that_grub_cannot_read_is_named_unless_a_kernel_is_given() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(8 << 20)
+        .unwrap();
+    let make =
+        daemon::run::Tool::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-O", "inline_data"]);
+    make.arg(&image).output().await.unwrap();
+    let store = Store::serve(&std::fs::read(&image).unwrap()).await;
+    let kernel = Store::serve(&noise(5000)).await;
+    let stores = [store.clone(), kernel.clone()];
+    let cache = Cache::open(
+        settings(&folder.path().join("cache"), 1),
+        store::all(&stores),
+    )
+    .unwrap();
+    let disks = LocalDisks::new(cache);
+    let mut wish = fakes::wish(1);
+    wish.spec.image = store.image();
+    let progress = watch::Sender::new(Progress::default());
+
+    let reason = disks
+        .prepare(&wish, folder.path(), &progress)
+        .await
+        .unwrap_err();
+    assert!(
+        reason
+            .message
+            .contains("uses inline_data, which GRUB cannot read"),
+        "{reason:?}"
+    );
+    wish.spec.kernel = Some(kernel.image());
+    let made = disks
+        .prepare(&wish, folder.path(), &progress)
+        .await
+        .unwrap();
+    let kernel = made.kernel.unwrap();
+    assert_eq!(
+        (kernel.root_device.as_str(), kernel.ramdisk),
+        ("vda1", None)
+    );
+    assert!(kernel.kernel.exists());
+}
