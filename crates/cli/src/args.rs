@@ -1,0 +1,287 @@
+//! The command line. What is written here is the help, and the manual.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use types::InstanceId;
+
+use crate::output::Output;
+
+const EXAMPLES: &str = "\
+Examples:
+  mallee status                          the cloud at a glance
+  mallee explain i-0123456789abcdef0     why an instance is what it is, and what took how long
+  mallee console i-0123456789abcdef0     its serial console; Ctrl-] leaves
+  mallee image install disk.img --bucket images --name debian-12
+  mallee verify --output json            the invariants, for a monitoring system
+
+Environment:
+  MALLEE_ADMIN      folder with the administrator's certificate, as --admin
+  MALLEE_CONTROL    the cloud controller's control address, as --address
+  EC2_URL S3_URL TOKEN_URL EUCA_BOOTSTRAP_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
+  AWS_DEFAULT_REGION EC2_USER_ID EC2_CERT EC2_PRIVATE_KEY EUCALYPTUS_CERT
+                    for the image commands; `deploy/cloud env` prints them
+
+Exit codes:
+  0   done; nothing found broken
+  1   the cloud refused, or something failed
+  2   doctor or verify found something broken
+  3   what was named does not exist
+  64  the command line or the environment is wrong
+  69  the cloud does not answer
+  77  the cloud does not let us";
+
+/// The administrator's command of a Mallee cloud.
+#[derive(Debug, Parser)]
+#[command(name = "mallee", version, after_help = EXAMPLES, subcommand_required = true)]
+pub struct Args {
+    /// How to reach the cloud controller.
+    #[command(flatten)]
+    pub admin: Admin,
+    /// How to print: `table` for people, `json` for programs
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How to reach the cloud controller.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Admin {
+    /// Folder with ca.pem, cert.pem, key.pem of an administrator [env: MALLEE_ADMIN]
+    /// [default: /var/lib/mallee/clc/admin]
+    #[arg(long, alias = "config", global = true, value_name = "DIR")]
+    pub admin: Option<PathBuf>,
+    /// The cloud controller's control address [env: MALLEE_CONTROL] [default: what the file
+    /// `address` in the folder says, or 127.0.0.1:8777]
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub address: Option<String>,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The cloud at a glance: daemons, nodes, storage, instances, addresses
+    Status,
+    /// Nodes: reach, capacity, what is taken of it
+    Nodes,
+    /// Instances of all accounts
+    Instances,
+    /// Why an instance is what it is: its timeline, and why nodes were not chosen
+    #[command(after_help = "Example:\n  mallee explain i-0123456789abcdef0 --output json")]
+    Explain(Explain),
+    /// The serial console of an instance, to read and to type into
+    #[command(after_help = "\
+Examples:
+  mallee console i-0123456789abcdef0              on a terminal: read and type; Ctrl-] leaves
+  mallee console i-0123456789abcdef0 --log        what it said so far
+  echo uptime | mallee console i-0123456789abcdef0 --follow
+
+What the guest prints is shown without control sequences, since they could command your terminal;
+--raw shows it as it is, for a full-screen program in a guest that you trust.")]
+    Console(Console),
+    /// Looks for what is wrong with the cloud; says cause and fix
+    #[command(
+        after_help = "Exits 0 if nothing is broken (there may be warnings), 2 if something is."
+    )]
+    Doctor,
+    /// Checks the invariants on the running cloud: nothing stuck, nothing twice, nothing orphaned
+    #[command(after_help = "Exits 0 if all hold, 2 if one is broken.")]
+    Verify,
+    /// Machine images: bundle, upload, register, or all of it
+    #[command(subcommand)]
+    Image(Image),
+}
+
+/// `mallee explain`
+#[derive(Debug, clap::Args)]
+pub struct Explain {
+    /// The instance
+    pub instance: InstanceId,
+}
+
+/// `mallee console`
+#[derive(Debug, clap::Args)]
+pub struct Console {
+    /// The instance
+    pub instance: InstanceId,
+    /// Print what it said so far (the last 64 KiB) and leave
+    #[arg(long, conflicts_with = "follow")]
+    pub log: bool,
+    /// Go on printing, even where the input is no terminal; Ctrl-C leaves
+    #[arg(long)]
+    pub follow: bool,
+    /// Print control sequences as they are
+    #[arg(long)]
+    pub raw: bool,
+}
+
+/// `mallee image`
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Bundles an image file into a folder: compressed, encrypted, in parts, with a manifest
+    #[command(after_help = "\
+Example:
+  mallee image bundle disk.img --destination bundle/ --name debian-12
+Prints the path of the manifest.")]
+    Bundle(Bundle),
+    /// Uploads a bundle's parts and manifest to a bucket, which is made if need be
+    #[command(after_help = "\
+Example:
+  mallee image upload bundle/debian-12.manifest.xml --bucket images
+Prints the location to register.")]
+    Upload(Upload),
+    /// Registers an uploaded bundle as an image
+    #[command(after_help = "\
+Example:
+  mallee image register images/debian-12.manifest.xml --name debian-12
+Prints the image's id.")]
+    Register(Register),
+    /// Bundles, uploads and registers in one go, without a copy on disk
+    #[command(after_help = "\
+Example:
+  mallee image install disk.img --bucket images --name debian-12
+Prints the image's id.")]
+    Install(Install),
+}
+
+/// What a bundle is made of.
+#[derive(Debug, clap::Args)]
+pub struct BundleOf {
+    /// The raw image: a disk, a root partition, a kernel or a ramdisk
+    pub file: PathBuf,
+    /// The bundle's name, the prefix of its files [default: the file's name without its extension]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// What the image is
+    #[arg(long, value_enum, default_value_t = Kind::Machine)]
+    pub kind: Kind,
+    /// The machine that it is for: i386, x86_64, armhf, ppc, ppc64, ppc64le
+    #[arg(long, default_value = "x86_64")]
+    pub arch: String,
+    /// The kernel to boot with, if not the image's own: eki-...
+    #[arg(long)]
+    pub kernel: Option<String>,
+    /// The ramdisk to boot with: eri-...
+    #[arg(long)]
+    pub ramdisk: Option<String>,
+    /// The account to bundle for [env: EC2_USER_ID] [default: asked of STS]
+    #[arg(long, value_name = "ACCOUNT")]
+    pub user: Option<String>,
+    /// The cloud's certificate [env: EUCALYPTUS_CERT] [default: asked of the bootstrap service]
+    #[arg(long, value_name = "FILE")]
+    pub cloud_cert: Option<PathBuf>,
+}
+
+/// `mallee image bundle`
+#[derive(Debug, clap::Args)]
+pub struct Bundle {
+    /// The image.
+    #[command(flatten)]
+    pub of: BundleOf,
+    /// The folder for the parts and the manifest
+    #[arg(long, short, default_value = ".", value_name = "DIR")]
+    pub destination: PathBuf,
+}
+
+/// Where a bundle goes.
+#[derive(Debug, clap::Args)]
+pub struct To {
+    /// The bucket, perhaps with a prefix: `images` or `images/debian`
+    #[arg(long, short)]
+    pub bucket: String,
+    /// The canned ACL of the objects
+    #[arg(long, default_value = "aws-exec-read")]
+    pub acl: String,
+}
+
+/// `mallee image upload`
+#[derive(Debug, clap::Args)]
+pub struct Upload {
+    /// The bundle's manifest; its parts lie beside it
+    pub manifest: PathBuf,
+    /// Where to.
+    #[command(flatten)]
+    pub to: To,
+}
+
+/// How an image is registered.
+#[derive(Debug, clap::Args)]
+pub struct As {
+    /// A description
+    #[arg(long)]
+    pub description: Option<String>,
+}
+
+/// `mallee image register`
+#[derive(Debug, clap::Args)]
+pub struct Register {
+    /// Where the manifest lies: BUCKET/NAME.manifest.xml
+    pub location: String,
+    /// The image's name
+    #[arg(long)]
+    pub name: String,
+    /// The rest.
+    #[command(flatten)]
+    pub as_: As,
+}
+
+/// `mallee image install`
+#[derive(Debug, clap::Args)]
+pub struct Install {
+    /// The image.
+    #[command(flatten)]
+    pub of: BundleOf,
+    /// Where to.
+    #[command(flatten)]
+    pub to: To,
+    /// How.
+    #[command(flatten)]
+    pub as_: As,
+}
+
+/// What an image is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// It boots
+    Machine,
+    /// It is booted by another's disk
+    Kernel,
+    /// It goes with a kernel
+    Ramdisk,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_commands_of_the_demo_and_of_the_tests_parse() {
+        for line in [
+            "mallee status --output json",
+            "mallee nodes --admin /x --address 127.0.0.1:8777",
+            "mallee verify --output json",
+            "mallee explain i-0123456789abcdef0",
+            "mallee console i-1234abcd --log",
+            "mallee image bundle disk.img --destination /tmp --name image",
+            "mallee image install disk.img --bucket b --name n --output json",
+            "mallee image upload x.manifest.xml --bucket b/p",
+            "mallee image register b/x.manifest.xml --name n",
+        ] {
+            Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_is_no_instance_is_refused_before_anything_is_asked() {
+        assert!(Args::try_parse_from(["mallee", "explain", "i-../../etc"]).is_err());
+        assert!(Args::try_parse_from(["mallee", "explain", "vol-1234abcd"]).is_err());
+    }
+}

@@ -1,0 +1,10 @@
+//! A file per command: ask, then print.
+
+pub mod console;
+pub mod doctor;
+pub mod explain;
+pub mod image;
+pub mod instances;
+pub mod nodes;
+pub mod status;
+pub mod verify;

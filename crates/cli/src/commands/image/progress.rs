@@ -1,0 +1,66 @@
+//! Bars on the terminal, for a command that takes minutes; nothing where the error output is none.
+
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+const KNOWN: &str =
+    "{prefix:>9} {bar:30} {bytes:>10} of {total_bytes:10} {binary_bytes_per_sec:>12} {eta:>5}";
+const OPEN: &str = "{prefix:>9} {spinner} {bytes:>10} {binary_bytes_per_sec:>12}";
+
+/// How far bundling and uploading are.
+#[derive(Clone)]
+pub(super) struct Progress {
+    bundling: ProgressBar,
+    uploading: ProgressBar,
+}
+
+impl Progress {
+    /// Of an image of so many bytes; 0 if nothing is bundled.
+    pub(super) fn new(image_bytes: u64) -> Self {
+        let bars = MultiProgress::new();
+        let bundling = match image_bytes {
+            0 => ProgressBar::hidden(),
+            bytes => bars.add(
+                ProgressBar::new(bytes)
+                    .with_style(style(KNOWN))
+                    .with_prefix("bundling"),
+            ),
+        };
+        let uploading = ProgressBar::new_spinner()
+            .with_style(style(OPEN))
+            .with_prefix("uploading");
+        Self {
+            bundling,
+            uploading: bars.add(uploading),
+        }
+    }
+
+    /// So many bytes will be uploaded.
+    pub(super) fn will_upload(&self, bytes: u64) {
+        self.uploading.set_length(bytes);
+        self.uploading.set_style(style(KNOWN));
+    }
+
+    /// So many bytes of the image have been bundled.
+    pub(super) fn bundled(&self, bytes: u64) {
+        self.bundling.set_position(bytes);
+    }
+
+    /// Another so many bytes have been uploaded.
+    pub(super) fn uploaded(&self, bytes: u64) {
+        self.uploading
+            .enable_steady_tick(Duration::from_millis(200));
+        self.uploading.inc(bytes);
+    }
+
+    /// It is done; the bars make room for what is printed.
+    pub(super) fn finish(&self) {
+        self.bundling.finish_and_clear();
+        self.uploading.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,72 @@
+//! `mallee nodes`: who there is to run instances, and what is left of them.
+
+use control::{
+    Cloud,
+    cloud::Ask,
+    cluster::{NodeStatus, Reach},
+};
+
+use crate::{
+    Failure,
+    admin::Admin,
+    args,
+    output::{Output, dash, table},
+};
+
+/// Prints the nodes.
+pub async fn run(admin: &args::Admin, output: Output) -> Result<(), Failure> {
+    let admin = Admin::open(admin).await?;
+    let nodes = admin.cloud.status(&admin.call(), Ask {}).await?.nodes;
+    output.print(&nodes, || match nodes.as_slice() {
+        [] => "no node has joined yet: `mallee-clc token --role nc --zone ZONE` makes a token\n"
+            .into(),
+        nodes => text(nodes),
+    })
+}
+
+/// The nodes as a table.
+pub(crate) fn text(nodes: &[NodeStatus]) -> String {
+    let rows: Vec<[String; 9]> = nodes.iter().map(row).collect();
+    table(
+        [
+            "NODE",
+            "HOST",
+            "REACH",
+            "VCPUS",
+            "MEMORY MiB",
+            "DISK GiB",
+            "NETWORK",
+            "HYPERVISOR",
+            "WHY",
+        ],
+        &rows,
+    )
+}
+
+fn row(node: &NodeStatus) -> [String; 9] {
+    let report = node.report.as_ref();
+    let taken = |taken: u32, of: fn(&control::node::Shape) -> u32| {
+        dash(report.map(|report| format!("{taken}/{}", of(&report.capacity))))
+    };
+    let not_ready = report.and_then(|report| report.not_ready.clone());
+    [
+        node.node.to_string(),
+        dash(report.map(|report| &report.hostname)),
+        reach(node.reach).to_owned(),
+        taken(node.committed.vcpus, |shape| shape.vcpus),
+        taken(node.committed.memory_mib.0, |shape| shape.memory_mib.0),
+        taken(node.committed.disk_gib.0, |shape| shape.disk_gib.0),
+        dash(report.map(|report| report.network_version)),
+        dash(report.map(|report| &report.hypervisor)),
+        not_ready.unwrap_or_else(|| node.why.clone()),
+    ]
+}
+
+fn reach(reach: Reach) -> &'static str {
+    match reach {
+        Reach::Unknown => "unknown",
+        Reach::Up => "up",
+        Reach::Unreachable => "unreachable",
+        Reach::Dead => "dead",
+    }
+}
