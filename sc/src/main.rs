@@ -1,2 +1,43 @@
-//! The Storage Controller: volumes as sparse files.
-fn main() {}
+//! `mallee-sc`: the Storage Controller.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "Examples:
+  mallee-sc join --token TOKEN       become the Storage Controller of a zone
+  mallee-sc                          run with /etc/mallee/sc.toml
+  mallee-sc --check                  print the merged configuration
+  mallee-sc --set pool.dir=/srv/volumes";
+
+/// The Storage Controller: volumes as sparse files.
+#[derive(Parser)]
+#[command(name = "mallee-sc", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    daemon: daemon::start::Args,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Becomes part of a cloud; needs a token from `mallee-clc token --role sc --zone ZONE`
+    Join {
+        /// The token
+        #[arg(long)]
+        token: String,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Command::Join { token }) => {
+            daemon::start::command(&arguments.daemon, async |config| {
+                sc::run::join(config, &token).await
+            })
+        }
+        None => daemon::start::start(&arguments.daemon, env!("CARGO_PKG_VERSION"), sc::run::run),
+    }
+}
