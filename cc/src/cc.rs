@@ -18,7 +18,7 @@ use control::{
     feed::Poll,
     node::NodeChange,
 };
-use daemon::{BoxError, Context};
+use daemon::{BoxError, Context, ready::Condition};
 use tokio::sync::{Mutex as Lock, oneshot};
 use types::{InstanceId, NodeId};
 
@@ -58,6 +58,7 @@ struct Inner {
     timing: Timing,
     context: Context,
     metrics: Metrics,
+    placing: Condition,
 }
 
 impl Cc {
@@ -87,6 +88,7 @@ impl Cc {
             timing,
             context: context.clone(),
             metrics: Metrics::new(&context.metrics),
+            placing: context.ready.condition("placing"),
         }));
         cc.take_up().await;
         cc.look_after();
@@ -143,7 +145,15 @@ impl Cc {
         decision.changes.extend(book.forgotten(now));
         self.carry(&mut book, decision).await?;
         self.0.metrics.count(&book);
+        self.show_ready(&book);
         Ok(())
+    }
+
+    fn show_ready(&self, book: &Book) {
+        match book.unsettled() {
+            None => self.0.placing.met(),
+            Some(why) => self.0.placing.unmet(why),
+        }
     }
 
     /// Decides, commits, applies, tells; not cut off by the caller's going away.
@@ -195,6 +205,7 @@ impl Cc {
                 .set(key, ClusterChange::Instance(Box::new(report)));
         }
         self.tell(book, &touched);
+        self.show_ready(book);
         if let Some(roster) = roster {
             self.follow(&roster);
         }
