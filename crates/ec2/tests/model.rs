@@ -4,6 +4,8 @@
 //! `model/ec2.json` is made by `model/trim.py`. When the list of unread members changes on purpose,
 //! run with `UPDATE_GOLDENS=1` and read the difference.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+
 #[path = "model/samples.rs"]
 mod samples;
 
