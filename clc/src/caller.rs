@@ -22,7 +22,6 @@ pub struct Caller {
     /// What conditions of policies look at: source address, time, transport.
     context: Arc<iam::Context>,
     request_id: RequestId,
-    is_cloud_admin: bool,
     pub(crate) api_version: String,
     pub(crate) is_dry_run: bool,
 }
@@ -44,8 +43,6 @@ pub struct Verified {
     pub policies: Arc<[iam::Policy]>,
     /// The facts of the request: `aws:SourceIp`, `aws:SecureTransport`, `aws:CurrentTime`.
     pub context: iam::Context,
-    /// Whether the account is the cloud's first, whose users see all of it by `verbose`.
-    pub is_cloud_admin: bool,
 }
 
 impl Caller {
@@ -60,7 +57,6 @@ impl Caller {
             policies: verified.policies,
             context: Arc::new(verified.context),
             request_id,
-            is_cloud_admin: verified.is_cloud_admin,
             api_version: DEFAULT_VERSION.to_owned(),
             is_dry_run: false,
         }
@@ -97,11 +93,6 @@ impl Caller {
         &self.request_id
     }
 
-    /// Whether the account is the cloud's own.
-    pub fn is_cloud_admin(&self) -> bool {
-        self.is_cloud_admin
-    }
-
     /// The version of the API that the client speaks, `2016-11-15`. Dates compare as text.
     pub fn api_version(&self) -> &str {
         &self.api_version
@@ -121,11 +112,17 @@ impl Caller {
             owner: &self.account,
             context: &self.context,
         };
-        let policies = iam::Policies { identity: &self.policies, resource: &[] };
+        let policies = iam::Policies {
+            identity: &self.policies,
+            resource: &[],
+        };
         if iam::decide(&request, &policies).is_allow() {
             return Ok(());
         }
-        let message = format!("You are not authorized to perform this operation: {action} on {resource} by {}", self.arn);
+        let message = format!(
+            "You are not authorized to perform this operation: {action} on {resource} by {}",
+            self.arn
+        );
         Err(Error::new(Code::UnauthorizedOperation, message))
     }
 }

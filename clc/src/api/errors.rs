@@ -49,7 +49,9 @@ impl From<store::Error> for Error {
         let busy = |message: &str| ec2::Error::new(Code::Unavailable, message);
         Self(match &error {
             store::Error::Closed => busy("The cloud is stopping. Try again."),
-            store::Error::Conflict { .. } => busy("Somebody else changed the same thing. Try again."),
+            store::Error::Conflict { .. } => {
+                busy("Somebody else changed the same thing. Try again.")
+            }
             _ => ec2::Error::internal(error),
         })
     }

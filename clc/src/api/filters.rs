@@ -43,15 +43,21 @@ impl<T: Filterable> Filters<T> {
     /// Reads the filters of a request.
     pub fn of(filters: Vec<Filter>) -> Result<Self> {
         if filters.len() > FILTERS_MAX {
-            return Err(invalid(format!("A request may have {FILTERS_MAX} filters at most")));
+            return Err(invalid(format!(
+                "A request may have {FILTERS_MAX} filters at most"
+            )));
         }
         let all = filters.into_iter().map(|Filter { name, values }| {
             if values.0.len() > VALUES_MAX {
-                return Err(invalid(format!("The filter '{name}' may have {VALUES_MAX} values at most")));
+                return Err(invalid(format!(
+                    "The filter '{name}' may have {VALUES_MAX} values at most"
+                )));
             }
             Ok((looks(&name)?, values.0))
         });
-        Ok(Self { all: all.collect::<Result<_>>()? })
+        Ok(Self {
+            all: all.collect::<Result<_>>()?,
+        })
     }
 
     /// Whether all filters hold for a thing.
@@ -152,12 +158,21 @@ mod tests {
 
     fn filter(name: &str, values: &[&str]) -> Filter {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
-        Filter { name: name.to_owned(), values: wire::Verbatim(values) }
+        Filter {
+            name: name.to_owned(),
+            values: wire::Verbatim(values),
+        }
     }
 
     fn admits(filters: &[Filter]) -> bool {
-        let tags = vec![Tag { key: "Role".to_owned(), value: String::new() }];
-        let thing = Thing { name: "web-1", tags };
+        let tags = vec![Tag {
+            key: "Role".to_owned(),
+            value: String::new(),
+        }];
+        let thing = Thing {
+            name: "web-1",
+            tags,
+        };
         Filters::of(filters.to_vec()).unwrap().admit(&thing)
     }
 
@@ -165,7 +180,10 @@ mod tests {
     fn values_are_alternatives_and_filters_must_all_hold() {
         assert!(admits(&[]));
         assert!(admits(&[filter("name", &["db-1", "web-*"])]));
-        assert!(!admits(&[filter("name", &["web-*"]), filter("tag:Role", &["db"])]));
+        assert!(!admits(&[
+            filter("name", &["web-*"]),
+            filter("tag:Role", &["db"])
+        ]));
         assert!(!admits(&[filter("name", &[])]));
     }
 
@@ -179,8 +197,13 @@ mod tests {
 
     #[test]
     fn a_filter_that_does_not_exist_is_refused() {
-        let error = Filters::<Thing>::of(vec![filter("nmae", &["x"])]).err().unwrap();
-        assert_eq!(error.to_string(), "InvalidParameterValue: The filter 'nmae' is invalid");
+        let error = Filters::<Thing>::of(vec![filter("nmae", &["x"])])
+            .err()
+            .unwrap();
+        assert_eq!(
+            error.to_string(),
+            "InvalidParameterValue: The filter 'nmae' is invalid"
+        );
         assert!(Filters::<Thing>::of(vec![filter("name", &["x"; 201])]).is_err());
     }
 

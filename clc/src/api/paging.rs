@@ -33,15 +33,24 @@ impl Page {
             return Err(ec2::Error::invalid("MaxResults", size, &range).into());
         }
         let after = next_token.map(|token| read(&token)).transpose()?;
-        Ok(Self { after, size: max_results.map(|size| size as usize) })
+        Ok(Self {
+            after,
+            size: max_results.map(|size| size as usize),
+        })
     }
 
     /// Cuts the page out of things that are in the order of their keys.
-    pub fn cut<T>(&self, mut things: Vec<T>, key: impl Fn(&T) -> String) -> (Vec<T>, Option<String>) {
+    pub fn cut<T>(
+        &self,
+        mut things: Vec<T>,
+        key: impl Fn(&T) -> String,
+    ) -> (Vec<T>, Option<String>) {
         if let Some(after) = &self.after {
             things.retain(|thing| key(thing) > *after);
         }
-        let Some(size) = self.size.filter(|size| things.len() > *size) else { return (things, None) };
+        let Some(size) = self.size.filter(|size| things.len() > *size) else {
+            return (things, None);
+        };
         things.truncate(size);
         let next = things.last().map(|last| write(&key(last)));
         (things, next)
@@ -59,11 +68,18 @@ fn write(key: &str) -> String {
 }
 
 fn read(token: &str) -> Result<String> {
-    let text = Blob::parse(token).ok().and_then(|blob| String::from_utf8(blob.0).ok());
+    let text = Blob::parse(token)
+        .ok()
+        .and_then(|blob| String::from_utf8(blob.0).ok());
     text.as_deref()
         .and_then(|text| text.strip_prefix(PREFIX))
         .map(str::to_owned)
-        .ok_or_else(|| Error::new(Code::InvalidNextToken, "The token is not one that was given out"))
+        .ok_or_else(|| {
+            Error::new(
+                Code::InvalidNextToken,
+                "The token is not one that was given out",
+            )
+        })
 }
 
 #[cfg(test)]
@@ -71,7 +87,9 @@ mod tests {
     use super::*;
 
     fn cut(max: Option<u32>, token: Option<String>, things: &[u32]) -> (Vec<u32>, Option<String>) {
-        Page::of(max, token, false).unwrap().cut(things.to_vec(), |thing| format!("{thing:03}"))
+        Page::of(max, token, false)
+            .unwrap()
+            .cut(things.to_vec(), |thing| format!("{thing:03}"))
     }
 
     #[test]
@@ -95,11 +113,20 @@ mod tests {
     #[test]
     fn sizes_ids_and_tokens_are_checked() {
         for size in [0, 4, 1001] {
-            assert_eq!(code(Page::of(Some(size), None, false)), "InvalidParameterValue");
+            assert_eq!(
+                code(Page::of(Some(size), None, false)),
+                "InvalidParameterValue"
+            );
         }
-        assert_eq!(code(Page::of(Some(5), None, true)), "InvalidParameterCombination");
+        assert_eq!(
+            code(Page::of(Some(5), None, true)),
+            "InvalidParameterCombination"
+        );
         for token in ["x", "%%", "YWZ0ZXI"] {
-            assert_eq!(code(Page::of(None, Some(token.to_owned()), false)), "InvalidNextToken");
+            assert_eq!(
+                code(Page::of(None, Some(token.to_owned()), false)),
+                "InvalidNextToken"
+            );
         }
     }
 

@@ -1,9 +1,11 @@
 //! Security groups and their rules.
 
+use std::collections::HashMap;
+
 use ipnet::Ipv4Net;
 use rusqlite::{OptionalExtension, Row, named_params};
 use store::{Error, Tx};
-use types::{AccountId, SecurityGroupId, SecurityGroupRuleId, Timestamp, VpcId, instance::ShortId};
+use types::{AccountId, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, Timestamp, VpcId, instance::ShortId};
 
 use super::{parsed, parsed_or_null};
 
@@ -221,4 +223,21 @@ pub fn find_referrer(tx: &Tx, id: &SecurityGroupId) -> Result<Option<SecurityGro
         )?
         .query_row([id.as_str()], |row| parsed(row, "security_group"))
         .optional()?)
+}
+
+/// The groups of every interface of an account.
+pub fn by_interface(
+    tx: &Tx,
+    account: &AccountId,
+) -> Result<HashMap<NetworkInterfaceId, Vec<SecurityGroupId>>, Error> {
+    let mut query = tx.prepare_cached(
+        "SELECT interface, security_group FROM interface_groups \
+         JOIN interfaces ON interfaces.id = interface WHERE account = ?1 ORDER BY security_group",
+    )?;
+    let mut rows = query.query([account.as_str()])?;
+    let mut groups: HashMap<NetworkInterfaceId, Vec<SecurityGroupId>> = HashMap::new();
+    while let Some(row) = rows.next()? {
+        groups.entry(parsed(row, "interface")?).or_default().push(parsed(row, "security_group")?);
+    }
+    Ok(groups)
 }

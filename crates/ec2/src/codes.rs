@@ -51,6 +51,7 @@ pub enum Code {
     VolumeInUse,
 
     // room
+    InsufficientAddressCapacity,
     InsufficientFreeAddressesInSubnet,
     InsufficientInstanceCapacity,
     InsufficientVolumeCapacity,
@@ -105,6 +106,7 @@ impl Code {
             Self::OperationNotPermitted => "OperationNotPermitted",
             Self::UnknownVolumeType => "UnknownVolumeType",
             Self::VolumeInUse => "VolumeInUse",
+            Self::InsufficientAddressCapacity => "InsufficientAddressCapacity",
             Self::InsufficientFreeAddressesInSubnet => "InsufficientFreeAddressesInSubnet",
             Self::InsufficientInstanceCapacity => "InsufficientInstanceCapacity",
             Self::InsufficientVolumeCapacity => "InsufficientVolumeCapacity",
@@ -160,6 +162,7 @@ impl Code {
             | Self::OperationNotPermitted
             | Self::UnknownVolumeType
             | Self::VolumeInUse
+            | Self::InsufficientAddressCapacity
             | Self::InsufficientFreeAddressesInSubnet
             | Self::InsufficientInstanceCapacity
             | Self::InsufficientVolumeCapacity

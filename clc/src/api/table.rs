@@ -1,0 +1,184 @@
+//! Every action on one page: its handler, and the things that a policy decides about. What EC2 has
+//! and we have not is in [`refused`], by name.
+//!
+//! The macro makes one `match` on service and name: decode, authorise, call, encode.
+
+pub mod refused;
+
+use ec2::{
+    Action, Code, account_attributes::*, addresses::*, bootstrap::*, images::*, instance_types::*,
+    instances::*, key_pairs::*, network_interfaces::*, regions::*, security_groups::*, sts::*,
+    tags::*, volumes::*, vpcs::*, zones::*,
+};
+use types::Arn;
+
+use super::{
+    Call, account_attributes, addresses, bootstrap,
+    errors::{Error, Result},
+    images, instance_attributes, instance_types, instances, key_pairs, launch, network_interfaces,
+    regions, security_groups, sts, tags, volumes, vpcs, zones,
+};
+use crate::{Caller, Clc, edge::Service};
+
+/// What a policy decides about: `ec2:ACTION` on each of these of the caller's account.
+enum On {
+    /// No thing in particular: `*`.
+    All,
+    /// Whatever nobody may refuse: who am I, where is the cloud's certificate.
+    Nothing,
+    /// Things by kind and id; `*` for one that is yet to be made.
+    These(Vec<(&'static str, String)>),
+}
+
+fn all<A>(_: &A) -> On {
+    On::All
+}
+
+fn nothing<A>(_: &A) -> On {
+    On::Nothing
+}
+
+fn one(kind: &'static str, id: impl ToString) -> On {
+    On::These(vec![(kind, id.to_string())])
+}
+
+fn new(kind: &'static str) -> On {
+    one(kind, "*")
+}
+
+fn each<I: ToString>(kind: &'static str, ids: &[I]) -> On {
+    On::These(ids.iter().map(|id| (kind, id.to_string())).collect())
+}
+
+/// A group by its id; one that is named is any, since names are looked up later.
+fn group(id: Option<&types::SecurityGroupId>) -> On {
+    id.map_or_else(|| new("security-group"), |id| one("security-group", id))
+}
+
+/// Things of any kind by id; what is none of ours is refused later, by name.
+fn tagged(ids: &[String]) -> On {
+    let kind = |id: &str| tags::kind_of(id).unwrap_or("resource");
+    On::These(ids.iter().map(|id| (kind(id), id.clone())).collect())
+}
+
+macro_rules! actions {
+    ($($service:ident $action:ident => $handler:path, $on:expr;)*) => {
+        /// Whether a service has such an action, ours or refused.
+        pub fn knows(service: Service, action: &str) -> bool {
+            match (service, action) {
+                $((Service::$service, $action::NAME) => true,)*
+                _ => service == Service::Ec2 && refused::is_known(action),
+            }
+        }
+
+        /// The names of what we have of a service.
+        pub fn served(service: Service) -> Vec<&'static str> {
+            [$((Service::$service, $action::NAME)),*]
+                .into_iter()
+                .filter(|(own, _)| *own == service)
+                .map(|(_, name)| name)
+                .collect()
+        }
+
+        /// Runs one call.
+        pub(super) async fn run(clc: &Clc, caller: &Caller, call: &Call) -> Result<String> {
+            match (call.service, call.action.as_str()) {
+                $((Service::$service, $action::NAME) => {
+                    let ask = decode::<$action>(clc, caller, call, $on)?;
+                    let output = $handler(clc, caller, ask).await?;
+                    encode(caller, call, &output)
+                })*
+                (Service::Ec2, action) if refused::is_known(action) => Err(Error::new(
+                    Code::UnsupportedOperation,
+                    format!("The action {action} is not supported by this cloud"),
+                )),
+                (_, action) => Err(Error::new(
+                    Code::InvalidAction,
+                    format!("The action {action} is not valid for this web service"),
+                )),
+            }
+        }
+    };
+}
+
+actions! {
+    Ec2 AuthorizeSecurityGroupEgress  => security_groups::authorize_egress, |ask| group(ask.group_id.as_ref());
+    Ec2 AuthorizeSecurityGroupIngress => security_groups::authorize_ingress, |ask| group(ask.group_id.as_ref());
+    Ec2 CreateKeyPair                 => key_pairs::create_key_pair, |_| new("key-pair");
+    Ec2 CreateSecurityGroup           => security_groups::create_security_group, |_| new("security-group");
+    Ec2 CreateTags                    => tags::create_tags, |ask| tagged(&ask.resource_ids);
+    Ec2 CreateVolume                  => volumes::create_volume, |_| new("volume");
+    Ec2 DeleteKeyPair                 => key_pairs::delete_key_pair, |_| new("key-pair");
+    Ec2 DeleteSecurityGroup           => security_groups::delete_security_group, |ask| group(ask.group_id.as_ref());
+    Ec2 DeleteTags                    => tags::delete_tags, |ask| tagged(&ask.resource_ids);
+    Ec2 DeleteVolume                  => volumes::delete_volume, |ask| one("volume", &ask.volume_id);
+    Ec2 DeregisterImage               => images::deregister_image, |ask| one("image", &ask.image_id);
+    Ec2 DescribeAccountAttributes     => account_attributes::describe_account_attributes, all;
+    Ec2 DescribeAddresses             => addresses::describe_addresses, all;
+    Ec2 DescribeAvailabilityZones     => zones::describe_availability_zones, all;
+    Ec2 DescribeImages                => images::describe_images, all;
+    Ec2 DescribeInstanceAttribute     => instance_attributes::describe_instance_attribute, |ask| one("instance", &ask.instance_id);
+    Ec2 DescribeInstanceStatus        => instances::describe_instance_status, all;
+    Ec2 DescribeInstanceTypes         => instance_types::describe_instance_types, all;
+    Ec2 DescribeInstances             => instances::describe_instances, all;
+    Ec2 DescribeKeyPairs              => key_pairs::describe_key_pairs, all;
+    Ec2 DescribeNetworkInterfaces     => network_interfaces::describe_network_interfaces, all;
+    Ec2 DescribeRegions               => regions::describe_regions, all;
+    Ec2 DescribeSecurityGroups        => security_groups::describe_security_groups, all;
+    Ec2 DescribeSubnets               => vpcs::describe_subnets, all;
+    Ec2 DescribeTags                  => tags::describe_tags, all;
+    Ec2 DescribeVolumes               => volumes::describe_volumes, all;
+    Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;
+    Ec2 GetConsoleOutput              => instances::get_console_output, |ask| one("instance", &ask.instance_id);
+    Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |_| new("key-pair");
+    Ec2 RebootInstances               => instances::reboot_instances, |ask| each("instance", &ask.instance_ids);
+    Ec2 RegisterImage                 => images::register_image, |_| new("image");
+    Ec2 RevokeSecurityGroupEgress     => security_groups::revoke_egress, |ask| group(ask.group_id.as_ref());
+    Ec2 RevokeSecurityGroupIngress    => security_groups::revoke_ingress, |ask| group(ask.group_id.as_ref());
+    Ec2 RunInstances                  => launch::run_instances, |ask| On::These(vec![
+        ("instance", "*".to_owned()),
+        ("image", ask.image_id.to_string()),
+    ]);
+    Ec2 TerminateInstances            => instances::terminate_instances, |ask| each("instance", &ask.instance_ids);
+
+    Sts GetCallerIdentity             => sts::get_caller_identity, nothing;
+
+    Bootstrap DescribeServiceCertificates => bootstrap::describe_service_certificates, nothing;
+}
+
+/// Reads the request, and refuses what a policy does not allow before anything looks at it.
+fn decode<A: Action>(clc: &Clc, caller: &Caller, call: &Call, on: impl Fn(&A) -> On) -> Result<A> {
+    let decoded = wire::query::decode::<A>(&call.parameters)?;
+    if !decoded.unclaimed.is_empty() {
+        tracing::debug!(action = A::NAME, parameters = ?decoded.unclaimed, "ignored");
+    }
+    let action = format!("ec2:{}", A::NAME);
+    match on(&decoded.value) {
+        On::Nothing => {}
+        On::All => caller.may(&action, "*")?,
+        On::These(things) => {
+            for (kind, id) in things {
+                let arn = Arn::ec2(clc.region.as_str(), caller.account(), kind, &id);
+                caller.may(&action, arn.as_str())?;
+            }
+        }
+    }
+    Ok(decoded.value)
+}
+
+fn encode(caller: &Caller, call: &Call, output: &impl serde::Serialize) -> Result<String> {
+    let (action, id) = (&call.action, caller.request_id());
+    let text = match call.service {
+        Service::Ec2 | Service::Bootstrap => {
+            wire::envelope::ec2_answer(action, caller.api_version(), id, output)
+        }
+        Service::Sts => wire::envelope::query_answer(action, NAMESPACE, id, output),
+        Service::Iam => wire::envelope::query_answer(
+            action,
+            "https://iam.amazonaws.com/doc/2010-05-08/",
+            id,
+            output,
+        ),
+    };
+    text.map_err(|error| ec2::Error::internal(error).into())
+}
