@@ -90,6 +90,19 @@ impl Identity {
             .cloned()
     }
 
+    /// A usable key of an account's administrator.
+    pub fn of_account(&self, account: &AccountId) -> Option<Arc<Credential>> {
+        let keys = self
+            .keys
+            .read()
+            .expect("no one panics while holding this lock");
+        let mine = |key: &&Arc<Credential>| key.account == *account && key.user == ADMIN;
+        keys.values()
+            .filter(mine)
+            .min_by(|a, b| a.id.cmp(&b.id))
+            .cloned()
+    }
+
     /// The changes that Walrus follows.
     pub async fn poll(&self, poll: &Poll) -> Changes<IdentityChange> {
         self.feed.poll(poll).await

@@ -5,7 +5,7 @@
 //!              running                   shutting-down, or asked
 //!  pending ──────────────▶ running ───────────────▶ shutting-down ──▶ terminated
 //!     └── shutting-down, or asked, or given up ────────────▲              ▲
-//!     └── terminated (the launch failed; the node was declared lost) ─────┘
+//!     └── terminated (the launch failed) ─────────────────────────────────┘
 //! ```
 //!
 //! A state only moves to the right: a late or repeated report changes nothing. Stopping and
@@ -87,20 +87,12 @@ impl Life {
         }
     }
 
+    /// Nobody is there to say that it is gone, so the declaration says it, for what was wished away.
+    /// What was not keeps its record: its disk may be found whole.
     fn on_node_lost(&self) -> Next {
-        match self.state {
-            InstanceState::Terminated => Next::Same,
-            InstanceState::Pending
-            | InstanceState::Running
-            | InstanceState::ShuttingDown
-            | InstanceState::Stopping
-            | InstanceState::Stopped => Next::Becomes(
-                InstanceState::Terminated,
-                Some(StateReason::new(
-                    "Server.InternalError",
-                    "Server.InternalError: the host of the instance was lost",
-                )),
-            ),
+        match (self.state, self.wanted) {
+            (InstanceState::Terminated, _) | (_, Wanted::Running) => Next::Same,
+            (_, Wanted::Terminated) => Next::Becomes(InstanceState::Terminated, None),
         }
     }
 
@@ -256,11 +248,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_declaration_ends_what_a_lost_node_had() {
+    fn a_lost_node_ends_what_was_wished_away_and_nothing_else() {
         for state in InstanceState::ALL {
-            let next = life(state, Wanted::Running).on(Event::NodeLost);
-            let ended = state != InstanceState::Terminated;
-            assert_eq!(becomes(next) == Some(InstanceState::Terminated), ended);
+            assert_eq!(life(state, Wanted::Running).on(Event::NodeLost), Next::Same);
+            let next = life(state, Wanted::Terminated).on(Event::NodeLost);
+            let ends = state != InstanceState::Terminated;
+            assert_eq!(becomes(next) == Some(InstanceState::Terminated), ends);
         }
     }
 }

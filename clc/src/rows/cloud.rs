@@ -57,3 +57,23 @@ pub fn is_zone(tx: &Tx, zone: &Zone) -> Result<bool, Error> {
         .prepare_cached("SELECT 1 FROM zones WHERE name = ?1")?
         .exists([zone.as_str()])?)
 }
+
+/// What SQLite finds wrong with the file; nothing if it is whole.
+pub fn integrity(tx: &Tx) -> Result<Vec<String>, Error> {
+    let mut found = tx.prepare("PRAGMA quick_check(20)")?;
+    let rows = found.query_map([], |row| row.get::<_, String>(0))?;
+    let lines = rows.collect::<Result<Vec<_>, _>>()?;
+    Ok(lines.into_iter().filter(|line| line != "ok").collect())
+}
+
+/// Rows that refer to rows that are not there.
+pub fn dangling(tx: &Tx) -> Result<Vec<String>, Error> {
+    let mut found = tx.prepare("PRAGMA foreign_key_check")?;
+    let rows = found.query_map([], |row| {
+        let (table, parent): (String, String) = (row.get("table")?, row.get("parent")?);
+        Ok(format!(
+            "a row of {table} refers to a row of {parent} that is not there"
+        ))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,6 +1,5 @@
 //! Accounts, users, access keys.
 
-use rusqlite::OptionalExtension;
 use store::{Error, Tx};
 use types::{AccessKeyId, AccountId, Timestamp};
 
@@ -193,12 +192,8 @@ pub fn first_account(tx: &Tx) -> Result<Option<AccountId>, Error> {
                ORDER BY created_at, rowid LIMIT 1";
     let mut found = tx.prepare_cached(sql)?;
     let mut rows = found.query([AccountId::system().as_str()])?;
-    Ok(rows.next()?.map(|row| super::parsed(row, "id")).transpose()?)
-}
-
-/// The account that `init` made: the cloud's administrators are its users.
-pub fn first_account(tx: &Tx) -> Result<Option<AccountId>, Error> {
-    let sql = "SELECT id FROM accounts WHERE id <> ?1 ORDER BY created_at, rowid LIMIT 1";
-    let row = tx.query_row(sql, [AccountId::system().as_str()], |row| parsed(row, "id"));
-    Ok(row.optional()?)
+    Ok(rows
+        .next()?
+        .map(|row| super::parsed(row, "id"))
+        .transpose()?)
 }

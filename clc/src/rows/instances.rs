@@ -316,6 +316,35 @@ pub fn uses_image(tx: &Tx, image: &ImageId) -> Result<bool, Error> {
         .query_row([image.as_str()], |row| row.get(0))?)
 }
 
+/// Whether an instance that is to run on this node needs this image.
+pub fn needs_image(tx: &Tx, node: &NodeId, image: &ImageId) -> Result<bool, Error> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT 1 FROM instances WHERE node = ?1 AND wanted = 'running' AND state <> 'terminated' \
+             AND (image = ?2 OR kernel = ?2 OR ramdisk = ?2)",
+        )?
+        .exists([node.as_str(), image.as_str()])?)
+}
+
+/// Launches whose token made more than one reservation, for `verify`.
+pub fn launches_of_one_token(tx: &Tx) -> Result<Vec<String>, Error> {
+    let mut query = tx.prepare_cached(
+        "SELECT account, client_token, count(DISTINCT reservation) AS made FROM instances \
+         WHERE client_token <> '' GROUP BY account, client_token HAVING made > 1",
+    )?;
+    let rows = query.query_map([], |row| {
+        let (account, token): (String, String) = (row.get("account")?, row.get("client_token")?);
+        Ok(format!("token {token} of {account} made {} reservations", row.get::<_, u64>("made")?))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How many launches had a token, for `verify`.
+pub fn count_tokens(tx: &Tx) -> Result<u64, Error> {
+    let sql = "SELECT count(DISTINCT account || client_token) FROM instances WHERE client_token <> ''";
+    Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+}
+
 /// The user data, decoded.
 pub fn user_data(tx: &Tx, id: &InstanceId) -> Result<Option<Vec<u8>>, Error> {
     let found: Option<Option<Vec<u8>>> = tx

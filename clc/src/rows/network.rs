@@ -419,3 +419,10 @@ pub fn group_short(tx: &Tx, group: &SecurityGroupId) -> Result<ShortId, Error> {
         found.query_row([group.as_str()], |row| row.get(0))?,
     ))
 }
+
+/// Every account's default VPC, in the order of their ids.
+pub fn default_vpcs(tx: &Tx) -> Result<Vec<VpcRow>, Error> {
+    let mut found = tx.prepare_cached("SELECT * FROM vpcs WHERE is_default ORDER BY id")?;
+    let rows = found.query_map([], vpc_from)?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rusqlite::Row;
+use rusqlite::{OptionalExtension, Row};
 use store::{Error, Tx};
 use types::{NodeId, Timestamp, Zone};
 
@@ -94,4 +94,31 @@ fn bump_roster(tx: &Tx, zone: &Zone) -> Result<(), Error> {
     let sql = "UPDATE zones SET roster_generation = roster_generation + 1 WHERE name = ?1";
     tx.execute(sql, [zone.as_str()])?;
     Ok(())
+}
+
+/// A node.
+pub fn find(tx: &Tx, node: &NodeId) -> Result<Option<NodeRow>, Error> {
+    Ok(tx
+        .query_row(
+            "SELECT * FROM nodes WHERE id = ?1",
+            [node.as_str()],
+            from_row,
+        )
+        .optional()?)
+}
+
+/// Notes that a node is dead, or after all not: roster and network follow. Whether there is one.
+pub fn declare_dead(tx: &Tx, node: &NodeId, dead: bool) -> Result<bool, Error> {
+    let Some(row) = find(tx, node)? else {
+        return Ok(false);
+    };
+    if row.dead != dead {
+        tx.execute(
+            "UPDATE nodes SET dead = ?2 WHERE id = ?1",
+            (node.as_str(), dead),
+        )?;
+        bump_roster(tx, &row.zone)?;
+        super::network::bump(tx, &row.zone)?;
+    }
+    Ok(true)
 }

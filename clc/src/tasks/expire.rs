@@ -9,11 +9,12 @@ use daemon::{
 use store::{Error, Tx};
 use types::{InstanceState, Timestamp};
 
+use super::observe::{self, Observed};
 use crate::{
     Clc,
     config::Limits,
     instance::{Event, Next},
-    rows::{client_tokens, cloud, instances, services},
+    rows::{client_tokens, cloud, instances, nodes, services},
 };
 
 /// How long a client's token is remembered: longer than any SDK retries.
@@ -33,6 +34,9 @@ impl Reconcile for Expire {
         let summary = self.0.db.write(move |tx| expire(tx, &limits, now)).await?;
         if summary.0.contains_key("given_up") {
             self.0.wakes.instances.wake();
+        }
+        if summary.0.contains_key("networks") {
+            self.0.wakes.network.wake();
         }
         Ok(summary)
     }
@@ -55,6 +59,11 @@ fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
         "given_up",
         give_up(tx, now.plus_millis(-millis(limits.pending_s)), now)?,
     );
+    let mut observed = Observed::default();
+    for node in nodes::list(tx)?.into_iter().filter(|node| node.dead) {
+        observe::end_on_dead_node(tx, &node.zone, &node.id, now, &mut observed)?;
+    }
+    summary.count("networks", u64::from(observed.network_changed));
     Ok(summary)
 }
 

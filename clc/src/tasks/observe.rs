@@ -7,7 +7,7 @@ use control::{
     timeline::Moment,
 };
 use store::{Error, Tx};
-use types::{InstanceState, StateReason, Timestamp, VolumeState, Zone};
+use types::{InstanceState, NodeId, StateReason, Timestamp, VolumeState, Zone};
 
 use crate::{
     instance::{Event, Next},
@@ -140,15 +140,25 @@ fn node(
         Reach::Up => instances::set_unreachable(tx, &status.node, None)?,
         Reach::Unreachable => instances::set_unreachable(tx, &status.node, Some(now))?,
         Reach::Unknown => {}
-        Reach::Dead => {
-            for instance in instances::list_alive(tx, zone)? {
-                if instance.node.as_ref() == Some(&status.node) {
-                    follow(tx, &instance, Event::NodeLost, now, observed)?;
-                }
-            }
-        }
+        Reach::Dead => end_on_dead_node(tx, zone, &status.node, now, observed)?,
     }
     observed.nodes.push(status);
+    Ok(())
+}
+
+/// Ends what was wished away on a node that is declared dead: it will never say so itself.
+pub(super) fn end_on_dead_node(
+    tx: &Tx,
+    zone: &Zone,
+    node: &NodeId,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    for instance in instances::list_alive(tx, zone)? {
+        if instance.node.as_ref() == Some(node) {
+            follow(tx, &instance, Event::NodeLost, now, observed)?;
+        }
+    }
     Ok(())
 }
 

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use control::{Cluster, Code, node::InstanceWish};
+use control::{
+    CallError, Cluster, Code,
+    node::{InstanceWish, Wanted},
+};
 use daemon::{
     BoxError,
     reconcile::{Reconcile, Summary},
 };
-use store::Error;
+use store::{Error, Tx};
 use tokio::task::JoinSet;
-use types::{InstanceId, Zone};
+use types::{InstanceId, InstanceState, StateReason, Timestamp, Zone};
 
 use super::{answering_clusters, call};
 use crate::{
@@ -42,7 +45,7 @@ async fn push_zone(clc: &Clc, zone: &Zone, summary: &mut Summary) -> Result<(), 
         return Ok(());
     };
     let mut wishes = untaken(clc, zone).await?.into_iter();
-    let (mut under_way, mut taken) = (JoinSet::new(), Vec::new());
+    let (mut under_way, mut outcomes) = (JoinSet::new(), Vec::new());
     loop {
         while under_way.len() < UNDER_WAY_MAX
             && let Some(wish) = wishes.next()
@@ -51,14 +54,22 @@ async fn push_zone(clc: &Clc, zone: &Zone, summary: &mut Summary) -> Result<(), 
         }
         match under_way.join_next().await {
             None => break,
-            Some(Ok(Some(done))) => taken.push(done),
-            Some(Ok(None)) => summary.count("refused", 1),
-            Some(Err(panic)) => return Err(panic.into()),
+            Some(outcome) => outcomes.push(outcome?),
         }
     }
-    summary.count("taken", taken.len() as u64);
-    if !taken.is_empty() {
-        clc.db.write(move |tx| set_taken(tx, &taken)).await?;
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    for (_, outcome) in &outcomes {
+        summary.count(outcome.word(), 1);
+    }
+    let now = clc.now();
+    let is_refused = outcomes
+        .iter()
+        .any(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
+    clc.db.write(move |tx| write(tx, &outcomes, now)).await?;
+    if is_refused {
+        clc.wakes.instances.wake();
     }
     Ok(())
 }
@@ -68,7 +79,7 @@ async fn untaken(clc: &Clc, zone: &Zone) -> Result<Vec<InstanceWish>, Error> {
     clc.db.read(move |tx| wishes(tx, &around, &zone)).await
 }
 
-fn wishes(tx: &store::Tx, around: &Surroundings, zone: &Zone) -> Result<Vec<InstanceWish>, Error> {
+fn wishes(tx: &Tx, around: &Surroundings, zone: &Zone) -> Result<Vec<InstanceWish>, Error> {
     let mut wishes = Vec::new();
     for instance in instances::list_untaken(tx, zone)? {
         wishes.extend(wish::of_instance(tx, around, &instance)?);
@@ -76,22 +87,70 @@ fn wishes(tx: &store::Tx, around: &Surroundings, zone: &Zone) -> Result<Vec<Inst
     Ok(wishes)
 }
 
-/// Gives one wish; the generation that the cluster has now, or nothing if it did not take it.
-async fn push(cluster: Arc<dyn Cluster>, wish: InstanceWish) -> Option<(InstanceId, u64)> {
-    let (instance, generation) = (wish.instance.clone(), wish.generation);
-    match cluster.instance(&call("push_instances"), wish).await {
-        Ok(taken) => Some((instance, taken.generation)),
-        // It has something newer already, which is what we want it to have.
-        Err(error) if error.code == Code::Conflict => Some((instance, generation)),
-        Err(error) => {
-            tracing::warn!(%instance, generation, %error, "a wish was not taken");
-            None
+/// What a cluster answered to a wish.
+#[derive(Debug)]
+enum Outcome {
+    /// It has this generation, or a newer one.
+    Taken(u64),
+    /// It will not have it, and asking again changes nothing.
+    Refused(CallError),
+    /// It could not answer; the next pass asks again.
+    Failed,
+}
+
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Taken(_) => "taken",
+            Self::Refused(_) => "refused",
+            Self::Failed => "failed",
         }
     }
 }
 
-fn set_taken(tx: &store::Tx, taken: &[(InstanceId, u64)]) -> Result<(), Error> {
-    taken
-        .iter()
-        .try_for_each(|(instance, generation)| instances::set_taken(tx, instance, *generation))
+async fn push(cluster: Arc<dyn Cluster>, wish: InstanceWish) -> (InstanceId, Outcome) {
+    let (instance, generation) = (wish.instance.clone(), wish.generation);
+    let outcome = match cluster.instance(&call("push_instances"), wish).await {
+        Ok(taken) => Outcome::Taken(taken.generation),
+        Err(error) => {
+            tracing::warn!(%instance, generation, %error, "a wish was not taken");
+            match error.code {
+                Code::Conflict | Code::NoRoom => Outcome::Refused(error),
+                Code::Unreachable
+                | Code::Deadline
+                | Code::Forbidden
+                | Code::NotFound
+                | Code::Invalid
+                | Code::NotReady
+                | Code::Internal => Outcome::Failed,
+            }
+        }
+    };
+    (instance, outcome)
+}
+
+fn write(tx: &Tx, outcomes: &[(InstanceId, Outcome)], now: Timestamp) -> Result<(), Error> {
+    for (instance, outcome) in outcomes {
+        match outcome {
+            Outcome::Taken(generation) => instances::set_taken(tx, instance, *generation)?,
+            Outcome::Refused(error) => end_refused(tx, instance, error, now)?,
+            Outcome::Failed => {}
+        }
+    }
+    Ok(())
+}
+
+/// A launch that its cluster will not have (its hold ran out before the wish came, and the room is
+/// gone) ends. One that a node has spoken of lives, and is left alone.
+fn end_refused(tx: &Tx, id: &InstanceId, error: &CallError, now: Timestamp) -> Result<(), Error> {
+    let Some(instance) = instances::load(tx, id)? else {
+        return Ok(());
+    };
+    let is_unborn = instance.state == InstanceState::Pending && instances::seen(tx, id)?.is_none();
+    if !is_unborn || instance.wanted == Wanted::Terminated {
+        return Ok(());
+    }
+    let code = "Server.InsufficientInstanceCapacity";
+    let reason = StateReason::new(code, format!("{code}: {error}"));
+    instances::want_terminated(tx, id, &reason, "", now)
 }

@@ -16,7 +16,7 @@ mod peer;
 mod pin;
 mod renew;
 
-pub use authority::{Authority, CA_LIFETIME, CERT_LIFETIME, Issue};
+pub use authority::{Authority, CA_LIFETIME, CERT_LIFETIME, Issue, request_key, set_dates};
 pub use identity::{Identity, Joining};
 pub use live::Tls;
 pub use peer::{Peer, Role, UnknownPeer};

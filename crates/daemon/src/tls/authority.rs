@@ -8,6 +8,7 @@ use rcgen::{
     SanType,
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
 
 use super::{Error, Fingerprint, Peer};
 use crate::files;
@@ -142,8 +143,16 @@ fn common_name(text: &str) -> DistinguishedName {
     name
 }
 
+/// SHA-256 in hex of the public key that a request is for, after checking that its sender holds the
+/// private half: what tells a repeated join from another one.
+pub fn request_key(request_pem: &str) -> Result<String, Error> {
+    let request = CertificateSigningRequestParams::from_pem(request_pem)
+        .map_err(|error| Error::invalid("the certificate request", error))?;
+    Ok(hex::encode(Sha256::digest(request.public_key.der_bytes())))
+}
+
 /// Sets the dates of a certificate: valid from a day ago, for `lifetime` from now on.
-fn set_dates(params: &mut CertificateParams, now_ms: i64, lifetime: Duration) {
+pub fn set_dates(params: &mut CertificateParams, now_ms: i64, lifetime: Duration) {
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let now = epoch + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
     params.not_before = now - BACKDATED;

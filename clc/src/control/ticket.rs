@@ -1,0 +1,130 @@
+//! Image tickets: what a node needs to fetch one image, and nothing more.
+//!
+//! Given only to a node on which an instance of that image is placed. The bundle's key is unwrapped
+//! here, with the cloud's private key, and travels over mutual TLS; the parts are addressed by
+//! presigned URLs of the cloud's own account, which Walrus lets read bundles.
+
+use std::sync::Arc;
+
+use control::{
+    CallError, Code,
+    cloud::{Ticket, TicketAsk, TicketPart},
+};
+use daemon::tls::Peer;
+use image::manifest::Manifest;
+use sigv4::sign::{Key, Presign, Target, v4_presign};
+use types::{AccountId, ImageId, NodeId, Secret};
+
+use super::{Refused, internal, join::node_id};
+use crate::{
+    Clc,
+    identity::Credential,
+    rows::{images, instances},
+};
+
+/// How long a ticket's addresses hold. A transfer that takes longer asks again in its midst.
+const VALID_SECS: i64 = 15 * 60;
+
+/// Gives a ticket, or says why not.
+pub(super) async fn give(clc: &Arc<Clc>, peer: &Peer, ask: TicketAsk) -> Result<Ticket, CallError> {
+    let (node, image) = (node_id(peer)?, ask.image.id.clone());
+    let (stored, sha256) = clc
+        .db
+        .read(move |tx| bundle(tx, &node, &image).map_err(Refused))
+        .await?;
+    if sha256 != ask.image.manifest_sha256 {
+        return Err(CallError::new(
+            Code::Conflict,
+            "the image has another manifest now",
+        ));
+    }
+    let manifest = Manifest::parse(&stored.bytes).map_err(internal)?;
+    let key = clc
+        .image_key
+        .unwrap(&manifest.cloud_key)
+        .map_err(internal)?;
+    let signer = clc
+        .identity
+        .of_account(&AccountId::system())
+        .ok_or_else(|| {
+            CallError::new(Code::NotReady, "the cloud's own account has no access key")
+        })?;
+    Ok(Ticket {
+        image: ask.image.id,
+        parts: parts(clc, &signer, &stored, &manifest)?,
+        key: Secret::new(hex::encode(key.key())),
+        iv: Secret::new(hex::encode(key.iv())),
+        digest_sha1: manifest.digest.to_string(),
+        size_bytes: manifest.size_bytes,
+        bundled_bytes: stored.part_sizes.iter().sum(),
+        valid_ms: VALID_SECS.unsigned_abs() * 1000,
+    })
+}
+
+/// The manifest, if the node has a reason to ask.
+fn bundle(
+    tx: &store::Tx,
+    node: &NodeId,
+    image: &ImageId,
+) -> Result<(images::Manifest, String), CallError> {
+    if !instances::needs_image(tx, node, image).map_err(internal)? {
+        let text = format!("no instance that is placed on {node} needs {image}");
+        return Err(CallError::new(Code::Forbidden, text));
+    }
+    let missing = || CallError::not_found(image);
+    let row = images::find(tx, image)
+        .map_err(internal)?
+        .ok_or_else(missing)?;
+    let manifest = images::manifest(tx, image)
+        .map_err(internal)?
+        .ok_or_else(missing)?;
+    Ok((manifest, row.manifest_sha256))
+}
+
+fn parts(
+    clc: &Clc,
+    signer: &Credential,
+    stored: &images::Manifest,
+    manifest: &Manifest,
+) -> Result<Vec<TicketPart>, CallError> {
+    let host = clc
+        .config
+        .s3_authority()
+        .map_err(|why| CallError::new(Code::NotReady, why))?;
+    let now_ms = clc.now().0;
+    let one = |(part, size_bytes): (&image::manifest::Part, &u64)| {
+        let key = format!("{}{}", stored.prefix, part.file_name);
+        let path = format!("/{}/{}", stored.bucket, sigv4::encode_path(key.as_bytes()));
+        let ask = Presign {
+            method: "GET",
+            host: &host,
+            path: &path,
+            query: "",
+            expires_secs: VALID_SECS,
+        };
+        let by = Key {
+            access_key: signer.id.as_str(),
+            secret: signer.secret.reveal(),
+            session_token: None,
+        };
+        let target = Target {
+            region: clc.region.as_str(),
+            service: "s3",
+        };
+        TicketPart {
+            name: part.file_name.clone(),
+            url: Secret::new(format!(
+                "http://{host}{}",
+                v4_presign(ask, by, target, now_ms)
+            )),
+            digest_sha1: part.digest.to_string(),
+            size_bytes: *size_bytes,
+        }
+    };
+    Ok(manifest
+        .parts
+        .iter()
+        .zip(&stored.part_sizes)
+        .map(one)
+        .collect())
+}
