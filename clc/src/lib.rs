@@ -5,13 +5,18 @@
 //! | [`config`] | the file `clc.toml` |
 //! | [`init`] | `mallee-clc init` and `token`: authority, image key, first account, first zone |
 //! | [`clc`](Clc) | what all parts share |
+//! | [`api`] | every action of EC2 and STS: its handler, or that we have not got it |
+//! | [`caller`] | who asks; only the edge makes one |
 //! | [`edge`] | the public port: signatures, routing to services, the way to Walrus |
+//! | [`serve`](serve()) | the daemon: opens what `init` made, starts listeners and tasks |
 //! | [`control`] | what daemons and the administrator may ask of us: joining, identity, tickets, status |
 //! | [`peers`] | whom we may ask: Cluster and Storage Controllers, Walrus |
 //! | [`seen`] | what clusters and stores last said of themselves; memory only |
 //! | [`identity`] | accounts, users and keys in memory, and as a feed for Walrus |
 //! | [`seal`] | secrets in the database, under a key that is not in it |
 //! | [`instance`] | the state machine of an instance: wanted and reported in, state out; pure |
+//! | [`accounts`] | making an account |
+//! | [`default_vpc`] | the network that every account has from the start |
 //! | [`addresses`] | giving an instance its interface and addresses |
 //! | [`wish`] | rows → what a cluster or a store is told, whole |
 //! | [`network`] | rows → the network document of a zone |
@@ -21,21 +26,30 @@
 //! A handler checks, records intent in one transaction, wakes a task and answers. No handler waits
 //! for a node; the one bounded call is the hold at a Cluster Controller.
 
+pub mod accounts;
 pub mod addresses;
+pub mod api;
+pub mod caller;
 mod clc;
 pub mod config;
+pub mod control;
+pub mod default_vpc;
 pub mod edge;
 pub mod identity;
+pub mod init;
 pub mod instance;
 pub mod network;
 pub mod peers;
 pub mod rows;
 pub mod seal;
 pub mod seen;
+mod serve;
 pub mod tasks;
 pub mod wish;
 
+pub use caller::Caller;
 pub use clc::{Clc, Parts, Wakes};
+pub use serve::serve;
 
 /// The steps of `clc.db`, in order.
 pub const MIGRATIONS: &[store::Migration] = &[
