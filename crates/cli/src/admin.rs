@@ -3,15 +3,13 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use control::{Client, Role, rpc::Call};
+use control::{Client, Cloud, Role, cloud::RenewAsk, rpc::Call};
 use daemon::tls::Tls;
 
 use crate::{Failure, args, environment};
 
 const DEFAULT_FOLDER: &str = "/var/lib/mallee/clc/admin";
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8777";
-/// The file in the folder that says where the cloud controller is.
-const ADDRESS_FILE: &str = "address";
 
 /// The cloud controller, as an administrator reaches it.
 pub struct Admin {
@@ -35,12 +33,35 @@ impl Admin {
         })?;
         let address = address(given, &folder).await?;
         let cloud = Client::new(&tls.client_config(), address, Role::Clc, None);
-        Ok(Self { cloud, tls })
+        let admin = Self { cloud, tls };
+        admin.keep_fresh().await;
+        Ok(admin)
+    }
+
+    /// Gets the next certificate once two thirds of this one's life are over. What fails here fails
+    /// again in the call that follows, and is told there.
+    async fn keep_fresh(&self) {
+        if crate::public::now_ms() < self.tls.renew_at_ms() {
+            return;
+        }
+        let Ok(csr_pem) = self.tls.renewal_request() else {
+            return;
+        };
+        let ask = RenewAsk {
+            csr_pem,
+            address: None,
+        };
+        if let Ok(joined) = self.cloud.renew(&self.call(), ask).await
+            && let Err(error) = self.tls.renewed(&joined.certificate_pem)
+        {
+            eprintln!("mallee: the certificate was renewed but not kept: {error}");
+        }
     }
 
     /// One call, under an id of its own.
     pub fn call(&self) -> Call {
-        Call::new(format!("mallee-{:016x}", std::process::id()))
+        let (pid, now_ms) = (std::process::id(), crate::public::now_ms());
+        Call::new(format!("mallee-{pid:x}-{now_ms:x}"))
     }
 }
 
@@ -53,12 +74,16 @@ fn folder(given: &args::Admin) -> PathBuf {
 }
 
 async fn address(given: &args::Admin, folder: &std::path::Path) -> Result<SocketAddr, Failure> {
-    let in_file = || std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok();
+    let in_folder = || {
+        control::join::clc_address(folder)
+            .ok()
+            .map(|address| address.to_string())
+    };
     let text = given
         .address
         .clone()
         .or_else(|| environment::get("MALLEE_CONTROL"))
-        .or_else(in_file)
+        .or_else(in_folder)
         .unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
     let text = text.trim();
     let found = tokio::net::lookup_host(text).await;

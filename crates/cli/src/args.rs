@@ -54,13 +54,17 @@ pub struct Admin {
     #[arg(long, alias = "config", global = true, value_name = "DIR")]
     pub admin: Option<PathBuf>,
     /// The cloud controller's control address [env: MALLEE_CONTROL] [default: what the file
-    /// `address` in the folder says, or 127.0.0.1:8777]
+    /// `cloud` in the folder says, or 127.0.0.1:8777]
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub address: Option<String>,
 }
 
 /// What there is to do.
 #[derive(Debug, Subcommand)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one, and it is made once"
+)]
 pub enum Command {
     /// The cloud at a glance: daemons, nodes, storage, instances, addresses
     Status,

@@ -6,6 +6,10 @@ use std::{ffi::OsStr, path::PathBuf};
 use crate::Failure;
 
 /// A variable, if it is set and not empty.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the one place where this command reads it"
+)]
 pub fn get(name: impl AsRef<OsStr>) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }

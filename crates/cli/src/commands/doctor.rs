@@ -80,21 +80,19 @@ fn certificate(not_after_ms: i64, now_ms: i64) -> Finding {
     let left_ms = not_after_ms - now_ms;
     let days = left_ms / (24 * 3600 * 1000);
     let what = "administrator's certificate";
-    match left_ms {
-        ..=0 => finding(
-            Verdict::Bad,
-            what,
-            "it has ended",
-            "mallee-clc init --renew-admin",
-        ),
-        ..CERTIFICATE_MIN_MS => finding(
+    let fix = "remove cert.pem from the administrator's folder and run `mallee-clc init` again";
+    if left_ms <= 0 {
+        return finding(Verdict::Bad, what, "it has ended", fix);
+    }
+    if left_ms < CERTIFICATE_MIN_MS {
+        return finding(
             Verdict::Warning,
             what,
             format!("it ends in {days} days"),
-            "mallee-clc init --renew-admin",
-        ),
-        _ => good(what, format!("good for {days} days")),
+            fix,
+        );
     }
+    good(what, format!("good for {days} days"))
 }
 
 /// What the cloud says of itself.
