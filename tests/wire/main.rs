@@ -1,0 +1,9 @@
+//! Requests as old and new clients send them, byte for byte, against a cloud controller in its own
+//! right: its database, its edge, its handlers; no cluster and no object store behind it.
+//!
+//! What a row expects is what the client reads: an element without which it fails, the namespace by
+//! which it finds anything at all.
+
+mod cloud;
+mod euca2ools;
+mod hybridfox;
