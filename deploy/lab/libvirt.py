@@ -86,7 +86,7 @@ def warm(node):
 def guests(node):
     """The pid of each QEMU process of the node, by domain name."""
     found = {}
-    for file in (node.dir / "libvirt/run/qemu").glob("*.pid"):
+    for file in (node.dir / "libvirt/run/qemu").glob("i-*.pid"):
         if running := alive(file):
             found[file.stem] = running
     return found
