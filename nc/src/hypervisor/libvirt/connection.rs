@@ -36,6 +36,8 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects in the background. The connection ends with the last reference to this.
     pub(super) fn open(uri: &str, tell: mpsc::Sender<Happened>) -> Arc<Self> {
+        // Errors are returned; libvirt would print each on standard error as well.
+        virt::error::clear_error_callback();
         events::run_loop();
         let connection = Arc::new(Self {
             uri: uri.to_owned(),
