@@ -182,8 +182,8 @@ mod tests {
         for (algorithm, value) in [
             (Algorithm::Crc32, "y/Q5Jg=="),
             (Algorithm::Crc32c, "4waSgw=="),
-            (Algorithm::Crc64nvme, "rosUhgp5mpg="),
-            (Algorithm::Sha1, "98O8HYCOBHMqKvTlROa2mj0g+2A="),
+            (Algorithm::Crc64nvme, "rosUhgp5mIg="),
+            (Algorithm::Sha1, "98O8HYCOBHMq32eZZczDTKeuNEE="),
         ] {
             let claims = BodyClaims {
                 checksum: Some((algorithm, value.to_owned())),

@@ -88,10 +88,16 @@ struct Inner {
     pins: Pins,
     index: IndexFile,
     readers: Mutex<Vec<IndexReader>>,
-    commits: mpsc::Sender<Commit>,
+    commits: Mutex<Option<mpsc::Sender<Commit>>>,
+    committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     stopped: watch::Receiver<Option<String>>,
     groups: watch::Receiver<(u64, u64)>,
-    _lock: nix::fcntl::Flock<std::fs::File>,
+    lock: Mutex<Option<nix::fcntl::Flock<std::fs::File>>>,
+}
+
+/// What each lock holds is replaced whole: a panic leaves nothing half-done.
+fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An object that a reader found, with its files pinned.
@@ -140,7 +146,7 @@ impl Engine {
             stopped: stop,
             groups: count,
         };
-        std::thread::Builder::new()
+        let committer = std::thread::Builder::new()
             .name("committer".into())
             .spawn(move || committer.run(queue))
             .map_err(|source| Failure::Io {
@@ -155,10 +161,11 @@ impl Engine {
             pins,
             index: recovered.index,
             readers: Mutex::default(),
-            commits,
+            commits: Mutex::new(Some(commits)),
+            committer: Mutex::new(Some(committer)),
             stopped,
             groups,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         })))
     }
 
@@ -188,13 +195,11 @@ impl Engine {
         let all_gone = || (0..count).map(|_| Err(gone())).collect();
 
         let (answer, told) = oneshot::channel();
-        if self
-            .0
-            .commits
-            .send(Commit { changes, answer })
-            .await
-            .is_err()
-        {
+        let commits = held(&self.0.commits).clone();
+        let Some(commits) = commits else {
+            return all_gone();
+        };
+        if commits.send(Commit { changes, answer }).await.is_err() {
             return all_gone();
         }
         told.await.unwrap_or_else(|_| all_gone())
@@ -204,6 +209,19 @@ impl Engine {
     pub async fn commit(&self, change: Change) -> Result<Done> {
         let mut results = self.commit_all(vec![change]).await;
         results.pop().expect("one change has one result")
+    }
+
+    /// Finishes what is under way and writes nothing more; the folder can be opened again.
+    pub async fn close(&self) {
+        held(&self.0.commits).take();
+        let committer = held(&self.0.committer).take();
+        let joined =
+            tokio::task::spawn_blocking(move || committer.map(std::thread::JoinHandle::join));
+        if !matches!(joined.await, Ok(None | Some(Ok(())))) {
+            tracing::error!("the committer did not end well");
+        }
+        held(&self.0.readers).clear();
+        held(&self.0.lock).take();
     }
 
     /// Looks at a snapshot of the index, away from the async threads.
@@ -225,16 +243,10 @@ impl Engine {
     }
 
     fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
-        let kept = || {
-            self.0
-                .readers
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        let reader = kept().pop();
+        let reader = held(&self.0.readers).pop();
         let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
         let seen = reader.view(look);
-        let mut readers = kept();
+        let mut readers = held(&self.0.readers);
         if readers.len() < READERS_KEPT {
             readers.push(reader);
         }

@@ -106,23 +106,23 @@ fn previous_end(path: &Path, number: u64) -> Result<Option<u64>> {
 /// damage, left to the scan to report, and the end is behind them.
 fn end_of_last(folder: &Path, number: u64, length: u64) -> Result<u64> {
     let mut segment = Segment::open(folder, number, length)?;
-    let (mut end, mut batch) = (SEGMENT_HEAD_BYTES, 0);
+    let (mut end, mut batch) = (SEGMENT_HEAD_BYTES, None);
     segment.at = SEGMENT_HEAD_BYTES;
     loop {
         match segment.next()? {
             Some((at, Ok(frame))) => {
                 end = at.offset + at.length;
-                batch = frame.batch;
+                batch = Some(frame.batch);
             }
             None => return Ok(end),
             Some((_, Err(_))) => break,
         }
     }
 
-    let torn = batch + 1;
+    let mut torn = batch.map(|batch| batch + 1);
     while let Some((at, read)) = segment.next()? {
         if let Ok(frame) = read
-            && frame.batch > torn
+            && frame.batch > *torn.get_or_insert(frame.batch)
         {
             end = at.offset + at.length;
         }

@@ -1,0 +1,195 @@
+//! Killed at any moment: what was acknowledged is there, nothing is half there, and fsck agrees.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crate::{
+    daemon_process::{ALICE, Walrus},
+    s3_client::{S3, pattern},
+};
+
+/// Rounds of kill and restart; each is a second or so.
+const ROUNDS: u64 = 6;
+const WRITERS: u64 = 6;
+
+/// What a writer knows of its own key: what was acknowledged last, and what was sent after that and
+/// never answered.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    acknowledged: Option<Vec<u8>>,
+    in_doubt: Vec<Option<Vec<u8>>>,
+}
+
+type Journal = Arc<Mutex<BTreeMap<String, Known>>>;
+
+async fn write(s3: S3, journal: Journal, writer: u64, round: u64) {
+    for step in 0_u64.. {
+        let key = format!("writer-{writer}/key-{}", step % 5);
+        let target = format!("/bucket/{key}");
+        let size = [10, 5_000, 20_000, 300_000][(step + writer) as usize % 4];
+        let body = (step % 7 != 6).then(|| pattern(size, (step * 13 + round * 7 + writer) as u8));
+
+        journal
+            .lock()
+            .unwrap()
+            .entry(key.clone())
+            .or_default()
+            .in_doubt
+            .push(body.clone());
+        let request = match &body {
+            Some(body) => s3.request("PUT", &target, &[], body),
+            None => s3.request("DELETE", &target, &[], b""),
+        };
+        let Some(answer) = s3.send(request).await else {
+            return;
+        };
+        if !answer.status.is_success() {
+            return;
+        }
+        let mut journal = journal.lock().unwrap();
+        journal.insert(
+            key,
+            Known {
+                acknowledged: body,
+                in_doubt: Vec::new(),
+            },
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
+    let mut walrus = Walrus::start().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.put("/bucket", b"").await.ok();
+    let journal = Journal::default();
+    let mut checked = 0;
+
+    for round in 0..ROUNDS {
+        let writers = (0..WRITERS).map(|writer| {
+            let fresh = S3::of(&walrus, ALICE);
+            tokio::spawn(write(fresh, journal.clone(), writer, round))
+        });
+        let writers: Vec<_> = writers.collect();
+        tokio::time::sleep(Duration::from_millis(150 + 97 * round)).await;
+        walrus.kill();
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        if round % 3 == 2 {
+            let (right, said) = walrus.fsck();
+            assert!(right, "{said}");
+        }
+        walrus.run().await;
+
+        let s3 = S3::of(&walrus, ALICE);
+        let known = journal.lock().unwrap().clone();
+        for (key, mut known) in known {
+            let answer = s3.get(&format!("/bucket/{key}")).await;
+            let there = answer.status.is_success().then(|| answer.body.to_vec());
+            known.in_doubt.push(known.acknowledged.clone());
+            assert!(
+                known.in_doubt.contains(&there),
+                "round {round}: {key} is {:?} bytes, status {}",
+                there.as_ref().map(Vec::len),
+                answer.status
+            );
+            journal.lock().unwrap().insert(
+                key,
+                Known {
+                    acknowledged: there,
+                    in_doubt: vec![],
+                },
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "only {checked} keys were checked");
+    walrus.kill();
+    let (right, said) = walrus.fsck();
+    assert!(right && said.contains("orphans"), "{said}");
+}
+
+#[tokio::test]
+async fn an_index_that_is_lost_or_damaged_is_made_anew() {
+    let mut walrus = Walrus::start().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.put("/bucket", b"").await.ok();
+    for (i, size) in [10, 100_000].into_iter().enumerate() {
+        s3.put(&format!("/bucket/{i}"), &pattern(size, 1))
+            .await
+            .ok();
+    }
+    let index = walrus.state().join("objects/index.sqlite");
+    let damages: [&dyn Fn(); 3] = [
+        &|| std::fs::remove_file(&index).unwrap(),
+        &|| std::fs::write(&index, b"this is no database, it only looks like a file").unwrap(),
+        &|| std::fs::write(&index, b"").unwrap(),
+    ];
+    for damage in damages {
+        walrus.kill();
+        damage();
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", index.display()));
+        }
+        walrus.run().await;
+        let s3 = S3::of(&walrus, ALICE);
+        assert_eq!(s3.get("/bucket").await.ok().elements("Key"), ["0", "1"]);
+        assert!(s3.get("/bucket/1").await.ok().body == pattern(100_000, 1));
+    }
+}
+
+#[tokio::test]
+async fn rot_is_an_error_with_a_name_and_never_other_bytes() {
+    let mut walrus = Walrus::start().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.put("/bucket", b"").await.ok();
+    s3.put("/bucket/large", &pattern(200_000, 1)).await.ok();
+    let blob = first_file(&walrus.state().join("objects/blobs"));
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&blob, bytes).unwrap();
+
+    s3.get("/bucket/large").await.fails(500, "InternalError");
+    walrus.kill();
+    let (right, said) = walrus.fsck();
+    assert!(
+        !right && said.contains("block 0 is not what was written"),
+        "{said}"
+    );
+}
+
+fn first_file(folder: &std::path::Path) -> std::path::PathBuf {
+    let mut entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .find_map(|path| {
+            if path.is_dir() {
+                try_first(&path)
+            } else {
+                Some(path)
+            }
+        })
+        .unwrap()
+}
+
+fn try_first(folder: &std::path::Path) -> Option<std::path::PathBuf> {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .next()
+        .map(|entry| entry.unwrap().path())
+}
+
+#[tokio::test]
+async fn two_daemons_never_share_a_folder() {
+    let walrus = Walrus::start().await;
+    let (right, said) = walrus.fsck();
+    assert!(
+        !right && said.contains("another process uses this folder"),
+        "{said}"
+    );
+}

@@ -1,0 +1,277 @@
+//! A Walrus in a process of its own, as an administrator starts it, in a cloud that has nothing but
+//! identities: a fake CLC serves them over the control API.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::Extension;
+use bytes::Bytes;
+use control::{
+    CallError, Changes, Feed, Role,
+    cloud::{AccessKey, Account, IdentityChange, User},
+    feed::Poll,
+    rpc::{self, Call, Callers, ConnectedPeer},
+};
+use daemon::tls::{Authority, Identity, Issue, Peer, Tls};
+use http::HeaderMap;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use types::{AccountId, Secret};
+
+pub(crate) const ALICE: Key = Key {
+    id: "AKIAALICEALICEALICE2",
+    secret: "alice-secret-0123456789",
+};
+pub(crate) const BOB: Key = Key {
+    id: "AKIABOBBOBBOBBOBBOB2",
+    secret: "bob-secret-0123456789ab",
+};
+/// A user of Alice's account who may only read what begins with `public/`.
+pub(crate) const CAROL: Key = Key {
+    id: "AKIACAROLCAROLCAROL2",
+    secret: "carol-secret-0123456789",
+};
+pub(crate) const SYSTEM: Key = Key {
+    id: "AKIASYSTEMSYSTEMSYS2",
+    secret: "system-secret-012345678",
+};
+
+#[derive(Clone, Copy)]
+pub(crate) struct Key {
+    pub(crate) id: &'static str,
+    pub(crate) secret: &'static str,
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
+/// A CLC that knows who is who and nothing else.
+struct Identities(Feed<String, IdentityChange>);
+
+impl Identities {
+    fn new() -> Self {
+        let feed = Feed::new(hex::encode(rand::random::<[u8; 8]>()));
+        let add = |account: &str, name: &str, user: &str, key: Key, policies: &[&str]| {
+            let account: AccountId = account.parse().unwrap();
+            let row = Account {
+                account: account.clone(),
+                name: name.to_owned(),
+                canonical_id: hex::encode([account.as_str().as_bytes()[0]; 32]),
+                deleted: false,
+            };
+            feed.set(format!("account {account}"), IdentityChange::Account(row));
+            let row = User {
+                account: account.clone(),
+                name: user.to_owned(),
+                path: "/".to_owned(),
+                policies: policies.iter().map(|text| (*text).to_owned()).collect(),
+                deleted: false,
+            };
+            feed.set(format!("user {account} {user}"), IdentityChange::User(row));
+            let row = AccessKey {
+                id: key.id.parse().unwrap(),
+                account,
+                user: user.to_owned(),
+                secret: Secret::new(key.secret.to_owned()),
+                active: true,
+                deleted: false,
+            };
+            feed.set(format!("key {}", key.id), IdentityChange::Key(row));
+        };
+        let reads_public = r#"{"Statement":{"Effect":"Allow","Action":"s3:GetObject",
+            "Resource":"arn:aws:s3:::*/public/*"}}"#;
+        add("111111111111", "alice", "admin", ALICE, &[]);
+        add("222222222222", "bob", "admin", BOB, &[]);
+        add("111111111111", "alice", "carol", CAROL, &[reads_public]);
+        add("000000000000", "system", "admin", SYSTEM, &[]);
+        Self(feed)
+    }
+}
+
+/// The one call of the CLC's that Walrus makes.
+fn routes(identities: Arc<Identities>) -> axum::Router {
+    let identity =
+        move |Extension(peer): Extension<ConnectedPeer>, headers: HeaderMap, body: Bytes| {
+            let identities = identities.clone();
+            let answer =
+                async move |_: Call, poll: Poll| -> Result<Changes<IdentityChange>, CallError> {
+                    Ok(identities.0.poll(&poll).await)
+                };
+            rpc::answer(
+                Callers::Roles(&[Role::Walrus]),
+                peer.0,
+                headers,
+                body,
+                answer,
+            )
+        };
+    axum::Router::new().route("/v1/Cloud/identity", axum::routing::post(identity))
+}
+
+/// A Walrus, its cloud and its folder. Killed when it is dropped.
+pub(crate) struct Walrus {
+    pub(crate) folder: TempDir,
+    pub(crate) s3: SocketAddr,
+    pub(crate) control: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    more: Vec<String>,
+    authority: Authority,
+    child: Option<Child>,
+    cloud: CancellationToken,
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+impl Walrus {
+    /// A new cloud with a Walrus that serves.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with `--set` arguments.
+    pub(crate) async fn start_with(sets: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = Authority::create(now_ms()).unwrap();
+        let cloud = CancellationToken::new();
+        let clc = serve_cloud(&authority, folder.path(), cloud.clone()).await;
+
+        let tls = folder.path().join("walrus/tls");
+        identity(&tls, &authority, Role::Walrus, "walrus");
+        std::fs::write(tls.join("cloud"), clc.to_string()).unwrap();
+        let mut walrus = Self {
+            s3: free_address(),
+            control: free_address(),
+            admin: free_address(),
+            more: sets.iter().map(|set| (*set).to_owned()).collect(),
+            authority,
+            folder,
+            child: None,
+            cloud,
+        };
+        walrus.run().await;
+        walrus
+    }
+
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("walrus")
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub(crate) async fn run(&mut self) {
+        assert!(self.child.is_none());
+        self.child = Some(self.command().spawn().unwrap());
+        let url = format!("http://{}/readyz", self.admin);
+        let until = Instant::now() + Duration::from_secs(30);
+        while crate::s3_client::plain_get(&url).await != Some(200) {
+            assert!(Instant::now() < until, "walrus did not become ready");
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "walrus ended: {ended:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mallee-walrus"));
+        command
+            .arg("--state")
+            .arg(self.state())
+            .args(["--set", &format!("s3.listen={}", self.s3)])
+            .args(["--set", &format!("control.listen={}", self.control)])
+            .args(["--set", &format!("admin.listen={}", self.admin)])
+            .args(["--log", "warn"])
+            .stdin(Stdio::null());
+        self.more.iter().for_each(|set| {
+            command.args(["--set", set]);
+        });
+        command
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and whether it ended well.
+    pub(crate) fn stop(&mut self) -> bool {
+        let mut child = self.child.take().unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+        child.wait().unwrap().success()
+    }
+
+    /// Runs `mallee-walrus fsck`: its exit, and what it said.
+    pub(crate) fn fsck(&self) -> (bool, String) {
+        let output = self.command().arg("fsck").output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    /// A client of the control API with the certificate of that role.
+    pub(crate) fn control_as(&self, role: Role, name: &str) -> control::Client {
+        let folder = self.folder.path().join(format!("{name}-client"));
+        identity(&folder, &self.authority, role, name);
+        let tls = Tls::open(&folder).unwrap();
+        control::Client::new(&tls.client_config(), self.control, Role::Walrus, None)
+    }
+
+    /// The CLC goes away.
+    pub(crate) fn lose_cloud(&self) {
+        self.cloud.cancel();
+    }
+
+    /// The memory that the process has, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let pid = self.child.as_ref().unwrap().id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Walrus {
+    fn drop(&mut self) {
+        self.cloud.cancel();
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+fn identity(folder: &Path, authority: &Authority, role: Role, name: &str) {
+    std::fs::create_dir_all(folder).unwrap();
+    let peer = Peer::new(role, name, None).unwrap();
+    Identity::make(folder, authority, &Issue::daemon(peer, now_ms())).unwrap();
+}
+
+async fn serve_cloud(authority: &Authority, folder: &Path, stop: CancellationToken) -> SocketAddr {
+    let tls = folder.join("clc-tls");
+    identity(&tls, authority, Role::Clc, "clc");
+    let config = Tls::open(&tls).unwrap().server_config();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let routes = routes(Arc::new(Identities::new()));
+    tokio::spawn(control::server::serve(listener, config, routes, stop));
+    address
+}
