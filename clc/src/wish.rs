@@ -127,7 +127,7 @@ fn metadata(
         ami_manifest_path: image.location,
         launch_index: instance.launch_index,
         private_dns_name: private_name(interface, &around.domain),
-        public_dns_name: public_name(interface, &around.region),
+        public_dns_name: public_name(interface),
         key: instance.key_name.clone().zip(instance.public_key.clone()),
         security_groups: names,
         security_group_ids: groups.iter().map(SecurityGroupId::to_string).collect(),
@@ -150,16 +150,13 @@ pub fn private_name(interface: &InterfaceRow, domain: &str) -> String {
     format!("{}.{domain}", hostname(interface))
 }
 
-/// `ec2-10-0-0-9.mallee-1.compute`, or nothing without a public address.
-pub fn public_name(interface: &InterfaceRow, region: &Region) -> String {
+/// The public address itself: a name that every client can resolve without a server of ours.
+/// Nothing without a public address.
+pub fn public_name(interface: &InterfaceRow) -> String {
     interface
         .public_address
-        .map_or_else(String::new, |address| {
-            format!(
-                "ec2-{}.{region}.compute",
-                address.to_string().replace('.', "-")
-            )
-        })
+        .map(|address| address.to_string())
+        .unwrap_or_default()
 }
 
 /// What a volume is to be.

@@ -5,11 +5,11 @@ use daemon::{
     tls::{CA_LIFETIME, set_dates},
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PKCS_RSA_SHA256};
-use rsa::{
-    Generate,
-    pkcs8::{EncodePrivateKey, LineEnding},
-};
+use rsa::pkcs8::{EncodePrivateKey, LineEnding};
 use types::Secret;
+
+/// What euca2ools and every old client can use.
+const RSA_BITS: usize = 2048;
 
 /// An RSA 2048 key (what euca2ools can use) and a certificate signed by itself.
 pub(super) struct KeyAndCertificate {
@@ -20,7 +20,7 @@ pub(super) struct KeyAndCertificate {
 impl KeyAndCertificate {
     /// Makes them, good for as long as the authority.
     pub(super) fn make(name: &str, now_ms: i64) -> Result<Self, BoxError> {
-        let key = rsa::PrivateKey::generate();
+        let key = rsa::PrivateKey::new(&mut rand::rng(), RSA_BITS)?;
         let key_pem = key.to_pkcs8_pem(LineEnding::LF)?;
         let signer = KeyPair::from_pkcs8_pem_and_sign_algo(&key_pem, &PKCS_RSA_SHA256)?;
         let mut params = CertificateParams::default();
