@@ -68,6 +68,8 @@ pub async fn dispatch(clc: &Clc, mut caller: Caller, call: Call) -> ec2::Result<
         caller.api_version.clone_from(&call.version);
     }
     let asks: Common = wire::query::decode(&call.parameters)?.value;
+    caller.acting = format!("ec2:{}", call.action);
+    caller.region = clc.region.to_string();
     caller.is_dry_run = asks.dry_run.unwrap_or(false);
 
     let answer = table::run(clc, &caller, &call)

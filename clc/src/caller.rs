@@ -24,6 +24,9 @@ pub struct Caller {
     request_id: RequestId,
     pub(crate) api_version: String,
     pub(crate) is_dry_run: bool,
+    /// What the policies decide about, `ec2:RunInstances`, and where.
+    pub(crate) acting: String,
+    pub(crate) region: String,
 }
 
 /// What the edge has verified about the signer of a request.
@@ -59,6 +62,8 @@ impl Caller {
             request_id,
             api_version: DEFAULT_VERSION.to_owned(),
             is_dry_run: false,
+            acting: String::new(),
+            region: String::new(),
         }
     }
 
@@ -103,11 +108,17 @@ impl Caller {
         self.is_dry_run
     }
 
+    /// Refuses what policies do not allow on a thing of EC2 in the caller's own account; `*` is one
+    /// that is yet to be made, or any.
+    pub fn may_touch(&self, kind: &str, id: &str) -> ec2::Result<()> {
+        self.may(Arn::ec2(&self.region, &self.account, kind, id).as_str())
+    }
+
     /// Refuses what policies do not allow on a thing of the caller's own account.
-    pub fn may(&self, action: &str, resource: &str) -> ec2::Result<()> {
+    pub fn may(&self, resource: &str) -> ec2::Result<()> {
         let request = iam::Request {
             principal: &self.principal,
-            action,
+            action: &self.acting,
             resource,
             owner: &self.account,
             context: &self.context,
@@ -119,9 +130,9 @@ impl Caller {
         if iam::decide(&request, &policies).is_allow() {
             return Ok(());
         }
+        let (who, action) = (&self.arn, &self.acting);
         let message = format!(
-            "You are not authorized to perform this operation: {action} on {resource} by {}",
-            self.arn
+            "You are not authorized to perform this operation: {who} may not {action} on {resource}"
         );
         Err(Error::new(Code::UnauthorizedOperation, message))
     }

@@ -159,7 +159,7 @@ pub async fn describe_instance_status(
     let statuses = rows
         .into_iter()
         .filter(|row| shows_all || row.state == InstanceState::Running)
-        .map(|row| (by_time(row.launched_at, row.id.as_str()), status(row)))
+        .map(|row| (place(&row), status(row)))
         .filter(|(_, status)| filters.admit(status))
         .collect();
     let (statuses, next_token) = page.cut(statuses, |(key, _)| key.clone());
@@ -168,6 +168,14 @@ pub async fn describe_instance_status(
         instance_status_set,
         next_token,
     })
+}
+
+/// Its place in lists.
+fn place(row: &Row) -> String {
+    by_time(
+        row.launched_at,
+        &format!("{}/{:05}", row.reservation, row.launch_index),
+    )
 }
 
 /// The system is well while the node answers; the guest is not looked into.

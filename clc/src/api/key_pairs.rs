@@ -174,7 +174,7 @@ pub async fn delete_key_pair(
     if ask.key_name.is_none() && ask.key_pair_id.is_none() {
         return Err(ec2::Error::missing("KeyName").into());
     }
-    let account = caller.account().clone();
+    let (account, by) = (caller.account().clone(), caller.clone());
     let key_pair_id = change(clc, caller, move |tx| {
         let is_asked = |row: &rows::key_pairs::KeyPair| {
             ask.key_name.as_ref().is_none_or(|name| *name == row.name)
@@ -184,6 +184,7 @@ pub async fn delete_key_pair(
             .into_iter()
             .find(is_asked);
         if let Some(row) = &found {
+            by.may_touch("key-pair", &row.name)?;
             rows::key_pairs::delete(tx, &row.id)?;
         }
         Ok(found.map(|row| row.id))

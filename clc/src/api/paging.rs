@@ -39,12 +39,16 @@ impl Page {
         })
     }
 
-    /// Cuts the page out of things that are in the order of their keys.
+    /// Cuts the page out of things, which come in the order of their keys. Everything at once stays in
+    /// the order that it has.
     pub fn cut<T>(
         &self,
         mut things: Vec<T>,
         key: impl Fn(&T) -> String,
     ) -> (Vec<T>, Option<String>) {
+        if self.after.is_some() || self.size.is_some() {
+            things.sort_by_cached_key(&key);
+        }
         if let Some(after) = &self.after {
             things.retain(|thing| key(thing) > *after);
         }

@@ -121,7 +121,8 @@ fn arn(clc: &Clc, caller: &Caller, id: &SecurityGroupId) -> String {
     .to_string()
 }
 
-/// Which group a request means: an id, or a name in the default VPC.
+/// Which group a request means: an id, or a name in the default VPC. Policies decide about ids, so
+/// that a group which was named is judged here.
 fn which(
     tx: &Tx,
     caller: &Caller,
@@ -140,10 +141,12 @@ fn which(
         Some(vpc) => rows::security_groups::find_by_name(tx, &vpc.id, name)?,
         None => None,
     };
-    found.ok_or_else(|| {
+    let group = found.ok_or_else(|| {
         let message = format!("The security group '{name}' does not exist");
         Error::new(Code::Id(SecurityGroupId::NOT_FOUND), message)
-    })
+    })?;
+    caller.may_touch("security-group", group.id.as_str())?;
+    Ok(group)
 }
 
 /// Removes a group that no instance and no other group's rule uses.
@@ -520,6 +523,9 @@ pub(super) fn for_launch(
     if groups.is_empty() {
         let default = rows::security_groups::find_by_name(tx, vpc, DEFAULT_GROUP)?;
         groups.extend(default);
+    }
+    for group in &groups {
+        caller.may_touch("security-group", group.id.as_str())?;
     }
     if let Some(group) = groups.iter().find(|group| group.vpc != *vpc) {
         let message = format!(

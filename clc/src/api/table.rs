@@ -10,7 +10,6 @@ use ec2::{
     instances::*, key_pairs::*, network_interfaces::*, regions::*, security_groups::*, sts::*,
     tags::*, volumes::*, vpcs::*, zones::*,
 };
-use types::Arn;
 
 use super::{
     Call, account_attributes, addresses, bootstrap,
@@ -50,7 +49,7 @@ fn each<I: ToString>(kind: &'static str, ids: &[I]) -> On {
     On::These(ids.iter().map(|id| (kind, id.to_string())).collect())
 }
 
-/// A group by its id; one that is named is any, since names are looked up later.
+/// A group by its id; one that is named is looked up later, and judged then.
 fn group(id: Option<&types::SecurityGroupId>) -> On {
     id.map_or_else(|| new("security-group"), |id| one("security-group", id))
 }
@@ -59,6 +58,34 @@ fn group(id: Option<&types::SecurityGroupId>) -> On {
 fn tagged(ids: &[String]) -> On {
     let kind = |id: &str| tags::kind_of(id).unwrap_or("resource");
     On::These(ids.iter().map(|id| (kind(id), id.clone())).collect())
+}
+
+/// A key pair by its name, as in EC2's own resource names.
+fn key(name: Option<&String>) -> On {
+    name.map_or_else(|| new("key-pair"), |name| one("key-pair", name))
+}
+
+/// A launch makes instances, and takes an image, a key, groups and a subnet to do so.
+fn launched(ask: &RunInstances) -> On {
+    let mut things = vec![
+        ("instance", "*".to_owned()),
+        ("image", ask.image_id.to_string()),
+    ];
+    things.extend(ask.key_name.iter().map(|name| ("key-pair", name.clone())));
+    things.extend(ask.subnet_id.iter().map(|id| ("subnet", id.to_string())));
+    let interfaces = &ask.network_interfaces;
+    things.extend(
+        interfaces
+            .iter()
+            .flat_map(|one| &one.subnet_id)
+            .map(|id| ("subnet", id.to_string())),
+    );
+    let groups = interfaces
+        .iter()
+        .flat_map(|one| &one.security_group_ids)
+        .chain(&ask.security_group_ids);
+    things.extend(groups.map(|id| ("security-group", id.to_string())));
+    On::These(things)
 }
 
 macro_rules! actions {
@@ -84,7 +111,7 @@ macro_rules! actions {
         pub(super) async fn run(clc: &Clc, caller: &Caller, call: &Call) -> Result<String> {
             match (call.service, call.action.as_str()) {
                 $((Service::$service, $action::NAME) => {
-                    let ask = decode::<$action>(clc, caller, call, $on)?;
+                    let ask = decode::<$action>(caller, call, $on)?;
                     let output = $handler(clc, caller, ask).await?;
                     encode(caller, call, &output)
                 })*
@@ -104,11 +131,11 @@ macro_rules! actions {
 actions! {
     Ec2 AuthorizeSecurityGroupEgress  => security_groups::authorize_egress, |ask| group(ask.group_id.as_ref());
     Ec2 AuthorizeSecurityGroupIngress => security_groups::authorize_ingress, |ask| group(ask.group_id.as_ref());
-    Ec2 CreateKeyPair                 => key_pairs::create_key_pair, |_| new("key-pair");
+    Ec2 CreateKeyPair                 => key_pairs::create_key_pair, |ask| one("key-pair", &ask.key_name);
     Ec2 CreateSecurityGroup           => security_groups::create_security_group, |_| new("security-group");
     Ec2 CreateTags                    => tags::create_tags, |ask| tagged(&ask.resource_ids);
     Ec2 CreateVolume                  => volumes::create_volume, |_| new("volume");
-    Ec2 DeleteKeyPair                 => key_pairs::delete_key_pair, |_| new("key-pair");
+    Ec2 DeleteKeyPair                 => key_pairs::delete_key_pair, |ask| key(ask.key_name.as_ref());
     Ec2 DeleteSecurityGroup           => security_groups::delete_security_group, |ask| group(ask.group_id.as_ref());
     Ec2 DeleteTags                    => tags::delete_tags, |ask| tagged(&ask.resource_ids);
     Ec2 DeleteVolume                  => volumes::delete_volume, |ask| one("volume", &ask.volume_id);
@@ -130,15 +157,12 @@ actions! {
     Ec2 DescribeVolumes               => volumes::describe_volumes, all;
     Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;
     Ec2 GetConsoleOutput              => instances::get_console_output, |ask| one("instance", &ask.instance_id);
-    Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |_| new("key-pair");
+    Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |ask| one("key-pair", &ask.key_name);
     Ec2 RebootInstances               => instances::reboot_instances, |ask| each("instance", &ask.instance_ids);
     Ec2 RegisterImage                 => images::register_image, |_| new("image");
     Ec2 RevokeSecurityGroupEgress     => security_groups::revoke_egress, |ask| group(ask.group_id.as_ref());
     Ec2 RevokeSecurityGroupIngress    => security_groups::revoke_ingress, |ask| group(ask.group_id.as_ref());
-    Ec2 RunInstances                  => launch::run_instances, |ask| On::These(vec![
-        ("instance", "*".to_owned()),
-        ("image", ask.image_id.to_string()),
-    ]);
+    Ec2 RunInstances                  => launch::run_instances, launched;
     Ec2 TerminateInstances            => instances::terminate_instances, |ask| each("instance", &ask.instance_ids);
 
     Sts GetCallerIdentity             => sts::get_caller_identity, nothing;
@@ -147,19 +171,17 @@ actions! {
 }
 
 /// Reads the request, and refuses what a policy does not allow before anything looks at it.
-fn decode<A: Action>(clc: &Clc, caller: &Caller, call: &Call, on: impl Fn(&A) -> On) -> Result<A> {
+fn decode<A: Action>(caller: &Caller, call: &Call, on: impl Fn(&A) -> On) -> Result<A> {
     let decoded = wire::query::decode::<A>(&call.parameters)?;
     if !decoded.unclaimed.is_empty() {
         tracing::debug!(action = A::NAME, parameters = ?decoded.unclaimed, "ignored");
     }
-    let action = format!("ec2:{}", A::NAME);
     match on(&decoded.value) {
         On::Nothing => {}
-        On::All => caller.may(&action, "*")?,
+        On::All => caller.may("*")?,
         On::These(things) => {
             for (kind, id) in things {
-                let arn = Arn::ec2(clc.region.as_str(), caller.account(), kind, &id);
-                caller.may(&action, arn.as_str())?;
+                caller.may_touch(kind, &id)?;
             }
         }
     }
