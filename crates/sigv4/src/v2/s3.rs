@@ -257,11 +257,22 @@ fn resource_forms(received: &Received<'_>) -> Vec<String> {
             _ => {}
         }
     }
+    // boto ends the path of a bucket with a slash that it does not send.
+    let buckets: Vec<String> = paths
+        .iter()
+        .filter(|path| is_bucket(path))
+        .cloned()
+        .collect();
+    paths.extend(buckets.into_iter().map(|path| path + "/"));
     let queries = sub_resource_forms(received.query);
     paths
         .iter()
         .flat_map(|path| queries.iter().map(move |query| format!("{path}{query}")))
         .collect()
+}
+
+fn is_bucket(path: &str) -> bool {
+    path.len() > 1 && path[1..].split('/').count() == 1
 }
 
 fn sub_resource_forms(query: &str) -> Vec<String> {

@@ -69,6 +69,16 @@ fn a_sub_resource_that_was_not_signed_is_refused() {
 }
 
 #[test]
+fn boto_ends_a_buckets_resource_with_a_slash_that_it_does_not_send() {
+    for prefix in ["", "/services/objectstorage"] {
+        let signed = format!("GET\n\n\n{DATE}\n/bucket/?acl");
+        s3("GET", &format!("{prefix}/bucket"), "acl", &signed).unwrap();
+        let signed = format!("GET\n\n\n{DATE}\n/bucket/key/");
+        assert!(s3("GET", &format!("{prefix}/bucket/key"), "", &signed).is_err());
+    }
+}
+
+#[test]
 fn version_2_headers_are_part_of_the_string() {
     let signed = format!("PUT\n\ntext/plain\n{DATE}\nx-amz-acl:aws-exec-read\n/b/k");
     let put = |acl: &str| {

@@ -1,6 +1,9 @@
 //! Signatures as AWS published them, as its own signer makes them, and as old clients send them.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and says where"
+)]
 
 mod body;
 mod clients;
