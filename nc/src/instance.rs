@@ -21,10 +21,13 @@
 //! event [`Event::Overdue`]. Whatever fails on the way up ends in Terminated with a reason; what
 //! fails on the way down is tried again, since a guest that may still run is not gone.
 
+mod down;
 mod found;
+mod running;
 mod shown;
 #[cfg(test)]
 mod tests;
+mod up;
 
 use std::sync::Arc;
 
@@ -461,7 +464,7 @@ impl Instance {
         .settle()
     }
 
-    // ---- events --------------------------------------------------------------------------------
+    // ---- events that any state may meet; the others are in `up`, `running` and `down` ----------
 
     fn on_wish(mut self, wish: Arc<InstanceWish>) -> (Self, Vec<Action>) {
         if !self.is_news(&wish) {
@@ -498,252 +501,6 @@ impl Instance {
             return (self, Vec::new());
         }
         self.begin()
-    }
-
-    fn on_disks(self, made: BootDisks) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Preparing { applied, .. } => self
-                .in_phase(Phase::Preparing {
-                    disks: Some(made),
-                    applied,
-                })
-                .start_if_ready(),
-            Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_disks_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Preparing { .. } => self.because(reason).give_up_preparing(),
-            Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_network(mut self, version: u64) -> (Self, Vec<Action>) {
-        match &mut self.phase {
-            Phase::Preparing { applied, .. } => {
-                *applied = version.max(*applied);
-                self.start_if_ready()
-            }
-            Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_started(self) -> (Self, Vec<Action>) {
-        match &self.phase {
-            Phase::Starting { ended: Some(end) } => {
-                let reason = end.reason();
-                self.because(reason).force_down()
-            }
-            Phase::Starting { ended: None } if self.wanted_down() => self.force_down(),
-            Phase::Starting { ended: None } => {
-                // A fresh boot fulfils every reboot that was asked for before it.
-                let reboots_done = self.wish.reboots;
-                let running = Self {
-                    reboots_done,
-                    ..self
-                };
-                let phase = Phase::Running {
-                    reboot: Reboot::None,
-                };
-                (running.in_phase(phase), vec![Action::Plug])
-            }
-            Phase::Preparing { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_start_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Starting { .. } => self.because(reason).force_down(),
-            Phase::Preparing { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_gone(self, end: End) -> (Self, Vec<Action>) {
-        match &self.phase {
-            Phase::Starting { .. } => (
-                self.in_phase(Phase::Starting { ended: Some(end) }),
-                Vec::new(),
-            ),
-            Phase::Running { .. } if self.wanted_down() => self.wipe(),
-            Phase::Running { .. } => self.because(end.reason()).wipe(),
-            Phase::Stopping {
-                how: Stop::Asked | Stop::Pausing { .. },
-            } => self.wipe(),
-            // The answer of the attempt under way says so too, and is waited for.
-            Phase::Stopping {
-                how: Stop::Forcing { .. },
-            }
-            | Phase::Preparing { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_guest_reset(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Running {
-                reboot: Reboot::Asked { target } | Reboot::Pausing { target, .. },
-            } => self.rebooted(target),
-            // A guest may reset itself as it likes, and a reset of ours has its own answer.
-            Phase::Running {
-                reboot: Reboot::None | Reboot::Resetting { .. },
-            }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_reset_done(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Running {
-                reboot: Reboot::Resetting { target, .. },
-            } => self.rebooted(target),
-            Phase::Running { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_reboot_refused(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Running {
-                reboot: Reboot::Asked { target },
-            } => self.reset(target, 0),
-            Phase::Running { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_reset_failed(self, why: String) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Running {
-                reboot: Reboot::Resetting { target, attempt },
-            } => {
-                let failed = Failed {
-                    attempt: attempt + 1,
-                    why,
-                };
-                let reboot = Reboot::Pausing { target, failed };
-                (self.in_phase(Phase::Running { reboot }), Vec::new())
-            }
-            Phase::Running { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Stopping { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_shutdown_refused(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Stopping { how: Stop::Asked } => self.force_down(),
-            Phase::Stopping { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_destroyed(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Stopping { .. } => self.wipe(),
-            Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_destroy_failed(self, why: String) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Stopping {
-                how: Stop::Forcing { attempt },
-            } => {
-                let how = Stop::Pausing {
-                    failed: Failed {
-                        attempt: attempt + 1,
-                        why,
-                    },
-                };
-                (self.in_phase(Phase::Stopping { how }), Vec::new())
-            }
-            Phase::Stopping { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Wiping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_wiped(self) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Wiping { .. } => self.in_phase(Phase::Terminated).live_again(),
-            Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
-    }
-
-    fn on_wipe_failed(self, why: String) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Wiping {
-                how: Wipe::Removing { attempt },
-            } => {
-                let how = Wipe::Pausing {
-                    failed: Failed {
-                        attempt: attempt + 1,
-                        why,
-                    },
-                };
-                (self.in_phase(Phase::Wiping { how }), Vec::new())
-            }
-            Phase::Wiping {
-                how: Wipe::Pausing { .. },
-            }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
-            | Phase::Stopping { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
     }
 
     fn on_overdue(self) -> (Self, Vec<Action>) {

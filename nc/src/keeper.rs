@@ -224,6 +224,8 @@ impl Keeper {
             Message::Sign(sign) => {
                 if self.timeline.note_first(sign.step(), "") {
                     self.show();
+                    self.kept = None;
+                    self.keep().await;
                 }
             }
             Message::Unsure(why) => {
@@ -235,10 +237,10 @@ impl Keeper {
 
     fn on_progress(&mut self) {
         let Progress { stage, percent } = self.progress.borrow_and_update().clone();
-        let percent = percent
-            .map(|percent| format!(", {percent} %"))
-            .unwrap_or_default();
-        self.timeline.update("image", format!("{stage}{percent}"));
+        if let Some(percent) = percent {
+            self.timeline
+                .update("image", format!("{stage}, {percent} %"));
+        }
         self.show();
     }
 

@@ -34,7 +34,7 @@ use crate::{
     resources,
     signs::Signs,
     site::{Parts, Site},
-    tasks::{self, ReportNode, TrimConsoles},
+    tasks::{self, ReportNode, TrimConsoles, report_node::InstanceCounts},
 };
 
 /// GRUB's modules for BIOS machines, as Debian's grub-pc-bin has them.
@@ -125,6 +125,7 @@ fn watch(
         capacity: resources::Found::look(&site.instances)?.capacity(&config.capacity),
         hypervisor: state.subscribe(),
         ready: context.ready.condition("hypervisor"),
+        instances: InstanceCounts::new(&context.metrics),
     };
     let watching = tasks::watch_domains(
         keepers.clone(),

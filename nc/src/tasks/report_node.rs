@@ -2,12 +2,14 @@
 
 use std::{net::Ipv4Addr, time::Duration};
 
-use control::node::{NodeReport, Shape};
+use control::node::{NodeReport, Seen, Shape};
 use daemon::{
     BoxError,
+    metrics::Metrics,
     ready::Condition,
     reconcile::{Reconcile, Summary},
 };
+use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::sync::watch;
 use types::{Gib, Mib};
 
@@ -27,7 +29,36 @@ pub struct ReportNode {
     pub hypervisor: watch::Receiver<Result<String, String>>,
     /// What `/readyz` shows.
     pub ready: Condition,
+    /// What `/metrics` shows.
+    pub instances: InstanceCounts,
 }
+
+/// How many instances are in each state.
+#[derive(Debug, Clone)]
+pub struct InstanceCounts(Family<Vec<(&'static str, &'static str)>, Gauge>);
+
+impl InstanceCounts {
+    /// Counts that `/metrics` shows.
+    pub fn new(metrics: &Metrics) -> Self {
+        let counts = Family::default();
+        let help = "Instances on this node by state";
+        metrics.register(|registry| registry.register("instances", help, counts.clone()));
+        Self(counts)
+    }
+
+    fn set(&self, seen: impl Iterator<Item = Seen>) {
+        let mut counts = [0_i64; 4];
+        for seen in seen {
+            counts[seen as usize] += 1;
+        }
+        for (word, count) in SEEN_WORDS.into_iter().zip(counts) {
+            self.0.get_or_create(&vec![("state", word)]).set(count);
+        }
+    }
+}
+
+/// In the order of [`Seen`].
+const SEEN_WORDS: [&str; 4] = ["pending", "running", "shutting-down", "terminated"];
 
 impl Reconcile for ReportNode {
     const NAME: &'static str = "report_node";
@@ -40,6 +71,9 @@ impl Reconcile for ReportNode {
             Some(why) => self.ready.unmet(why.clone()),
         }
         self.keepers.site().report_node(report);
+        let reports = self.keepers.reports();
+        self.instances
+            .set(reports.values().map(|report| report.seen));
         Ok(Summary::nothing())
     }
 }

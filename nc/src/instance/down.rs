@@ -1,0 +1,85 @@
+//! On the way down: the domain's end and the removal of what it had.
+
+use super::{Action, Failed, Instance, Phase, Stop, Wipe};
+
+impl Instance {
+    pub(super) fn on_shutdown_refused(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping { how: Stop::Asked } => self.force_down(),
+            Phase::Stopping { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_destroyed(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping { .. } => self.wipe(),
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_destroy_failed(self, why: String) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Stopping {
+                how: Stop::Forcing { attempt },
+            } => {
+                let how = Stop::Pausing {
+                    failed: Failed {
+                        attempt: attempt + 1,
+                        why,
+                    },
+                };
+                (self.in_phase(Phase::Stopping { how }), Vec::new())
+            }
+            Phase::Stopping { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_wiped(self) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Wiping { .. } => self.in_phase(Phase::Terminated).live_again(),
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_wipe_failed(self, why: String) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Wiping {
+                how: Wipe::Removing { attempt },
+            } => {
+                let how = Wipe::Pausing {
+                    failed: Failed {
+                        attempt: attempt + 1,
+                        why,
+                    },
+                };
+                (self.in_phase(Phase::Wiping { how }), Vec::new())
+            }
+            Phase::Wiping {
+                how: Wipe::Pausing { .. },
+            }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+}

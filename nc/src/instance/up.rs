@@ -1,0 +1,87 @@
+//! On the way up: disks, network, start.
+
+use types::StateReason;
+
+use super::{Action, Instance, Phase, Reboot};
+use crate::needs::BootDisks;
+
+impl Instance {
+    pub(super) fn on_disks(self, made: BootDisks) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Preparing { applied, .. } => self
+                .in_phase(Phase::Preparing {
+                    disks: Some(made),
+                    applied,
+                })
+                .start_if_ready(),
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_disks_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Preparing { .. } => self.because(reason).give_up_preparing(),
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_network(mut self, version: u64) -> (Self, Vec<Action>) {
+        match &mut self.phase {
+            Phase::Preparing { applied, .. } => {
+                *applied = version.max(*applied);
+                self.start_if_ready()
+            }
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_started(self) -> (Self, Vec<Action>) {
+        match &self.phase {
+            Phase::Starting { ended: Some(end) } => {
+                let reason = end.reason();
+                self.because(reason).force_down()
+            }
+            Phase::Starting { ended: None } if self.wanted_down() => self.force_down(),
+            Phase::Starting { ended: None } => {
+                // A fresh boot fulfils every reboot that was asked for before it.
+                let reboots_done = self.wish.reboots;
+                let running = Self {
+                    reboots_done,
+                    ..self
+                };
+                let phase = Phase::Running {
+                    reboot: Reboot::None,
+                };
+                (running.in_phase(phase), vec![Action::Plug])
+            }
+            Phase::Preparing { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn on_start_failed(self, reason: StateReason) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Starting { .. } => self.because(reason).force_down(),
+            Phase::Preparing { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+}
