@@ -65,7 +65,7 @@ pub struct Identity {
 impl Identity {
     /// Opens what is kept in a folder; none is known if nothing is.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        let cipher = ChaCha20Poly1305::new(&load_key(&folder.join(KEY_FILE))?.into());
+        let cipher = ChaCha20Poly1305::new(&load_key(&folder.join(KEY_FILE))?);
         let path = folder.join(FILE);
         let now = match files::read(&path) {
             Ok(sealed) => open_seal(&cipher, &sealed).ok_or(Error::BadSeal(path.clone()))?,

@@ -277,11 +277,7 @@ mod tests {
             "<Root><a></b></Root>",
             "<Root>&#xd800;</Root>",
         ] {
-            assert!(
-                Element::read(bad.as_bytes(), "Root").is_err(),
-                "{:.60}",
-                bad
-            );
+            assert!(Element::read(bad.as_bytes(), "Root").is_err(), "{bad:.60}");
         }
         assert!(Element::read(b"\xff\xfe<", "Root").is_err());
     }

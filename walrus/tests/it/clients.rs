@@ -184,3 +184,22 @@ async fn rclone_makes_a_round_trip() {
     rclone(&["moveto", "w:clone/in/large", "w:clone/moved"]);
     rclone(&["purge", "w:clone"]);
 }
+
+/// For clients by hand: `cargo test -p mallee-walrus --test it -- --ignored --nocapture to_play_with`
+/// prints what they need and serves until the printed file is removed.
+#[tokio::test]
+#[ignore = "serves until it is told to stop"]
+async fn a_walrus_to_play_with() {
+    let walrus = Walrus::start().await;
+    let alive = walrus.folder.path().join("remove-me-to-stop");
+    std::fs::write(&alive, "").unwrap();
+    eprintln!("S3_URL=http://{}", walrus.s3);
+    eprintln!(
+        "AWS_ACCESS_KEY_ID={}\nAWS_SECRET_ACCESS_KEY={}",
+        ALICE.id, ALICE.secret
+    );
+    eprintln!("rm {}", alive.display());
+    while alive.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}

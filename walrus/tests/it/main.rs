@@ -1,6 +1,12 @@
 //! Walrus from outside: the engine against a model, the daemon over HTTP with signed requests,
 //! killed at any moment, and with real clients.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and starts the daemon and its clients as people do"
+)]
+
 mod clients;
 mod crash;
 mod daemon_process;
