@@ -3,7 +3,7 @@
 //! Done inside the transaction of the launch; the rows' unique keys make sure that an address never
 //! has two owners. The caller grows the network's version once for all that it adds.
 
-use std::{collections::HashSet, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 use rand::{Rng, RngExt};
@@ -99,20 +99,18 @@ fn choose_private(
     ask: &Ask<'_>,
     rng: &mut impl Rng,
 ) -> Result<Result<Ipv4Addr, NoAddress>, Error> {
-    let taken: HashSet<Ipv4Addr> = network::taken_private(tx, &ask.subnet.id)?
-        .into_iter()
-        .collect();
+    let is_taken = |address| network::is_private_taken(tx, &ask.subnet.id, address);
     let given = given_by(ask.subnet.cidr);
     Ok(match ask.private_address {
         Some(address) if !given.contains(&u32::from(address)) => {
             Err(NoAddress::NotInSubnet(address))
         }
-        Some(address) if taken.contains(&address) => Err(NoAddress::InUse(address)),
+        Some(address) if is_taken(address)? => Err(NoAddress::InUse(address)),
         Some(address) => Ok(address),
         None => {
             let count = given.end.saturating_sub(given.start) as usize;
             let at = |index: usize| Ipv4Addr::from(given.start + index as u32);
-            free(count, at, &taken, rng).ok_or(NoAddress::SubnetFull)
+            free(count, at, is_taken, rng)?.ok_or(NoAddress::SubnetFull)
         }
     })
 }
@@ -125,8 +123,8 @@ fn choose_public(
     if pool.is_empty() {
         return Ok(Ok(None));
     }
-    let taken: HashSet<Ipv4Addr> = network::taken_public(tx)?.into_iter().collect();
-    let found = free(pool.len(), |index| pool[index], &taken, rng);
+    let is_taken = |address| network::is_public_taken(tx, address);
+    let found = free(pool.len(), |index| pool[index], is_taken, rng)?;
     Ok(found.map(Some).ok_or(NoAddress::PublicPoolEmpty))
 }
 
@@ -137,25 +135,32 @@ fn given_by(cidr: Ipv4Net) -> std::ops::Range<u32> {
 }
 
 /// The next free address from a random place on: one that was just given back is still in the
-/// caches of others, and is not the next to be given.
+/// caches of others, and is not the next to be given. Asked one by one, since a subnet of thousands
+/// is mostly free and a launch of many would read it whole each time.
 fn free(
     count: usize,
     at: impl Fn(usize) -> Ipv4Addr,
-    taken: &HashSet<Ipv4Addr>,
+    is_taken: impl Fn(Ipv4Addr) -> Result<bool, Error>,
     rng: &mut impl Rng,
-) -> Option<Ipv4Addr> {
+) -> Result<Option<Ipv4Addr>, Error> {
     let start = if count == 0 {
         0
     } else {
         rng.random_range(0..count)
     };
-    (0..count)
-        .map(|step| at((start + step) % count))
-        .find(|address| !taken.contains(address))
+    for step in 0..count {
+        let address = at((start + step) % count);
+        if !is_taken(address)? {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, collections::HashSet};
+
     use rand::{SeedableRng, rngs::StdRng};
 
     use super::*;
@@ -173,11 +178,13 @@ mod tests {
     fn every_free_address_is_found_and_no_taken_one() {
         let mut rng = StdRng::seed_from_u64(1);
         let at = |index: usize| Ipv4Addr::from(0x0a00_0000 + index as u32);
-        let mut taken = HashSet::new();
+        let taken = RefCell::new(HashSet::new());
+        let is_taken = |address| Ok(taken.borrow().contains(&address));
         for _ in 0..50 {
-            assert!(taken.insert(free(50, at, &taken, &mut rng).unwrap()));
+            let address = free(50, at, is_taken, &mut rng).unwrap().unwrap();
+            assert!(taken.borrow_mut().insert(address));
         }
-        assert_eq!(free(50, at, &taken, &mut rng), None);
-        assert_eq!(free(0, at, &taken, &mut rng), None);
+        assert_eq!(free(50, at, is_taken, &mut rng).unwrap(), None);
+        assert_eq!(free(0, at, is_taken, &mut rng).unwrap(), None);
     }
 }

@@ -137,7 +137,7 @@ pub async fn describe_subnets(
             let mut subnets = Vec::new();
             for vpc in rows::network::vpcs_of(tx, &account)? {
                 for subnet in rows::network::subnets_of(tx, &vpc.id)? {
-                    let taken = rows::network::taken_private(tx, &subnet.id)?.len();
+                    let taken = rows::network::count_private(tx, &subnet.id)?;
                     subnets.push((subnet, taken));
                 }
             }

@@ -359,12 +359,22 @@ pub fn members_of(tx: &Tx, group: &SecurityGroupId) -> Result<Vec<Ipv4Addr>, Err
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The private addresses that are taken in a subnet.
-pub fn taken_private(tx: &Tx, subnet: &SubnetId) -> Result<Vec<Ipv4Addr>, Error> {
-    let mut found =
-        tx.prepare_cached("SELECT private_address FROM interfaces WHERE subnet = ?1")?;
-    let rows = found.query_map([subnet.as_str()], |row| parsed(row, "private_address"))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+/// How many private addresses of a subnet are taken.
+pub fn count_private(tx: &Tx, subnet: &SubnetId) -> Result<usize, Error> {
+    let mut count = tx.prepare_cached("SELECT count(*) FROM interfaces WHERE subnet = ?1")?;
+    Ok(count.query_row([subnet.as_str()], |row| row.get(0))?)
+}
+
+/// Whether a private address of a subnet is taken.
+pub fn is_private_taken(tx: &Tx, subnet: &SubnetId, address: Ipv4Addr) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM interfaces WHERE subnet = ?1 AND private_address = ?2";
+    Ok(tx.prepare_cached(sql)?.exists((subnet.as_str(), address.to_string()))?)
+}
+
+/// Whether a public address is taken.
+pub fn is_public_taken(tx: &Tx, address: Ipv4Addr) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM public_addresses WHERE address = ?1";
+    Ok(tx.prepare_cached(sql)?.exists([address.to_string()])?)
 }
 
 /// The public addresses that are taken, in no order.
