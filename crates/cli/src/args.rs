@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use types::InstanceId;
+use types::{InstanceId, NodeId};
 
 use crate::output::Output;
 
@@ -93,6 +93,12 @@ What the guest prints is shown without control sequences, since they could comma
     /// Checks the invariants on the running cloud: nothing stuck, nothing twice, nothing orphaned
     #[command(after_help = "Exits 0 if all hold, 2 if one is broken.")]
     Verify,
+    /// Accounts, and making one
+    #[command(subcommand)]
+    Account(Account),
+    /// A node: declare it dead, or take that back
+    #[command(subcommand)]
+    Node(Node),
     /// Machine images: bundle, upload, register, or all of it
     #[command(subcommand)]
     Image(Image),
@@ -119,6 +125,33 @@ pub struct Console {
     /// Print control sequences as they are
     #[arg(long)]
     pub raw: bool,
+}
+
+/// `mallee account`
+#[derive(Debug, Subcommand)]
+pub enum Account {
+    /// All accounts
+    List,
+    /// Makes an account with a default VPC and an access key; the secret is shown this once
+    #[command(after_help = "Example:\n  mallee account create physics --output json")]
+    Create {
+        /// Its name: 1 to 63 lower-case letters, digits and inner dashes
+        name: String,
+    },
+}
+
+/// `mallee node`
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// Says that a node will not come back: its cluster waits for it no longer. Its instances keep
+    /// their records until somebody terminates them
+    Dead {
+        /// The node
+        node: NodeId,
+        /// It is alive after all
+        #[arg(long)]
+        undo: bool,
+    },
 }
 
 /// `mallee image`
@@ -272,6 +305,9 @@ mod tests {
             "mallee status --output json",
             "mallee nodes --admin /x --address 127.0.0.1:8777",
             "mallee verify --output json",
+            "mallee account list",
+            "mallee account create physics",
+            "mallee node dead node-1234abcd --undo",
             "mallee explain i-0123456789abcdef0",
             "mallee console i-1234abcd --log",
             "mallee image bundle disk.img --destination /tmp --name image",

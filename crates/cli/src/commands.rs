@@ -1,5 +1,6 @@
 //! A file per command: ask, then print.
 
+pub mod accounts;
 pub mod console;
 pub mod doctor;
 pub mod explain;

@@ -5,7 +5,7 @@
 //!
 //! | way | for | by |
 //! |---|---|---|
-//! | [`admin`] | status, nodes, instances, explain, console, doctor, verify | the CLC's control port, with an administrator's certificate |
+//! | [`admin`] | status, nodes, instances, explain, console, doctor, verify, accounts | the CLC's control port, with an administrator's certificate |
 //! | [`public`] | image bundle, upload, register, install | the public S3 and EC2 API, with an access key |
 //!
 //! | module | holds |
@@ -44,6 +44,8 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Console(ask) => commands::console::run(admin, ask).await,
         Command::Doctor => commands::doctor::run(admin, output).await,
         Command::Verify => commands::verify::run(admin, output).await,
+        Command::Account(ask) => commands::accounts::run(admin, output, ask).await,
+        Command::Node(ask) => commands::nodes::change(admin, output, ask).await,
         Command::Image(ask) => commands::image::run(output, ask).await,
     }
 }

@@ -1,8 +1,9 @@
-//! `mallee nodes`: who there is to run instances, and what is left of them.
+//! `mallee nodes`: who there is to run instances, and what is left of them; `mallee node`: one of
+//! them.
 
 use control::{
     Cloud,
-    cloud::Ask,
+    cloud::{Ask, DeadAsk},
     cluster::{NodeStatus, Reach},
 };
 
@@ -22,6 +23,19 @@ pub async fn run(admin: &args::Admin, output: Output) -> Result<(), Failure> {
             .into(),
         nodes => text(nodes),
     })
+}
+
+/// Declares a node dead, or takes that back.
+pub async fn change(admin: &args::Admin, output: Output, ask: args::Node) -> Result<(), Failure> {
+    let admin = Admin::open(admin).await?;
+    let args::Node::Dead { node, undo } = ask;
+    let ask = DeadAsk {
+        node: node.clone(),
+        dead: !undo,
+    };
+    let done = admin.cloud.declare_dead(&admin.call(), ask).await?;
+    let word = if undo { "alive" } else { "dead" };
+    output.print(&done, || format!("{node} is declared {word}\n"))
 }
 
 /// The nodes as a table.

@@ -70,14 +70,30 @@ impl Cloud for FakeCloud {
     async fn token(&self, _: &Call, _: TokenAsk) -> Result<Token, CallError> {
         refuse()
     }
-    async fn create_account(&self, _: &Call, _: AccountAsk) -> Result<NewAccount, CallError> {
-        refuse()
+    async fn create_account(&self, _: &Call, ask: AccountAsk) -> Result<NewAccount, CallError> {
+        if ask.name == "taken" {
+            return Err(CallError::new(
+                Code::Conflict,
+                "there is an account of that name",
+            ));
+        }
+        let made = json!({
+            "account": "123456789012", "name": ask.name, "access_key_id": "AKIAABCDEFGHIJKLMNOP",
+            "secret_access_key": "s3cr3t",
+        });
+        Ok(serde_json::from_value(made).unwrap())
     }
     async fn accounts(&self, _: &Call, _: Ask) -> Result<AccountList, CallError> {
-        refuse()
+        let account = json!({"account": "123456789012", "name": "admin", "canonical_id": "c0ffee"});
+        Ok(AccountList {
+            accounts: vec![serde_json::from_value(account).unwrap()],
+        })
     }
-    async fn declare_dead(&self, _: &Call, _: DeadAsk) -> Result<Done, CallError> {
-        refuse()
+    async fn declare_dead(&self, _: &Call, ask: DeadAsk) -> Result<Done, CallError> {
+        match ask.node.as_str() {
+            "node-1234abcd" => Ok(Done {}),
+            _ => Err(CallError::not_found(ask.node)),
+        }
     }
     async fn status(&self, _: &Call, _: Ask) -> Result<CloudStatus, CallError> {
         let objects = json!({
@@ -221,6 +237,30 @@ async fn status_nodes_instances_and_explain_read_as_tables_and_as_json() {
         let json = cloud.run(&[words, &["--output", "json"]].concat()).await;
         serde_json::from_str::<serde_json::Value>(&json.out).unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_account_is_made_with_what_a_shell_can_source() {
+    let cloud = Served::start(FakeCloud::default()).await;
+    let made = cloud.run(&["account", "create", "physics"]).await;
+    assert!(
+        made.out.contains("export AWS_SECRET_ACCESS_KEY=s3cr3t\n"),
+        "{made:?}"
+    );
+    let taken = cloud.run(&["account", "create", "taken"]).await;
+    assert!(
+        taken.code == 1 && taken.err.contains("of that name"),
+        "{taken:?}"
+    );
+    assert!(cloud.run(&["account", "list"]).await.out.contains("c0ffee"));
+    assert!(
+        cloud
+            .run(&["node", "dead", "node-1234abcd"])
+            .await
+            .out
+            .contains("dead")
+    );
+    assert_eq!(cloud.run(&["node", "dead", "node-00000000"]).await.code, 3);
 }
 
 #[tokio::test]

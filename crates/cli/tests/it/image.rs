@@ -171,7 +171,7 @@ fn variables(url: &str) -> Vec<(&'static str, String)> {
 /// 25 MiB that do not compress, so that there are three parts.
 fn disk(folder: &Folder) -> String {
     let path = folder.join("disk.img");
-    let mut file = std::fs::File::create(&path).unwrap();
+    let mut file = std::io::BufWriter::new(std::fs::File::create(&path).unwrap());
     let mut state = 1_u64;
     for _ in 0..(25 << 20) / 8 {
         state ^= state << 13;
