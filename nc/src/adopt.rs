@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use types::InstanceId;
 
 use crate::{
+    hypervisor::Error,
     in_use,
     instance::{End, Event},
     keeper::Message,
@@ -60,7 +61,15 @@ impl Reconcile for AdoptInstances {
         let mut summary = Summary::nothing();
         // Reports first: an instance that ran before the list was made must be on it.
         let before = self.keepers.reports();
-        let listed = site.hypervisor.list().await?;
+        let listed = match site.hypervisor.list().await {
+            Ok(listed) => listed,
+            // No failure of ours: `/readyz` says it, and we are woken when it is back.
+            Err(Error::Unreachable(_)) => {
+                summary.count("hypervisor_unreachable", 1);
+                return Ok(summary);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let domains: BTreeSet<InstanceId> = listed
             .iter()
             .filter_map(|found| found.ours(&site.node))

@@ -14,6 +14,7 @@ use control::{
     },
     rpc::Call,
 };
+use futures_util::FutureExt;
 use types::{InstanceId, network::NetworkDocument};
 
 use crate::{console, hypervisor::Error as HypervisorError, keepers::Keepers, record, site::Site};
@@ -34,6 +35,19 @@ impl Api {
 
     fn site(&self) -> &Site {
         self.keepers.site()
+    }
+
+    /// A poll ends when the node stops: whoever waits asks the next process.
+    async fn unless_stopping<T>(
+        &self,
+        answer: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        tokio::select! {
+            answer = answer => answer,
+            () = self.keepers.stopping().cancelled() => {
+                Err(CallError::new(Code::NotReady, "this node is stopping"))
+            }
+        }
     }
 
     fn known(&self, instance: &InstanceId) -> Result<(), CallError> {
@@ -64,16 +78,17 @@ impl Node for Api {
             let why = "still looking for the instances of an earlier life";
             return Err(CallError::new(Code::NotReady, why));
         }
-        Ok(self.site().feed().poll(&poll).await)
+        self.unless_stopping(async { Ok(self.site().feed().poll(&poll).await) })
+            .await
     }
 
     async fn console_read(&self, _: &Call, ask: ConsoleRead) -> Result<ConsoleText, CallError> {
         self.known(&ask.instance)?;
         let log = console::log_in(&record::folder(&self.site().instances, &ask.instance));
         let wait = Duration::from_millis(ask.wait_ms.min(POLL_WAIT_MS_MAX));
-        console::read(&log, ask.from, wait)
-            .await
-            .map_err(|error| CallError::internal(&error))
+        let read = console::read(&log, ask.from, wait)
+            .map(|read| read.map_err(|error| CallError::internal(&error)));
+        self.unless_stopping(read).await
     }
 
     async fn console_write(&self, _: &Call, ask: ConsoleWrite) -> Result<Done, CallError> {

@@ -14,6 +14,7 @@ use control::{
 };
 use daemon::{Context, reconcile::Wake};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use types::InstanceId;
 
 use crate::{
@@ -54,6 +55,11 @@ impl Keepers {
             adopted: Arc::default(),
             look: Wake::new(),
         }
+    }
+
+    /// Cancelled when the node stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.context.cancel
     }
 
     /// What the keepers share.

@@ -25,7 +25,7 @@ use crate::{
     config::{Accelerator, Config},
     disk::LocalDisks,
     domain::Host,
-    hypervisor::{Events, libvirt::Libvirt},
+    hypervisor::{Events, Hypervisor, libvirt::Libvirt},
     keepers::Keepers,
     metadata,
     network::{self, Network},
@@ -39,6 +39,9 @@ use crate::{
 
 /// GRUB's modules for BIOS machines, as Debian's grub-pc-bin has them.
 const GRUB_MODULES: &str = "/usr/lib/grub/i386-pc";
+
+/// How long `join` waits for libvirt, which may be started by its socket.
+const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Opens what the node needs and starts its tasks on the context.
 pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
@@ -194,7 +197,21 @@ pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
     };
     let identity = join::join(config.state_dir.join("tls"), &token, newcomer).await?;
     println!("joined as {}", identity.peer);
+    if let Err(error) = try_hypervisor(&config).await {
+        eprintln!("warn {}: {error:#}", config.hypervisor.uri);
+        eprintln!("     fix: start libvirtd, or name another hypervisor.uri in the configuration");
+    }
     println!("next: systemctl enable --now mallee-nc");
+    Ok(())
+}
+
+/// Talks to the hypervisor once, as the daemon will.
+async fn try_hypervisor(config: &Config) -> anyhow::Result<()> {
+    let (libvirt, mut events) = Libvirt::connect(&config.hypervisor.uri);
+    tokio::time::timeout(CONNECT_LIMIT, events.recv())
+        .await
+        .with_context(|| format!("no connection in {} s", CONNECT_LIMIT.as_secs()))?;
+    libvirt.list().await?;
     Ok(())
 }
 

@@ -620,6 +620,23 @@ async fn a_node_whose_hypervisor_is_away_takes_no_wish_before_it_has_looked() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_launch_outlasts_a_restart_of_the_hypervisor_and_starts_once() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    rig.hypervisor.lose("libvirtd is restarting");
+    node.wish(&wish).await;
+    pause(5_000).await;
+    assert_eq!(
+        node.keepers.get(&wish.instance).unwrap().report().seen,
+        Seen::Pending
+    );
+    rig.hypervisor.restore();
+    node.until(&wish.instance, Seen::Running).await;
+    assert_eq!(rig.hypervisor.starts(), 1);
+}
+
 /// Launches, terminations, power-offs and restarts of the node at random, all of it seeded.
 #[tokio::test(start_paused = true)]
 async fn whatever_the_moment_of_each_stop_every_instance_runs_once_or_is_gone() {

@@ -9,12 +9,14 @@ use futures_util::FutureExt;
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
+    time::Instant,
 };
 
 use super::Message;
 use crate::{
     console,
     domain::Domain,
+    hypervisor::Error,
     in_use,
     instance::{Action, Event, internal_error},
     needs::{BootDisks, Progress},
@@ -25,6 +27,10 @@ use crate::{
 
 /// Removing files takes milliseconds; a network filesystem that hangs is told as a failure.
 const WIPE_LIMIT: Duration = Duration::from_secs(120);
+
+/// A libvirtd that is being restarted is back in seconds; a launch waits for it this long.
+const AWAY_LIMIT: Duration = Duration::from_secs(60);
+const AWAY_LOOK: Duration = Duration::from_millis(300);
 
 /// What is under way for one instance. Dropping it stops it all, as far as it can be stopped.
 pub(super) struct Work {
@@ -237,9 +243,16 @@ fn broke_off(action: &Action) -> Option<Event> {
 
 async fn start(site: &Site, dir: &std::path::Path, wish: &InstanceWish, disks: BootDisks) -> Event {
     let domain = Domain::of(wish, disks, &site.host, console::log_in(dir));
-    match site.hypervisor.start(&domain).await {
-        Ok(()) => Event::Started,
-        Err(error) => Event::StartFailed(internal_error(&chain(&error))),
+    let patience = Instant::now() + AWAY_LIMIT;
+    loop {
+        match site.hypervisor.start(&domain).await {
+            Ok(()) => return Event::Started,
+            // It may have come to pass; asking again is the way to know.
+            Err(Error::Unreachable(_)) if Instant::now() < patience => {
+                tokio::time::sleep(AWAY_LOOK).await;
+            }
+            Err(error) => return Event::StartFailed(internal_error(&chain(&error))),
+        }
     }
 }
 

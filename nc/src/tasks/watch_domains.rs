@@ -47,10 +47,10 @@ async fn pass_on(keepers: &Keepers, happened: Happened, state: &HypervisorState)
         // Whoever started it knows.
         Happened::Running(_) => {}
         Happened::Connected => {
+            keepers.look.wake();
             let version = keepers.site().hypervisor.version().await;
             tracing::info!(?version, "the hypervisor can be reached");
             let _ = state.send_replace(version.map_err(|error| error.to_string()));
-            keepers.look.wake();
             keepers.site().changed.wake();
         }
         Happened::Lost(why) => {
