@@ -27,10 +27,13 @@ impl Book {
         if !self.saved.settled && roster.nodes.iter().all(|line| self.is_known(line)) {
             changes.push(Change::Settled);
         }
+        let ends = self.ends_without_a_node(&roster);
+        let reports = ends.iter().filter_map(|row| row.report.clone()).collect();
+        changes.extend(ends.into_iter().map(|row| Change::Placement(Box::new(row))));
         Decision {
             answer,
             changes,
-            reports: Vec::new(),
+            reports,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use control::{
     CallError, Code,
-    cluster::Reach,
+    cluster::{Reach, Roster},
     node::{InstanceReport, InstanceWish, Seen, Taken, Wanted},
 };
 use types::{NodeId, StateReason};
@@ -18,6 +18,9 @@ use crate::{
     nodes::Node,
     shape,
 };
+
+const NODE_REMOVED: &str = "its node was removed from the cloud";
+const NODE_DEAD: &str = "its node was declared dead";
 
 impl Book {
     /// Takes a wish, if it is newer than what is wished already and has room where it points.
@@ -57,8 +60,9 @@ impl Book {
 
     /// The wish that turns a hold, or room that is still there, into a placement.
     fn wish_first(&self, wish: &InstanceWish) -> Result<Decision<Taken>, CallError> {
-        if wish.wanted == Wanted::Running {
-            self.check_room(wish)?;
+        match wish.wanted {
+            Wanted::Running => self.check_room(wish)?,
+            Wanted::Terminated => self.check_node(wish)?,
         }
         let row = PlacementRow {
             instance: wish.instance.clone(),
@@ -70,6 +74,16 @@ impl Book {
             ended: false,
         };
         Ok(self.taken(row, wish))
+    }
+
+    /// A ledger that is new knows neither who is there nor who was removed.
+    fn check_node(&self, wish: &InstanceWish) -> Result<(), CallError> {
+        match self.unsettled() {
+            Some(why) if self.nodes.get(&wish.node).is_none() => {
+                Err(CallError::new(Code::NotReady, why))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn check_room(&self, wish: &InstanceWish) -> Result<(), CallError> {
@@ -107,18 +121,18 @@ impl Book {
     }
 
     /// Records the wish. Where nobody is left to carry it out, it is carried out.
-    fn taken(&self, mut row: PlacementRow, wish: &InstanceWish) -> Decision<Taken> {
+    fn taken(&self, row: PlacementRow, wish: &InstanceWish) -> Decision<Taken> {
         let gone = match self.nodes.get(&row.node).map(|node| node.reach) {
-            None => Some("its node was removed from the cloud"),
-            Some(Reach::Dead) => Some("its node was declared dead"),
+            None => Some(NODE_REMOVED),
+            Some(Reach::Dead) => Some(NODE_DEAD),
             Some(Reach::Unknown | Reach::Up | Reach::Unreachable) => None,
         };
         let over = row.ended || gone.is_some();
-        if wish.wanted == Wanted::Terminated && over {
-            let reason = gone.map(|why| StateReason::new("Server.InternalError", why));
-            row.report = Some(ended_report(&row, wish.generation, reason));
-            row.ended = true;
-        }
+        let row = if wish.wanted == Wanted::Terminated && over {
+            ended(&row, gone)
+        } else {
+            row
+        };
         let reports = row.report.iter().filter(|_| row.ended).cloned().collect();
         Decision {
             answer: Taken {
@@ -127,6 +141,21 @@ impl Book {
             changes: vec![Change::Placement(Box::new(row))],
             reports,
         }
+    }
+
+    /// The placements that are to end on nodes which a new roster gives up: they have ended.
+    pub(crate) fn ends_without_a_node(&self, roster: &Roster) -> Vec<PlacementRow> {
+        let gone = |node: &NodeId| match roster.nodes.iter().find(|line| line.node == *node) {
+            None => Some(NODE_REMOVED),
+            Some(line) => line.dead.then_some(NODE_DEAD),
+        };
+        let to_end = |row: &&PlacementRow| {
+            let wish = row.wish.as_ref();
+            !row.ended && wish.is_some_and(|wish| wish.wanted == Wanted::Terminated)
+        };
+        let rows = self.saved.placements.values().filter(to_end);
+        rows.filter_map(|row| gone(&row.node).map(|why| ended(row, Some(why))))
+            .collect()
     }
 
     /// What a node's word on an instance changes. The node is who its certificate says.
@@ -217,16 +246,9 @@ impl Book {
                     continue;
                 }
                 let why = format!("{} no longer has this instance", row.node);
-                let reason = StateReason::new("Server.InternalError", why);
-                let report = ended_report(row, row.generation(), Some(reason));
-                decision.reports.push(report.clone());
-                decision
-                    .changes
-                    .push(Change::Placement(Box::new(PlacementRow {
-                        report: Some(report),
-                        ended: true,
-                        ..row.clone()
-                    })));
+                let row = ended(row, Some(&why));
+                decision.reports.extend(row.report.clone());
+                decision.changes.push(Change::Placement(Box::new(row)));
             }
         }
         decision
@@ -290,6 +312,16 @@ fn is_of(row: &PlacementRow, node: &NodeId, epoch: u64) -> bool {
 
 fn conflict(wish: &InstanceWish, why: &str) -> CallError {
     CallError::new(Code::Conflict, format!("{} {why}", wish.instance))
+}
+
+/// The placement as it is once nothing is left of it.
+fn ended(row: &PlacementRow, why: Option<&str>) -> PlacementRow {
+    let reason = why.map(|why| StateReason::new("Server.InternalError", why));
+    PlacementRow {
+        report: Some(ended_report(row, row.generation(), reason)),
+        ended: true,
+        ..row.clone()
+    }
 }
 
 fn ended_report(
