@@ -37,6 +37,19 @@ pub struct Manner {
     pub end_ms: u64,
     /// How many launches in a thousand fail.
     pub failing: u32,
+    /// Forgets what has ended: a defect, for tests of the tests.
+    pub forgetful: bool,
+}
+
+/// A guest whose domain is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestUp {
+    /// Which instance.
+    pub instance: InstanceId,
+    /// Of which placement.
+    pub epoch: u64,
+    /// Its private address.
+    pub address: std::net::Ipv4Addr,
 }
 
 impl Manner {
@@ -47,6 +60,7 @@ impl Manner {
             launch_ms: 20,
             end_ms: 10,
             failing: 0,
+            forgetful: false,
         }
     }
 }
@@ -66,7 +80,7 @@ struct State {
     rng: TestRng,
     guests: BTreeMap<InstanceId, Guest>,
     wrongs: Vec<String>,
-    starts: u64,
+    starts: BTreeMap<(InstanceId, u64), u64>,
     lives: u64,
     life: Option<Arc<Life>>,
 }
@@ -100,7 +114,7 @@ impl FakeNode {
             rng: seed::rng(seed),
             guests: BTreeMap::new(),
             wrongs: Vec::new(),
-            starts: 0,
+            starts: BTreeMap::new(),
             lives: 0,
             life: None,
         };
@@ -152,7 +166,9 @@ impl FakeNode {
     /// Loses the node's disks: its guests are gone, and it knows of none.
     pub fn lose_everything(&self) {
         self.kill();
-        self.state().guests.clear();
+        let mut state = self.state();
+        state.guests.clear();
+        state.starts.clear();
     }
 
     /// A guest powers itself off.
@@ -175,11 +191,15 @@ impl FakeNode {
     }
 
     /// The guests whose domains are there, with the placement that they are of.
-    pub fn guests(&self) -> Vec<(InstanceId, u64)> {
+    pub fn guests(&self) -> Vec<GuestUp> {
         let state = self.state();
         let up = state.guests.iter().filter(|(_, guest)| guest.up);
-        up.map(|(instance, guest)| (instance.clone(), guest.wish.epoch))
-            .collect()
+        up.map(|(instance, guest)| GuestUp {
+            instance: instance.clone(),
+            epoch: guest.wish.epoch,
+            address: guest.wish.spec.interface.private_address,
+        })
+        .collect()
     }
 
     /// What its guests take.
@@ -194,7 +214,7 @@ impl FakeNode {
 
     /// How many guests were ever started.
     pub fn starts(&self) -> u64 {
-        self.state().starts
+        self.state().starts.values().sum()
     }
 
     /// What happened here that must never happen.
@@ -271,7 +291,7 @@ impl FakeNode {
             if anew && guest.seen == Seen::Terminated {
                 // Placed here again: a new life under a new epoch.
                 (guest.seen, guest.reason, guest.up) = (Seen::Pending, None, true);
-                state.starts += 1;
+                state.note_start(&instance, new);
             }
         } else {
             let runs = wish.wanted == Wanted::Running;
@@ -287,8 +307,11 @@ impl FakeNode {
                 up: runs,
                 wish,
             };
+            let epoch = guest.wish.epoch;
             state.guests.insert(instance.clone(), guest);
-            state.starts += u64::from(runs);
+            if runs {
+                state.note_start(&instance, epoch);
+            }
         }
         let generation = state.guests[&instance].wish.generation;
         self.watch_room(&mut state);
@@ -361,7 +384,11 @@ impl FakeNode {
         }
         guest.acted = guest.wish.generation;
         guest.reboots = guest.wish.reboots;
+        let is_over = guest.seen == Seen::Terminated;
         self.tell(&state, instance);
+        if is_over && self.0.manner.forgetful {
+            state.guests.remove(instance);
+        }
     }
 
     async fn wait_for_network(&self, life: &Life, instance: &InstanceId) {
@@ -377,6 +404,19 @@ impl FakeNode {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl State {
+    /// A guest is started once in its placement, whatever is said how often.
+    fn note_start(&mut self, instance: &InstanceId, epoch: u64) {
+        let starts = self.starts.entry((instance.clone(), epoch)).or_default();
+        *starts += 1;
+        if *starts > 1 {
+            self.wrongs.push(format!(
+                "{instance} was started {starts} times at epoch {epoch}"
+            ));
         }
     }
 }

@@ -1,0 +1,217 @@
+//! What must hold: at any instant ([`always`]), and once all is up again and quiet ([`quiet`]).
+//!
+//! | | from `I1` to `I8`, as far as a cloud without bytes has them |
+//! |---|---|
+//! | I1 | an acknowledged launch is there, and ends only for a reason |
+//! | I3 | nothing is on its way for ever |
+//! | I4, I8 | no node is over its capacity; an address has one owner |
+//! | I5 | no guest without a record, no record without its guest |
+//! | I6 | no instance on two nodes, none started twice |
+//! | I7 | the same token leads to the same launch |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use testkit::node::FakeNode;
+use types::{InstanceId, InstanceState, NodeId};
+
+use crate::{
+    cloud::Cloud,
+    model_clc::{Row, Why},
+};
+
+/// What the campaign knows of what it did: the outside's view.
+#[derive(Debug, Default)]
+pub(crate) struct Outside {
+    /// What was answered to each token.
+    pub(crate) answered: BTreeMap<String, Vec<InstanceId>>,
+    /// Nodes that were declared dead.
+    pub(crate) dead: BTreeSet<NodeId>,
+    /// Nodes that lost their disks once.
+    pub(crate) lost: BTreeSet<NodeId>,
+    /// Zones whose Cluster Controller lost its ledger once.
+    pub(crate) forgot: BTreeSet<usize>,
+    /// Instances once seen terminated.
+    pub(crate) terminated: BTreeSet<InstanceId>,
+}
+
+/// What must hold at any instant.
+pub(crate) fn always(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
+    let rows = cloud.clc.rows();
+    for node in cloud.nodes() {
+        if let Some(wrong) = node.wrongs().first() {
+            return Err(format!("I4/I6 {wrong}"));
+        }
+    }
+    one_owner(cloud, &rows)?;
+    ended_stays_ended(cloud, outside, &rows)?;
+    promises_are_kept(outside, &rows)
+}
+
+fn one_owner(cloud: &Cloud, rows: &BTreeMap<InstanceId, Row>) -> Result<(), String> {
+    let mut homes = BTreeMap::new();
+    let mut owners = BTreeMap::new();
+    for node in cloud.nodes() {
+        for guest in node.guests() {
+            if let Some(other) = homes.insert(guest.instance.clone(), node.id()) {
+                return Err(format!(
+                    "I6 {} is up on {other} and {}",
+                    guest.instance,
+                    node.id()
+                ));
+            }
+            if let Some(other) = owners.insert(guest.address, guest.instance.clone()) {
+                return Err(format!(
+                    "I4 {} is {other}'s and {}'s",
+                    guest.address, guest.instance
+                ));
+            }
+        }
+    }
+    let mut given = BTreeMap::new();
+    for (instance, row) in rows
+        .iter()
+        .filter(|(_, row)| row.state != InstanceState::Terminated)
+    {
+        let address = row.wish.spec.interface.private_address;
+        if let Some(other) = given.insert(address, instance) {
+            return Err(format!("I4 {address} was given to {other} and {instance}"));
+        }
+    }
+    Ok(())
+}
+
+fn ended_stays_ended(
+    cloud: &Cloud,
+    outside: &mut Outside,
+    rows: &BTreeMap<InstanceId, Row>,
+) -> Result<(), String> {
+    for (instance, row) in rows {
+        if row.state == InstanceState::Terminated {
+            outside.terminated.insert(instance.clone());
+            let node = cloud
+                .node(&row.wish.node)
+                .filter(|n| !outside.dead.contains(n.id()));
+            if node.is_some_and(|node| is_up(node, instance)) {
+                let story = story(cloud, outside, instance, row);
+                return Err(format!("I5 {instance} is terminated and up: {story}"));
+            }
+        } else if outside.terminated.contains(instance) {
+            return Err(format!(
+                "I1 {instance} was terminated and is {}",
+                row.state.as_str()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn promises_are_kept(outside: &Outside, rows: &BTreeMap<InstanceId, Row>) -> Result<(), String> {
+    for instance in outside.answered.values().flatten() {
+        let Some(row) = rows.get(instance) else {
+            return Err(format!("I1 {instance} was answered for and is unknown"));
+        };
+        let is_due = match &row.why {
+            None | Some(Why::Asked) => true,
+            Some(Why::Reported(reason)) => !reason.is_empty(),
+            Some(Why::NodeDead) => outside.dead.contains(&row.wish.node),
+            // A ledger that was lost had promised the room; then the end says so, and why.
+            Some(Why::Refused(_)) => outside.forgot.contains(&row.zone) || is_dead(outside, row),
+            Some(Why::TooLong) => true,
+        };
+        if !is_due {
+            return Err(format!(
+                "I1 {instance} was acknowledged, then refused: {:?}",
+                row.why
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn is_dead(outside: &Outside, row: &Row) -> bool {
+    outside.dead.contains(&row.wish.node)
+}
+
+fn is_up(node: &FakeNode, instance: &InstanceId) -> bool {
+    node.guests()
+        .iter()
+        .any(|guest| guest.instance == *instance)
+}
+
+/// What must hold once everything is up and time has passed.
+pub(crate) fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
+    always(cloud, outside)?;
+    let rows = cloud.clc.rows();
+    for (instance, row) in &rows {
+        arrived(cloud, outside, instance, row)?;
+    }
+    for node in cloud
+        .nodes()
+        .filter(|node| !outside.dead.contains(node.id()))
+    {
+        for guest in node.guests() {
+            let row = rows.get(&guest.instance);
+            if row.is_none_or(|row| row.state != InstanceState::Running) {
+                let state = row.map_or("unknown", |row| row.state.as_str());
+                return Err(format!("I5 {} is up, but {state}", guest.instance));
+            }
+        }
+    }
+    for zone in &cloud.zones {
+        let holds = zone.ledger().saved().holds;
+        if !holds.is_empty() {
+            return Err(format!("I5 {} still holds {:?}", zone.name, holds.keys()));
+        }
+    }
+    Ok(())
+}
+
+fn arrived(
+    cloud: &Cloud,
+    outside: &Outside,
+    instance: &InstanceId,
+    row: &Row,
+) -> Result<(), String> {
+    let state = row.state.as_str();
+    match row.state {
+        InstanceState::Terminated => Ok(()),
+        InstanceState::Running => {
+            let node = cloud.node(&row.wish.node);
+            let up = node.is_some_and(|node| is_up(node, instance));
+            if up || outside.dead.contains(&row.wish.node) {
+                return Ok(());
+            }
+            Err(format!(
+                "I5 {instance} is running, but not on {}",
+                row.wish.node
+            ))
+        }
+        InstanceState::Pending
+        | InstanceState::ShuttingDown
+        | InstanceState::Stopping
+        | InstanceState::Stopped => {
+            let since = row.since.elapsed();
+            let story = story(cloud, outside, instance, row);
+            Err(format!("I3 {instance} is {state} for {since:?}: {story}"))
+        }
+    }
+}
+
+/// All that is known of an instance, for whoever looks for the reason.
+fn story(cloud: &Cloud, outside: &Outside, instance: &InstanceId, row: &Row) -> String {
+    let known = cloud.zones[row.zone].ledger().saved();
+    let placed = known.placements.get(instance);
+    let node = &row.wish.node;
+    format!(
+        "why {:?}, wish {} for {node} at {}; its cluster has {:?}; node up: {}, dead: {}, lost: {}, \
+         ledger lost: {}",
+        row.why,
+        row.wish.generation,
+        row.wish.epoch,
+        placed.map(|p| (&p.node, p.epoch, p.generation(), p.ended, &p.report)),
+        cloud.node(node).is_some_and(FakeNode::is_up),
+        outside.dead.contains(node),
+        outside.lost.contains(node),
+        outside.forgot.contains(&row.zone),
+    )
+}
