@@ -91,8 +91,6 @@ pub struct Limits {
     pub terminated_shown_s: u64,
     /// How long a launch may show no progress before it is given up.
     pub pending_s: u64,
-    /// How long a daemon may be silent before it is shown as unreachable.
-    pub silent_s: u64,
 }
 
 impl Default for Config {
@@ -154,7 +152,6 @@ impl Default for Limits {
         Self {
             terminated_shown_s: 3600,
             pending_s: 1800,
-            silent_s: 15,
         }
     }
 }
