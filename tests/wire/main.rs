@@ -4,6 +4,11 @@
 //! What a row expects is what the client reads: an element without which it fails, the namespace by
 //! which it finds anything at all.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and says where"
+)]
+
 mod cloud;
 mod euca2ools;
 mod hybridfox;

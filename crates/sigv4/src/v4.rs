@@ -3,6 +3,7 @@
 //! The rule: <https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html>.
 
 pub mod body;
+pub(crate) mod claim;
 
 use http::HeaderMap;
 use sha2::{Digest, Sha256};

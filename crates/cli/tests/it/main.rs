@@ -1,6 +1,11 @@
 //! `mallee` as a process: against a cloud controller that behaves, and against a public API that
 //! checks signatures and keeps objects.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and says where"
+)]
+
 mod admin;
 mod image;
 
