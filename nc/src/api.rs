@@ -119,3 +119,95 @@ fn call_error(error: &HypervisorError) -> CallError {
     };
     CallError::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fakes,
+        rig::{Process, Rig, pause},
+    };
+
+    fn api(node: &Process) -> (Arc<Api>, Call) {
+        (Api::new(node.keepers.clone()), Call::new("test"))
+    }
+
+    fn keys(bytes: &[u8]) -> ConsoleWrite {
+        let instance = fakes::wish(1).instance;
+        ConsoleWrite {
+            instance,
+            input: STANDARD.encode(bytes),
+        }
+    }
+
+    fn whole_console() -> ConsoleRead {
+        ConsoleRead {
+            instance: fakes::wish(1).instance,
+            from: None,
+            wait_ms: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_console_is_read_and_typed_into_and_only_so_much_at_once() {
+        let rig = Rig::new();
+        let node = rig.start().await;
+        let (api, call) = api(&node);
+        let unknown = api.console_read(&call, whole_console()).await.unwrap_err();
+        assert_eq!(unknown.code, Code::NotFound);
+
+        node.run(&fakes::wish(1)).await;
+        std::fs::write(rig.dir.path().join("i-00000001/console.log"), "login: ").unwrap();
+        let text = api.console_read(&call, whole_console()).await.unwrap();
+        assert_eq!(STANDARD.decode(text.output).unwrap(), b"login: ");
+
+        api.console_write(&call, keys(b"root\n")).await.unwrap();
+        assert_eq!(rig.hypervisor.domains()["i-00000001"].typed, b"root\n");
+        for wrong in [
+            keys(&[b'x'; 4097]),
+            ConsoleWrite {
+                input: "%".into(),
+                ..keys(b"")
+            },
+        ] {
+            assert_eq!(
+                api.console_write(&call, wrong).await.unwrap_err().code,
+                Code::Invalid
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_hears_of_a_change_at_once_and_ends_with_the_node() {
+        let rig = Rig::new();
+        let node = rig.start().await;
+        let (api, call) = api(&node);
+        node.run(&fakes::wish(1)).await;
+        let here = api.changes(&call, Poll::default()).await.unwrap();
+        assert!(here.full);
+
+        let poll = Poll {
+            after: Some(here.position),
+            wait_ms: 20_000,
+        };
+        let waiting = tokio::spawn({
+            let (api, call, poll) = (api.clone(), call.clone(), poll.clone());
+            async move { api.changes(&call, poll).await }
+        });
+        pause(10).await;
+        node.signs
+            .saw(&fakes::wish(1).instance, crate::signs::Sign::Dhcp);
+        pause(50).await;
+        assert!(waiting.is_finished());
+        let position = waiting.await.unwrap().unwrap().position;
+
+        let poll = Poll {
+            after: Some(position),
+            wait_ms: 20_000,
+        };
+        let waiting = tokio::spawn(async move { api.changes(&call, poll).await });
+        pause(10).await;
+        node.stop().await;
+        assert_eq!(waiting.await.unwrap().unwrap_err().code, Code::NotReady);
+    }
+}

@@ -46,6 +46,8 @@ pub mod network;
 pub mod record;
 pub mod residents;
 pub mod resources;
+#[cfg(test)]
+mod rig;
 pub mod run;
 pub mod signs;
 pub mod site;

@@ -1,164 +1,19 @@
-//! A whole node on fakes: keepers, adoption and events as in the daemon, with time standing still
-//! unless something waits for it.
+//! Keepers on a node of fakes, with time standing still unless something waits for it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use control::node::{Seen, Wanted};
-use daemon::{Context, clock::TestClock};
 use nix::libc;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
-use types::{InstanceId, StateReason};
+use types::StateReason;
 
 use super::*;
 use crate::{
-    adopt::AdoptInstances,
-    config::Limits,
-    domain::{Accel, CacheMode, Host},
-    fakes::{self, FakeDisks, FakeNetworks},
-    hypervisor::fake::FakeHypervisor,
+    fakes,
     instance::End,
-    keepers::Keepers,
-    residents::Residents,
-    signs::Signs,
-    site::{Parts, Subject},
-    tasks,
+    rig::{Rig, newer, pause, terminated},
+    site::Subject,
 };
-
-/// A host: what outlives the daemon.
-struct Rig {
-    dir: tempfile::TempDir,
-    hypervisor: FakeHypervisor,
-    disks: Arc<FakeDisks>,
-    networks: Arc<FakeNetworks>,
-    boot_id: String,
-}
-
-/// A daemon on it.
-struct Process {
-    context: Context,
-    keepers: Keepers,
-    residents: Residents,
-    signs: Signs,
-}
-
-impl Rig {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            hypervisor: FakeHypervisor::default(),
-            disks: Arc::default(),
-            networks: FakeNetworks::at(1),
-            boot_id: "boot-1".to_owned(),
-        }
-    }
-
-    async fn start(&self) -> Process {
-        let context = Context::new("nc", "0", self.dir.path()).with_clock(TestClock::at(1_000_000));
-        let residents = Residents::default();
-        let host = Host {
-            node: fakes::node_id(),
-            accel: Accel::Tcg,
-            emulator: "/usr/bin/qemu".into(),
-            cache: CacheMode::None,
-            vnc: false,
-        };
-        let parts = Parts {
-            hypervisor: Arc::new(self.hypervisor.clone()),
-            disks: self.disks.clone(),
-            networks: self.networks.clone(),
-            residents: residents.clone(),
-            clock: context.clock.clone(),
-        };
-        let dir = self.dir.path().to_owned();
-        let site = Site::new(dir, host, self.boot_id.clone(), Limits::default(), parts);
-        let keepers = Keepers::new(site, context.clone());
-        let (signs, told) = Signs::new();
-        let state = watch::Sender::new(Err("not asked yet".to_owned()));
-        let events = self.hypervisor.connect();
-        let stop = context.cancel.clone();
-        context.spawn(
-            "watch_domains",
-            tasks::watch_domains(keepers.clone(), events, told, state, stop),
-        );
-        context.reconcile(AdoptInstances::new(keepers.clone()), keepers.look.clone());
-        while !keepers.has_adopted() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        Process {
-            context,
-            keepers,
-            residents,
-            signs,
-        }
-    }
-
-    fn files_of(&self, instance: &InstanceId) -> BTreeSet<String> {
-        let entries = std::fs::read_dir(self.dir.path().join(instance.as_str()));
-        let names = entries.into_iter().flatten().flatten();
-        names
-            .map(|entry| entry.file_name().to_string_lossy().into_owned())
-            .collect()
-    }
-
-    fn assert_nothing_left(&self, instance: &InstanceId) {
-        assert!(!self.hypervisor.domains().contains_key(instance.as_str()));
-        assert!(!self.disks.there().contains(instance));
-        let left = self.files_of(instance);
-        assert!(left.iter().all(|name| name == "instance.json"), "{left:?}");
-    }
-}
-
-impl Process {
-    async fn wish(&self, wish: &InstanceWish) -> u64 {
-        self.keepers.wish(wish.clone()).await.unwrap().generation
-    }
-
-    async fn until(&self, instance: &InstanceId, seen: Seen) -> InstanceReport {
-        let mut reports = self
-            .keepers
-            .get(instance)
-            .expect("it has a keeper")
-            .reports();
-        let limit = Duration::from_secs(7200);
-        let reached = reports.wait_for(|report| report.seen == seen);
-        match tokio::time::timeout(limit, reached).await {
-            Ok(reached) => reached.unwrap().clone(),
-            Err(_) => panic!(
-                "never {seen:?}: {:?}",
-                self.keepers.get(instance).unwrap().report()
-            ),
-        }
-    }
-
-    async fn run(&self, wish: &InstanceWish) -> InstanceReport {
-        self.wish(wish).await;
-        self.until(&wish.instance, Seen::Running).await
-    }
-
-    async fn terminate(&self, wish: &InstanceWish) -> InstanceReport {
-        self.wish(&terminated(wish)).await;
-        self.until(&wish.instance, Seen::Terminated).await
-    }
-
-    /// Stops the daemon in the middle of whatever it does.
-    async fn stop(self) {
-        self.context.drain(Duration::from_secs(60)).await.unwrap();
-    }
-}
-
-fn newer(wish: &InstanceWish) -> InstanceWish {
-    InstanceWish {
-        generation: wish.generation + 1,
-        ..wish.clone()
-    }
-}
-
-fn terminated(wish: &InstanceWish) -> InstanceWish {
-    InstanceWish {
-        wanted: Wanted::Terminated,
-        ..newer(wish)
-    }
-}
 
 fn steps(report: &InstanceReport) -> Vec<&str> {
     report
@@ -166,10 +21,6 @@ fn steps(report: &InstanceReport) -> Vec<&str> {
         .iter()
         .map(|moment| moment.step.as_str())
         .collect()
-}
-
-async fn pause(ms: u64) {
-    tokio::time::sleep(Duration::from_millis(ms)).await;
 }
 
 #[tokio::test(start_paused = true)]
