@@ -279,7 +279,7 @@ fn told(failure: Failure, request_id: &str) -> Error {
             tracing::error!(request_id, why, "a request was refused");
             Code::ServiceUnavailable.into()
         }
-        Failure::Io { ref source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+        failure if failure.is_full() => {
             tracing::error!(request_id, "the disk is full");
             Code::InsufficientStorage.into()
         }

@@ -33,7 +33,10 @@ mod recover;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -92,7 +95,21 @@ struct Inner {
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     stopped: watch::Receiver<Option<String>>,
     groups: watch::Receiver<(u64, u64)>,
+    promised: Arc<AtomicU64>,
     lock: Mutex<Option<nix::fcntl::Flock<std::fs::File>>>,
+}
+
+/// Room that was promised to a write, until it is written or given up.
+#[derive(Debug)]
+pub struct Admitted {
+    promised: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.promised.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What each lock holds is replaced whole: a panic leaves nothing half-done.
@@ -165,6 +182,7 @@ impl Engine {
             committer: Mutex::new(Some(committer)),
             stopped,
             groups,
+            promised: Arc::default(),
             lock: Mutex::new(Some(lock)),
         })))
     }
@@ -350,13 +368,21 @@ impl Engine {
         Ok(stat.blocks_available() * stat.fragment_size())
     }
 
-    /// Refuses a write for which there is no room, before any of it is read.
-    pub fn admit(&self, bytes: u64) -> Result<()> {
-        let needed = bytes.saturating_add(self.0.tuning.reserve_bytes);
+    /// Makes room for a write, or refuses it before any of it is read. What others were promised
+    /// and may not have written yet counts as taken, or many at once would eat the reserve.
+    pub fn admit(&self, bytes: u64) -> Result<Admitted> {
+        let admitted = Admitted {
+            promised: self.0.promised.clone(),
+            bytes,
+        };
+        let promised = self.0.promised.fetch_add(bytes, Ordering::Relaxed);
+        let needed = bytes
+            .saturating_add(promised)
+            .saturating_add(self.0.tuning.reserve_bytes);
         if self.free_bytes()? < needed {
             return Err(s3::Code::InsufficientStorage.into());
         }
-        Ok(())
+        Ok(admitted)
     }
 
     /// What there is in all.

@@ -9,7 +9,7 @@ use crate::{
     body::RequestBody,
     digests::{Digests, Verified},
     engine::{
-        Engine, Failure, Result,
+        Admitted, Engine, Failure, Result,
         blobs::{BlobSink, NewBlob},
         facts::{Body, Piece},
     },
@@ -47,7 +47,7 @@ impl Taken {
 }
 
 /// Refuses by its head a body that cannot be taken, before any of it is read.
-pub fn admit(engine: &Engine, body: &RequestBody) -> Result<()> {
+pub fn admit(engine: &Engine, body: &RequestBody) -> Result<Admitted> {
     let length = body.claims().length()?;
     if length > PUT_BYTES_MAX {
         let error = Error::from(Code::EntityTooLarge);
@@ -65,7 +65,7 @@ pub async fn take_in(
     plan: Option<Algorithm>,
     to_file: bool,
 ) -> Result<Taken> {
-    admit(engine, body)?;
+    let _room = admit(engine, body)?;
     let mut digests = Digests::for_object(body.claims(), plan);
     let inline_max = if to_file {
         0

@@ -126,7 +126,7 @@ impl Ask<'_> {
         let upload = self.find_upload(&at, &name.upload_id).await?;
         let found = self.source(&source).await?;
         let bytes = part_range(range, found.object.size)?;
-        self.api.engine.admit(bytes.end - bytes.start)?;
+        let _room = self.api.engine.admit(bytes.end - bytes.start)?;
 
         let digests = Digests::for_object(&Default::default(), upload.checksum.algorithm);
         let size = bytes.end - bytes.start;

@@ -219,21 +219,29 @@ impl Committer {
         for (answer, results) in group.told {
             let told = results.into_iter().map(|result| match result {
                 Err(Failure::Refused(refused)) => Err(Failure::Refused(refused)),
+                Ok(_) | Err(_) if error.is_full() => Err(s3::Code::InsufficientStorage.into()),
                 Ok(_) | Err(_) => Err(Failure::Stopped(text.clone())),
             });
             let _ = answer.send(told.collect());
         }
     }
 
-    /// Between groups: a full segment is sealed, and old ones are thinned out bit by bit.
+    /// Between groups: a full segment is sealed, and old ones are thinned out bit by bit. On a full
+    /// disk both wait.
     fn tidy(&mut self) -> Result<()> {
         if self.journal.end() >= self.segment_bytes {
-            self.journal.rotate()?;
+            match self.journal.rotate() {
+                Err(error) if !error.is_full() => return Err(error),
+                _ => {}
+            }
         }
         let Some(work) = self.compactor.step(&self.index, self.journal.number())? else {
             return Ok(());
         };
-        self.move_frames(&work.live)?;
+        if !self.move_frames(&work.live)? {
+            self.compactor.begin_again();
+            return Ok(());
+        }
         if let Some(emptied) = work.emptied {
             self.index.begin()?;
             self.index.forget_segment(emptied)?;
@@ -244,9 +252,10 @@ impl Committer {
         Ok(())
     }
 
-    fn move_frames(&mut self, live: &[(Vec<Fact>, Bytes)]) -> Result<()> {
+    /// Appends what is still true once more; says whether there was room for it.
+    fn move_frames(&mut self, live: &[(Vec<Fact>, Bytes)]) -> Result<bool> {
         if live.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         self.batch += 1;
         let mut group = Group::default();
@@ -254,9 +263,17 @@ impl Committer {
         for (facts, body) in live {
             self.put(facts, body, &mut group)?;
         }
-        self.journal.append(&group.frames)?;
+        match self.journal.append(&group.frames) {
+            Ok(()) => {}
+            Err(error) if error.is_full() => {
+                self.roll_back(true);
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        }
         self.index
-            .commit((self.journal.number(), self.journal.end()))
+            .commit((self.journal.number(), self.journal.end()))?;
+        Ok(true)
     }
 }
 

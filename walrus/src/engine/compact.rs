@@ -126,6 +126,11 @@ impl Compactor {
         Ok(work)
     }
 
+    /// What the last step gave was not moved: it begins again with the oldest segment.
+    pub(super) fn begin_again(&mut self) {
+        self.at = None;
+    }
+
     /// Deletes a segment; on disk before the next one may lose its tombstones.
     pub(super) fn remove(&mut self, number: u64) -> Result<()> {
         let path = segment_path(&self.folder, number);

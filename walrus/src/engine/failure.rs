@@ -28,6 +28,17 @@ pub enum Failure {
     Stopped(String),
 }
 
+impl Failure {
+    /// Whether the disk has no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
+            Self::Index(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Refused(_) | Self::Damaged(_) | Self::Stopped(_) => false,
+        }
+    }
+}
+
 /// What the engine answers.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 

@@ -124,6 +124,7 @@ pub(crate) struct Walrus {
     pub(crate) control: SocketAddr,
     pub(crate) admin: SocketAddr,
     more: Vec<String>,
+    disk_mib: Option<u32>,
     authority: Authority,
     child: Option<Child>,
     cloud: CancellationToken,
@@ -144,6 +145,20 @@ impl Walrus {
 
     /// The same with `--set` arguments.
     pub(crate) async fn start_with(sets: &[&str]) -> Self {
+        let mut walrus = Self::prepare(sets).await;
+        walrus.run().await;
+        walrus
+    }
+
+    /// The same with its objects on a disk of that size, which only it sees. Needs root.
+    pub(crate) async fn start_on_small_disk(disk_mib: u32) -> Self {
+        let mut walrus = Self::prepare(&["storage.reserve_mib=8"]).await;
+        walrus.disk_mib = Some(disk_mib);
+        walrus.run().await;
+        walrus
+    }
+
+    async fn prepare(sets: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::create(now_ms()).unwrap();
         let cloud = CancellationToken::new();
@@ -152,18 +167,17 @@ impl Walrus {
         let tls = folder.path().join("walrus/tls");
         identity(&tls, &authority, Role::Walrus, "walrus");
         std::fs::write(tls.join("cloud"), clc.to_string()).unwrap();
-        let mut walrus = Self {
+        Self {
             s3: free_address(),
             control: free_address(),
             admin: free_address(),
+            disk_mib: None,
             more: sets.iter().map(|set| (*set).to_owned()).collect(),
             authority,
             folder,
             child: None,
             cloud,
-        };
-        walrus.run().await;
-        walrus
+        }
     }
 
     pub(crate) fn state(&self) -> PathBuf {
@@ -185,7 +199,7 @@ impl Walrus {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mallee-walrus"));
+        let mut command = self.program();
         command
             .arg("--state")
             .arg(self.state())
@@ -197,6 +211,22 @@ impl Walrus {
         self.more.iter().for_each(|set| {
             command.args(["--set", set]);
         });
+        command
+    }
+
+    fn program(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_mallee-walrus");
+        let Some(mib) = self.disk_mib else {
+            return Command::new(program);
+        };
+        let folder = self.state().join("objects");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut command = Command::new("unshare");
+        let mount = format!(
+            "mount -t tmpfs -o size={mib}m tmpfs {} && exec \"$@\"",
+            folder.display()
+        );
+        command.args(["--mount", "sh", "-c", &mount, "sh", program]);
         command
     }
 

@@ -1,0 +1,432 @@
+//! From headers and parameters to a typed operation, a function per operation.
+
+use http::request::Parts;
+
+use super::{
+    Complete, CopyObject, CreateUpload, GetObject, ListBuckets, ListObjects, ListParts,
+    ListUploads, ListVersion, MAX_BUCKET_PAGE, MAX_PAGE, MAX_PARTS, Operation, PartName, Place,
+    PutObject, Request, Source, after_token, route,
+};
+use crate::{
+    Action, BucketName, Code, Error, Result,
+    address::{self, Address, Domains},
+    copy_source::CopySource,
+    headers::{Attributes, BodyClaims, ChecksumPlan, Headers},
+    query::Query,
+    range::ByteRange,
+};
+
+/// `response-…` parameters and the headers that they stand for.
+const OVERRIDES: [(&str, &str); 6] = [
+    ("response-content-type", "content-type"),
+    ("response-content-language", "content-language"),
+    ("response-expires", "expires"),
+    ("response-cache-control", "cache-control"),
+    ("response-content-disposition", "content-disposition"),
+    ("response-content-encoding", "content-encoding"),
+];
+
+impl Request {
+    /// Reads everything but the body.
+    pub fn parse(parts: &Parts, domains: &Domains) -> Result<Self> {
+        let ask = Ask::new(parts, domains)?;
+        let action = route::action(&parts.method, &ask.address, &ask.query, ask.headers)?;
+        let operation = if action.served() {
+            ask.operation(action)?
+        } else {
+            Operation::NotServed
+        };
+
+        let owner = ask.headers.text("x-amz-expected-bucket-owner");
+        Ok(Self {
+            operation,
+            action,
+            body: ask.body_claims(action)?,
+            expected_owner: owner,
+            resource: parts.uri.path().to_owned(),
+            address: ask.address,
+        })
+    }
+}
+
+struct Ask<'a> {
+    address: Address,
+    query: Query,
+    headers: Headers<'a>,
+}
+
+impl<'a> Ask<'a> {
+    fn new(parts: &'a Parts, domains: &Domains) -> Result<Self> {
+        let headers = Headers(&parts.headers);
+        let host = headers.text("host");
+        let host = host.as_deref().or_else(|| parts.uri.host());
+        Ok(Self {
+            address: address::locate(domains, host, parts.uri.path())?,
+            query: Query::parse(parts.uri.query().unwrap_or_default())?,
+            headers,
+        })
+    }
+
+    fn operation(&self, action: Action) -> Result<Operation> {
+        self.headers.refuse_unserved()?;
+        match &self.address {
+            Address::Account => Ok(Operation::ListBuckets(self.list_buckets()?)),
+            Address::Bucket(bucket) => self.on_bucket(action, bucket.clone()),
+            Address::Object(bucket, key) => {
+                self.only_null_version()?;
+                self.on_object(
+                    action,
+                    Place {
+                        bucket: bucket.clone(),
+                        key: key.clone(),
+                    },
+                )
+            }
+        }
+    }
+
+    fn on_bucket(&self, action: Action, bucket: BucketName) -> Result<Operation> {
+        Ok(match action {
+            Action::CreateBucket => self.create_bucket(bucket)?,
+            Action::DeleteBucket => Operation::DeleteBucket { bucket },
+            Action::HeadBucket => Operation::HeadBucket { bucket },
+            Action::GetBucketLocation => Operation::GetBucketLocation { bucket },
+            Action::GetBucketAcl => Operation::GetBucketAcl { bucket },
+            Action::PutBucketAcl => Operation::PutBucketAcl {
+                bucket,
+                acl: self.headers.acl()?,
+            },
+            Action::ListObjects | Action::ListObjectsV2 => Operation::ListObjects {
+                bucket,
+                list: self.list_objects(action)?,
+            },
+            Action::DeleteObjects => Operation::DeleteObjects { bucket },
+            Action::ListMultipartUploads => Operation::ListMultipartUploads {
+                bucket,
+                list: self.list_uploads()?,
+            },
+            _ => Operation::NotServed,
+        })
+    }
+
+    fn on_object(&self, action: Action, at: Place) -> Result<Operation> {
+        let (headers, conditions) = (self.headers, self.headers.write_conditions());
+        Ok(match action {
+            Action::PutObject => Operation::PutObject {
+                at,
+                put: self.put_object()?,
+            },
+            Action::CopyObject => Operation::CopyObject {
+                at,
+                copy: self.copy_object()?,
+            },
+            Action::GetObject => Operation::GetObject {
+                at,
+                get: self.get_object()?,
+            },
+            Action::HeadObject => Operation::HeadObject {
+                at,
+                get: self.get_object()?,
+            },
+            Action::DeleteObject => Operation::DeleteObject { at, conditions },
+            Action::GetObjectAcl => Operation::GetObjectAcl { at },
+            Action::PutObjectAcl => Operation::PutObjectAcl {
+                at,
+                acl: headers.acl()?,
+            },
+            Action::CreateMultipartUpload => Operation::CreateMultipartUpload {
+                at,
+                create: self.create_upload()?,
+            },
+            Action::UploadPart => Operation::UploadPart {
+                at,
+                part: self.part_name()?,
+            },
+            Action::UploadPartCopy => self.upload_part_copy(at)?,
+            Action::CompleteMultipartUpload => Operation::CompleteMultipartUpload {
+                at,
+                upload_id: self.upload_id(),
+                complete: self.complete()?,
+            },
+            Action::AbortMultipartUpload => Operation::AbortMultipartUpload {
+                at,
+                upload_id: self.upload_id(),
+            },
+            Action::ListParts => Operation::ListParts {
+                at,
+                upload_id: self.upload_id(),
+                list: self.list_parts()?,
+            },
+            _ => Operation::NotServed,
+        })
+    }
+
+    /// No bucket has versions yet, so that `null` is the only one there can be.
+    fn only_null_version(&self) -> Result<()> {
+        match self.query.get("versionId") {
+            None | Some("null") => Ok(()),
+            Some("") => Err(Error::invalid_argument(
+                "versionId",
+                "",
+                "Version id cannot be the empty string",
+            )),
+            Some(version) => Err(Error::from(Code::NoSuchVersion).with("VersionId", version)),
+        }
+    }
+
+    fn list_buckets(&self) -> Result<ListBuckets> {
+        let max = self.query.get_number("max-buckets")?;
+        if max.is_some_and(|max| !(1..=MAX_BUCKET_PAGE).contains(&max)) {
+            return Err(Error::invalid_argument(
+                "max-buckets",
+                self.query.get("max-buckets").unwrap_or_default(),
+                "Argument max-buckets must be an integer between 1 and 10000",
+            ));
+        }
+        let token = self
+            .query
+            .get_text("continuation-token")
+            .map(after_token)
+            .transpose()?;
+        let prefix = self.query.get("prefix").unwrap_or_default().to_owned();
+        Ok(ListBuckets {
+            prefix,
+            after: token.unwrap_or_default(),
+            max,
+        })
+    }
+
+    fn create_bucket(&self, bucket: BucketName) -> Result<Operation> {
+        let lock = self.headers.text("x-amz-bucket-object-lock-enabled");
+        if lock.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+            return Err(Error::not_implemented("x-amz-bucket-object-lock-enabled"));
+        }
+        let ownership = self.headers.text("x-amz-object-ownership");
+        if ownership.is_some_and(|text| text != "ObjectWriter") {
+            return Err(Error::not_implemented("x-amz-object-ownership"));
+        }
+        Ok(Operation::CreateBucket {
+            bucket,
+            acl: self.headers.acl()?.unwrap_or_default(),
+        })
+    }
+
+    fn encode(&self) -> Result<bool> {
+        match self.query.get_text("encoding-type") {
+            None => Ok(false),
+            Some("url") => Ok(true),
+            Some(other) => Err(Error::invalid_argument(
+                "encoding-type",
+                other,
+                "Invalid Encoding Method specified in Request",
+            )),
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.query.get(name).unwrap_or_default().to_owned()
+    }
+
+    fn list_objects(&self, action: Action) -> Result<ListObjects> {
+        let version = if action == Action::ListObjectsV2 {
+            let token = self.query.get("continuation-token").map(str::to_owned);
+            let start_after = self.query.get("start-after").map(str::to_owned);
+            let after = token.as_deref().map(after_token).transpose()?;
+            ListVersion::V2 {
+                after: after.or_else(|| start_after.clone()).unwrap_or_default(),
+                fetch_owner: self.query.get("fetch-owner") == Some("true"),
+                token,
+                start_after,
+            }
+        } else {
+            ListVersion::V1 {
+                marker: self.text("marker"),
+            }
+        };
+        Ok(ListObjects {
+            prefix: self.text("prefix"),
+            delimiter: self.query.get_text("delimiter").map(str::to_owned),
+            max_keys: self
+                .query
+                .get_number("max-keys")?
+                .unwrap_or(MAX_PAGE)
+                .min(MAX_PAGE),
+            encode: self.encode()?,
+            version,
+        })
+    }
+
+    fn list_uploads(&self) -> Result<ListUploads> {
+        Ok(ListUploads {
+            prefix: self.text("prefix"),
+            delimiter: self.query.get_text("delimiter").map(str::to_owned),
+            key_marker: self.text("key-marker"),
+            upload_id_marker: self.text("upload-id-marker"),
+            max_uploads: self
+                .query
+                .get_number("max-uploads")?
+                .unwrap_or(MAX_PAGE)
+                .min(MAX_PAGE),
+            encode: self.encode()?,
+        })
+    }
+
+    fn list_parts(&self) -> Result<ListParts> {
+        Ok(ListParts {
+            after: self.query.get_number("part-number-marker")?.unwrap_or(0),
+            max_parts: self
+                .query
+                .get_number("max-parts")?
+                .unwrap_or(MAX_PAGE)
+                .min(MAX_PAGE),
+        })
+    }
+
+    fn put_object(&self) -> Result<PutObject> {
+        Ok(PutObject {
+            attributes: Attributes::parse(self.headers)?,
+            acl: self.headers.acl()?.unwrap_or_default(),
+            conditions: self.headers.write_conditions(),
+        })
+    }
+
+    fn source(&self) -> Result<Source> {
+        let header = self.headers.text("x-amz-copy-source").unwrap_or_default();
+        let from = CopySource::parse(&header)?;
+        if from
+            .version_id
+            .as_deref()
+            .is_some_and(|version| version != "null")
+        {
+            return Err(Code::NoSuchVersion.into());
+        }
+        Ok(Source {
+            from,
+            conditions: self.headers.read_conditions("x-amz-copy-source-"),
+            expected_owner: self.headers.text("x-amz-source-expected-bucket-owner"),
+        })
+    }
+
+    fn copy_object(&self) -> Result<CopyObject> {
+        let attributes = Attributes::parse(self.headers)?;
+        let storage_class = attributes.storage_class.clone();
+        let replace = match self.headers.text("x-amz-metadata-directive").as_deref() {
+            None | Some("COPY") => None,
+            Some("REPLACE") => Some(attributes),
+            Some(other) => {
+                return Err(Error::invalid_argument(
+                    "x-amz-metadata-directive",
+                    other,
+                    "Unknown metadata directive.",
+                ));
+            }
+        };
+        Ok(CopyObject {
+            source: self.source()?,
+            replace,
+            storage_class,
+            acl: self.headers.acl()?.unwrap_or_default(),
+            conditions: self.headers.write_conditions(),
+        })
+    }
+
+    fn get_object(&self) -> Result<GetObject> {
+        let overrides = OVERRIDES.into_iter().filter_map(|(parameter, header)| {
+            self.query
+                .get(parameter)
+                .map(|value| (header, value.to_owned()))
+        });
+        let part_number = match self.query.get("partNumber") {
+            Some(_) => Some(self.part_number()?),
+            None => None,
+        };
+        let range = self
+            .headers
+            .text("range")
+            .and_then(|text| ByteRange::parse(&text));
+        if part_number.is_some() && range.is_some() {
+            return Err(Error::new(
+                Code::InvalidRequest,
+                "Cannot specify both Range header and partNumber query parameter",
+            ));
+        }
+        let mode = self.headers.text("x-amz-checksum-mode").unwrap_or_default();
+        Ok(GetObject {
+            range,
+            part_number,
+            conditions: self.headers.read_conditions(""),
+            overrides: overrides.collect(),
+            checksum_mode: mode.eq_ignore_ascii_case("ENABLED"),
+        })
+    }
+
+    fn create_upload(&self) -> Result<CreateUpload> {
+        Ok(CreateUpload {
+            attributes: Attributes::parse(self.headers)?,
+            acl: self.headers.acl()?.unwrap_or_default(),
+            checksum: ChecksumPlan::parse(self.headers)?,
+        })
+    }
+
+    fn body_claims(&self, action: Action) -> Result<BodyClaims> {
+        let claims = BodyClaims::parse(self.headers)?;
+        match action {
+            Action::CompleteMultipartUpload => Ok(BodyClaims {
+                checksum: None,
+                ..claims
+            }),
+            _ => Ok(claims),
+        }
+    }
+
+    fn complete(&self) -> Result<Complete> {
+        Ok(Complete {
+            conditions: self.headers.write_conditions(),
+            checksum: BodyClaims::parse(self.headers)?.checksum,
+            size: self.headers.number("x-amz-mp-object-size")?,
+        })
+    }
+
+    fn upload_id(&self) -> String {
+        self.text("uploadId")
+    }
+
+    fn part_number(&self) -> Result<u32> {
+        let text = self.text("partNumber");
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=MAX_PARTS).contains(number));
+        number.ok_or_else(|| {
+            let message = "Part number must be an integer between 1 and 10000, inclusive";
+            Error::invalid_argument("partNumber", text, message)
+        })
+    }
+
+    fn part_name(&self) -> Result<PartName> {
+        Ok(PartName {
+            upload_id: self.upload_id(),
+            number: self.part_number()?,
+        })
+    }
+
+    fn upload_part_copy(&self, at: Place) -> Result<Operation> {
+        let header = self.headers.text("x-amz-copy-source-range");
+        let range = header.map(|text| match ByteRange::parse(&text) {
+            Some(range @ ByteRange::From(_, Some(_))) => Ok(range),
+            _ => Err(Error::invalid_argument(
+                "x-amz-copy-source-range",
+                text,
+                "The x-amz-copy-source-range value must be of the form bytes=first-last where \
+                 first and last are the zero-based offsets of the first and last bytes to copy",
+            )),
+        });
+        let (part, source) = (self.part_name()?, self.source()?);
+        Ok(Operation::UploadPartCopy {
+            at,
+            part,
+            source,
+            range: range.transpose()?,
+        })
+    }
+}
