@@ -12,11 +12,12 @@ import tempfile
 import time
 import traceback
 
+from lab import Cloud, Failed, Skip  # first: it makes deploy/lab importable
+
 import campaigns
 import clients
 import guests
 import hostile
-from lab import Cloud, Failed, Skip
 
 MODULES = [clients, guests, hostile, campaigns]
 

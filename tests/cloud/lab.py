@@ -126,6 +126,8 @@ class Cloud:
     def run(self, *argv, succeeds=True):
         """A client as its user runs it; answers what it printed."""
         environment = self.variables | {"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+        # A machine's own authorities are for its own errands; rclone even fails over them.
+        environment.pop("AWS_CA_BUNDLE", None)
         done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, env=environment)
         said = done.stdout + done.stderr
         if succeeds:
