@@ -9,7 +9,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -25,7 +25,10 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, Sleep},
+};
 use wire::RequestId;
 
 use super::{Body, envelope::s3_failure};
@@ -42,7 +45,9 @@ const SENDER_LIMIT: Duration = Duration::from_secs(60);
 /// How long Walrus may take from the end of a body to the head of its answer: completing a large
 /// multipart upload reads and writes all of it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(600);
-/// How often the two are looked at.
+/// How long Walrus may pause in the middle of an answer: a disk that spins up.
+const PAUSE_LIMIT: Duration = Duration::from_secs(60);
+/// How often sender and answer are looked at.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// Headers that speak of one connection and not of the request (RFC 9110, 7.6.1).
@@ -178,7 +183,7 @@ fn came_back(mut response: Response<Incoming>, flow: Arc<Flow>) -> Response<Body
         response.headers_mut().remove(name);
     }
     *response.version_mut() = Version::HTTP_11;
-    response.map(|body| Returning { body, flow }.map_err(Into::into).boxed_unsync())
+    response.map(|body| Returning::new(body, flow).boxed_unsync())
 }
 
 /// How far a body has come.
@@ -304,17 +309,36 @@ impl HttpBody for Passing {
 struct Returning {
     body: Incoming,
     flow: Arc<Flow>,
+    limit: Pin<Box<Sleep>>,
+}
+
+impl Returning {
+    fn new(body: Incoming, flow: Arc<Flow>) -> Self {
+        Self {
+            body,
+            flow,
+            limit: Box::pin(tokio::time::sleep(PAUSE_LIMIT)),
+        }
+    }
 }
 
 impl HttpBody for Returning {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = daemon::BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Bytes>, daemon::BoxError>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.limit.as_mut().reset(Instant::now() + PAUSE_LIMIT);
+            return polled.map_err(Into::into);
+        }
+        ready!(self.limit.as_mut().poll(cx));
+        Poll::Ready(Some(
+            Err("walrus stopped in the middle of an answer".into()),
+        ))
     }
 
     fn is_end_stream(&self) -> bool {

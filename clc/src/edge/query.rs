@@ -5,8 +5,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use sigv4::{Received, Version};
+use tokio::sync::Semaphore;
 use wire::{Parameters, RequestId};
 
 use super::{
@@ -20,6 +21,11 @@ use super::{
 
 /// The largest form. User data is 16 KiB, 64 KiB when encoded; a thousand ids are 40 KiB.
 const BODY_MAX_BYTES: usize = 1024 * 1024;
+/// What a form has that carries neither user data nor hundreds of ids.
+const USUAL_BODY_BYTES: u64 = 64 * 1024;
+/// Larger bodies that are read at once: with [`BODY_MAX_BYTES`] each, 64 MiB. Nobody has said yet
+/// who they are.
+pub(super) const LARGE_BODIES_MAX: usize = 64;
 /// A form arrives in one go; whoever takes longer is holding a connection.
 const BODY_LIMIT: Duration = Duration::from_secs(20);
 /// euca2ools gives up after thirty seconds. What was begun goes on.
@@ -54,7 +60,7 @@ pub(super) async fn answer<B: Behind>(
 ) -> Response<Body> {
     named.service = service.as_str();
     let (head, body) = request.into_parts();
-    let outcome = match read_form(&head, body).await {
+    let outcome = match read_form(&edge.large_bodies, &head, body).await {
         Ok(form) => act(edge, service, &head, &form, source, request_id, named).await,
         Err(failure) => Err((service, failure)),
     };
@@ -200,13 +206,27 @@ fn read_parameters(received: &Received<'_>, form: &str) -> Result<Parameters, Fa
     Parameters::from_pairs(pairs).map_err(malformed)
 }
 
-async fn read_form(head: &http::request::Parts, body: Incoming) -> Result<String, Failure> {
+async fn read_form(
+    large_bodies: &Semaphore,
+    head: &http::request::Parts,
+    body: Incoming,
+) -> Result<String, Failure> {
     let refuse = |code, message: &str| Failure::new(StatusCode::BAD_REQUEST, code, message);
     if ![Method::GET, Method::POST].contains(&head.method) {
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Failure::new(status, "MethodNotAllowed", "Use GET or POST."));
     }
-    let collected = tokio::time::timeout(BODY_LIMIT, Limited::new(body, BODY_MAX_BYTES).collect());
+    let is_usual = body
+        .size_hint()
+        .upper()
+        .is_some_and(|upper| upper <= USUAL_BODY_BYTES);
+    let collected = tokio::time::timeout(BODY_LIMIT, async {
+        let _room = match is_usual {
+            true => None,
+            false => Some(large_bodies.acquire().await?),
+        };
+        Limited::new(body, BODY_MAX_BYTES).collect().await
+    });
     let bytes: Bytes = match collected.await {
         Ok(Ok(collected)) => collected.to_bytes(),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {

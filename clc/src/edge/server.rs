@@ -26,6 +26,7 @@ use super::{
     query::{self, Named},
     replay::Replays,
     route::{self, Route},
+    stall::Stalling,
 };
 
 /// Open connections: one descriptor each, two for S3; systemd gives us 65,536.
@@ -58,6 +59,8 @@ pub(super) struct Edge<B> {
     pub(super) replays: Replays,
     pub(super) metrics: Metrics,
     pub(super) front_door: FrontDoor,
+    /// Room for bodies that are more than a usual form.
+    pub(super) large_bodies: Semaphore,
 }
 
 /// Listens, and serves until the context is cancelled. Gives the address, whose port is the chosen
@@ -72,6 +75,7 @@ pub async fn serve<B: Behind>(
     let edge = Arc::new(Edge {
         behind,
         front_door: FrontDoor::new(settings.walrus.clone()),
+        large_bodies: Semaphore::new(query::LARGE_BODIES_MAX),
         settings,
         context: context.clone(),
         replays: Replays::default(),
@@ -127,7 +131,7 @@ async fn connection<B: Behind>(edge: Arc<Edge<B>>, stream: TcpStream, source: Ip
         .max_buf_size(HEAD_MAX_BYTES)
         .max_headers(HEADERS_MAX)
         .preserve_header_case(true)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stalling::new(stream)), service);
     let mut serving = pin!(serving);
 
     let outcome = tokio::select! {

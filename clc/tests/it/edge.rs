@@ -1,6 +1,7 @@
 //! The public port over real sockets: a cloud that behaves behind it, and bytes as clients send them.
 
 mod front_door;
+mod limits;
 mod query;
 
 use std::{
