@@ -148,7 +148,7 @@ impl Keepers {
         let generation = record.wish.generation;
         let (keeper, handle) = Keeper::adopt(self.site.clone(), record, domain_is_there);
         all.insert(instance.clone(), handle);
-        let _ = self.run(keeper, instance, generation);
+        drop(self.run(keeper, instance, generation));
     }
 
     fn run(

@@ -1,5 +1,6 @@
 //! The Node Controller on the real libvirt and QEMU: a libvirtd of our own in its own namespaces,
 //! and a guest of 93 bytes. Needs root; says so loudly where it cannot run.
+#![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
 mod guest;
 mod lab;
