@@ -15,6 +15,7 @@ use crate::Cc;
 #[async_trait]
 impl Cluster for Cc {
     async fn hold(&self, call: &Call, ask: HoldAsk) -> Result<Hold, CallError> {
+        self.note_call();
         let reservation = ask.reservation.clone();
         let held = self.decide(move |book| book.hold(&ask)).await;
         self.metrics().held(&held);
@@ -37,6 +38,7 @@ impl Cluster for Cc {
     }
 
     async fn instance(&self, call: &Call, wish: InstanceWish) -> Result<Taken, CallError> {
+        self.note_call();
         let (instance, generation) = (wish.instance.clone(), wish.generation);
         let wanted = wish.wanted;
         let taken = self.decide(move |book| book.wish(&wish)).await;
@@ -51,6 +53,7 @@ impl Cluster for Cc {
     }
 
     async fn roster(&self, _: &Call, roster: Roster) -> Result<Taken, CallError> {
+        self.note_call();
         self.decide(move |book| Ok(book.take_roster(roster))).await
     }
 
@@ -59,11 +62,13 @@ impl Cluster for Cc {
         _: &Call,
         document: NetworkDocument,
     ) -> Result<NetworkTaken, CallError> {
+        self.note_call();
         self.decide(move |book| Ok(book.take_network(document)))
             .await
     }
 
     async fn changes(&self, _: &Call, poll: Poll) -> Result<Changes<ClusterChange>, CallError> {
+        self.note_call();
         Ok(self.poll(&poll).await)
     }
 

@@ -8,7 +8,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,6 +34,9 @@ use crate::{
 
 /// How often leases, silence and memory are looked at: well below the shortest of their limits.
 const LOOK: Duration = Duration::from_millis(500);
+/// After so long without a call the CLC is out of reach: its long poll comes more often. Nobody
+/// else places here, so its holds may as well wait for it: leases stand still meanwhile.
+const CLC_SILENT_MS: u64 = control::POLL_WAIT_MS_MAX + 10_000;
 
 /// The way to a node.
 pub trait Dial: Send + Sync {
@@ -59,6 +65,7 @@ struct Inner {
     context: Context,
     metrics: Metrics,
     placing: Condition,
+    clc_called_ms: AtomicU64,
 }
 
 impl Cc {
@@ -89,6 +96,7 @@ impl Cc {
             context: context.clone(),
             metrics: Metrics::new(&context.metrics),
             placing: context.ready.condition("placing"),
+            clc_called_ms: AtomicU64::new(context.clock.monotonic_ms()),
         }));
         cc.take_up().await;
         cc.look_after();
@@ -130,6 +138,10 @@ impl Cc {
     async fn look(&self) -> Result<(), CallError> {
         let mut book = self.0.book.lock().await;
         let now = self.now();
+        let called_ms = self.0.clc_called_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(called_ms) > CLC_SILENT_MS {
+            book.stretch_leases(LOOK.as_millis() as u64);
+        }
         let limit_ms = book.limits.unreachable_ms;
         let silent = book.nodes.grow_silent(now, limit_ms);
         for node in &silent {
@@ -249,6 +261,11 @@ impl Cc {
     fn relays(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, Relay>> {
         // A panic while it was held cannot have left it half-made: an entry is one insert.
         self.0.relays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The CLC called.
+    pub(crate) fn note_call(&self) {
+        self.0.clc_called_ms.store(self.now(), Ordering::Relaxed);
     }
 
     pub(crate) fn now(&self) -> u64 {

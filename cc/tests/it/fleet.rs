@@ -359,3 +359,37 @@ async fn the_end_of_an_instance_on_a_dead_node_is_answered_by_the_cluster() {
     let ledger: &dyn Ledger = &*rig.ledger;
     assert!(ledger.load().await.unwrap().placements[&on_dead.instance].ended);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_waits_for_a_clc_that_is_out_of_reach_and_not_for_one_that_is_there() {
+    let rig = Rig::new(1, 1).await;
+    let held = rig.hold(1, 1).await.unwrap().placements.remove(0);
+    pass(3_600_000).await;
+    let wish = samples::wish(
+        held.instance,
+        samples::reservation(1),
+        held.node,
+        held.epoch,
+    );
+    assert_eq!(
+        rig.hold(2, 1).await.unwrap_err().code,
+        Code::NoRoom,
+        "it is still kept"
+    );
+    rig.cc.instance(&call(), wish.clone()).await.unwrap();
+    rig.cc
+        .instance(&call(), samples::ended(&wish))
+        .await
+        .unwrap();
+    pass(1_000).await;
+
+    rig.hold(3, 1).await.unwrap();
+    for _ in 0..70 {
+        rig.all().await;
+        pass(1_000).await;
+    }
+    assert!(
+        rig.hold(4, 1).await.is_ok(),
+        "nobody wished in a minute of being there"
+    );
+}
