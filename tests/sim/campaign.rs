@@ -403,18 +403,29 @@ fn a_thousand_nodes_survive_too() {
     check(3, 100, Size::of(4, 250, 4));
 }
 
-/// The long way: `MALLEE_LONG=1`.
-#[test]
-fn thousands_of_steps_on_many_seeds_when_asked() {
+/// The long way, in parts that each end within minutes: `MALLEE_LONG=1`.
+fn check_if_long(seeds: std::ops::Range<u64>, steps: u64, size: Size) {
     #[allow(clippy::disallowed_methods)] // a test has no configuration to read
     let is_asked = std::env::var("MALLEE_LONG").is_ok();
     if !is_asked {
         return println!("SKIPPED: the long simulation runs with MALLEE_LONG=1");
     }
-    for seed in 100..110 {
-        check(seed, 2_000, Size::of(4, 25, 4));
+    for seed in seeds {
+        check(seed, steps, size);
     }
-    for seed in 200..300 {
-        check(seed, 1_000, Size::of(2, 4, 2));
-    }
+}
+
+#[test]
+fn long_two_thousand_steps_among_a_hundred_nodes() {
+    check_if_long(100..103, 2_000, Size::of(4, 25, 4));
+}
+
+#[test]
+fn long_two_thousand_steps_among_a_hundred_nodes_with_other_seeds() {
+    check_if_long(103..106, 2_000, Size::of(4, 25, 4));
+}
+
+#[test]
+fn long_a_thousand_steps_in_fifty_crowded_clouds() {
+    check_if_long(200..250, 1_000, Size::of(2, 4, 2));
 }

@@ -9,7 +9,12 @@
 //! | I6 | no instance on two nodes, none started twice |
 //! | I7 | the same token leads to the same launch |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use control::cluster::HOLD_LEASE_MS;
 
 use testkit::node::FakeNode;
 use types::{InstanceId, InstanceState, NodeId};
@@ -114,8 +119,11 @@ fn promises_are_kept(outside: &Outside, rows: &BTreeMap<InstanceId, Row>) -> Res
             None | Some(Why::Asked) => true,
             Some(Why::Reported(reason)) => !reason.is_empty(),
             Some(Why::NodeDead) => outside.dead.contains(&row.wish.node),
-            // A ledger that was lost had promised the room; then the end says so, and why.
-            Some(Why::Refused(_)) => outside.forgot.contains(&row.zone) || is_dead(outside, row),
+            // After the lease, or by a ledger that was lost, the room may have gone to another.
+            Some(Why::Refused(_, after)) => {
+                let lease = Duration::from_millis(HOLD_LEASE_MS);
+                *after >= lease || outside.forgot.contains(&row.zone) || is_dead(outside, row)
+            }
             Some(Why::TooLong) => true,
         };
         if !is_due {

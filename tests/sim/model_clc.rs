@@ -43,8 +43,8 @@ pub(crate) enum Why {
     Asked,
     /// Its node reported it.
     Reported(String),
-    /// Its cluster refused its wish.
-    Refused(String),
+    /// Its cluster refused its wish, so long after the hold.
+    Refused(String, Duration),
     /// It was pending for too long.
     TooLong,
     /// Its node was declared dead.
@@ -59,6 +59,7 @@ pub(crate) struct Row {
     pub(crate) state: InstanceState,
     pub(crate) why: Option<Why>,
     pub(crate) since: Instant,
+    held: Instant,
     taken: u64,
 }
 
@@ -217,16 +218,18 @@ impl ModelClc {
         let held = self.0.clusters[zone].hold(&hold, ask.clone()).await;
         let in_time = asked.elapsed() < Duration::from_millis(HOLD_LEASE_MS - LEASE_MARGIN_MS);
         match held {
-            Ok(hold) if in_time => match self.commit(token, zone, &ask.reservation, hold) {
-                Ok(launched) => {
-                    self.wake(zone);
-                    Ok(launched)
+            Ok(hold) if in_time => {
+                match self.commit(token, zone, (&ask.reservation, asked), hold) {
+                    Ok(launched) => {
+                        self.wake(zone);
+                        Ok(launched)
+                    }
+                    Err(first) => {
+                        self.give_back(zone, &ask.reservation).await;
+                        Ok(first)
+                    }
                 }
-                Err(first) => {
-                    self.give_back(zone, &ask.reservation).await;
-                    Ok(first)
-                }
-            },
+            }
             Ok(_) => Err(CallError::new(Code::Deadline, "the hold came too late")),
             Err(error) => {
                 self.give_back(zone, &ask.reservation).await;
@@ -256,7 +259,7 @@ impl ModelClc {
         &self,
         token: &str,
         zone: usize,
-        reservation: &ReservationId,
+        (reservation, asked): (&ReservationId, Instant),
         hold: Hold,
     ) -> Result<Vec<InstanceId>, Vec<InstanceId>> {
         let mut durable = self.durable();
@@ -283,6 +286,7 @@ impl ModelClc {
                 wish,
                 state: InstanceState::Pending,
                 why: None,
+                held: asked,
                 since: Instant::now(),
                 taken: 0,
             };
@@ -489,7 +493,13 @@ impl ModelClc {
                 if matches!(error.code, Code::NoRoom | Code::Conflict)
                     && wanted == Wanted::Running =>
             {
-                self.want_end(&instance, Why::Refused(error.message));
+                let held = self
+                    .durable()
+                    .rows
+                    .get(&instance)
+                    .map(|row| row.held.elapsed());
+                let after = held.unwrap_or_default();
+                self.want_end(&instance, Why::Refused(error.message, after));
             }
             Err(_) => {}
         }

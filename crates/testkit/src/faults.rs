@@ -24,6 +24,9 @@ use types::network::NetworkDocument;
 
 use crate::seed::{self, TestRng};
 
+/// A second delivery comes later than the first by up to so many delays: the first may be history.
+const LATE_TIMES: u32 = 60;
+
 /// How badly links behave, in events per thousand calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Weather {
@@ -110,7 +113,7 @@ impl Links {
         Fate {
             lost: seed::per_mille(rng, weather.requests_lost),
             answer_lost: seed::per_mille(rng, weather.answers_lost),
-            doubled_after: seed::per_mille(rng, weather.doubled).then(|| 5 * delay(rng)),
+            doubled_after: seed::per_mille(rng, weather.doubled).then(|| LATE_TIMES * delay(rng)),
             there: delay(rng),
             back: delay(rng),
         }
