@@ -38,7 +38,9 @@ pub fn authenticate(
 
     let claim = Claim::read(&received, "", rules).map_err(|refused| told(refused, ""))?;
     let Some(claim) = claim else {
-        let body = BodyVerifier::unsigned(announced);
+        let payload = parts.headers.get("x-amz-content-sha256");
+        let payload = payload.and_then(|payload| payload.to_str().ok());
+        let body = BodyVerifier::unsigned(announced, payload);
         return Ok(Authenticated {
             caller: Caller::anonymous(),
             body,

@@ -157,3 +157,33 @@ pub struct Part {
     /// Its file.
     pub piece: Piece,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What version 1 wrote. These lines never change: data on disks look like them.
+    const VERSION_1: [&str; 7] = [
+        r#"{"bucket_set":{"name":"photos","id":"00ff","owner":"111111111111","created":1,"acl":[{"grantee":{"account":"111111111111"},"permission":"FULL_CONTROL"}]}}"#,
+        r#"{"bucket_gone":"photos"}"#,
+        r#"{"object_set":{"bucket":"photos","key":"a/b","etag":"0cc175b9c0f1b6a831c399e269772661","size":1,"modified":2,"owner":"111111111111","acl":[{"grantee":"all_users","permission":"READ"}],"attributes":{"content_type":"text/plain","metadata":[["colour","green"]]},"checksum":{"algorithm":"CRC64NVME","value":"AAAAAAAAAAA=","kind":"FULL_OBJECT"},"body":"inline"}}"#,
+        r#"{"object_set":{"bucket":"photos","key":"c","etag":"0cc175b9c0f1b6a831c399e269772661-1","size":9,"modified":2,"owner":"111111111111","acl":[],"attributes":{},"body":{"pieces":[{"blob":"00112233445566778899aabbccddeeff","size":9}]},"upload_id":"u"}}"#,
+        r#"{"object_gone":{"bucket":"photos","key":"a/b"}}"#,
+        r#"{"upload_set":{"id":"u","bucket":"photos","key":"c","owner":"111111111111","initiated":3,"acl":[],"attributes":{},"checksum":{"algorithm":"CRC32","kind":"COMPOSITE"}}}"#,
+        r#"{"part_set":{"upload_id":"u","number":1,"etag":"0cc175b9c0f1b6a831c399e269772661","modified":4,"piece":{"blob":"00112233445566778899aabbccddeeff","size":9}}}"#,
+    ];
+
+    #[test]
+    fn facts_of_version_1_are_read_and_written_as_they_were() {
+        for line in VERSION_1 {
+            let fact: Fact = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&fact).unwrap(), line);
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_no_obstacle() {
+        let line = r#"{"object_gone":{"bucket":"photos","key":"a","version":"v1"}}"#;
+        assert!(serde_json::from_str::<Fact>(line).is_ok());
+    }
+}

@@ -25,6 +25,43 @@ struct Known {
 
 type Journal = Arc<Mutex<BTreeMap<String, Known>>>;
 
+/// The answer's text if the request was done.
+async fn send(
+    s3: &S3,
+    method: &str,
+    target: &str,
+    body: &[u8],
+) -> Option<crate::s3_client::Answer> {
+    let answer = s3.send(s3.request(method, target, &[], body)).await?;
+    answer.status.is_success().then_some(answer)
+}
+
+/// The same body as an upload of one part.
+async fn upload(s3: &S3, target: &str, body: &[u8]) -> Option<crate::s3_client::Answer> {
+    let id = send(s3, "POST", &format!("{target}?uploads"), b"")
+        .await?
+        .element("UploadId");
+    let part = send(
+        s3,
+        "PUT",
+        &format!("{target}?uploadId={id}&partNumber=1"),
+        body,
+    )
+    .await?;
+    let document = format!(
+        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{}</ETag></Part>\
+         </CompleteMultipartUpload>",
+        part.header("etag")
+    );
+    send(
+        s3,
+        "POST",
+        &format!("{target}?uploadId={id}"),
+        document.as_bytes(),
+    )
+    .await
+}
+
 async fn write(s3: S3, journal: Journal, writer: u64, round: u64) {
     for step in 0_u64.. {
         let key = format!("writer-{writer}/key-{}", step % 5);
@@ -39,14 +76,12 @@ async fn write(s3: S3, journal: Journal, writer: u64, round: u64) {
             .or_default()
             .in_doubt
             .push(body.clone());
-        let request = match &body {
-            Some(body) => s3.request("PUT", &target, &[], body),
-            None => s3.request("DELETE", &target, &[], b""),
+        let done = match &body {
+            Some(body) if step % 5 == 4 => upload(&s3, &target, body).await,
+            Some(body) => send(&s3, "PUT", &target, body).await,
+            None => send(&s3, "DELETE", &target, b"").await,
         };
-        let Some(answer) = s3.send(request).await else {
-            return;
-        };
-        if !answer.status.is_success() {
+        if done.is_none() {
             return;
         }
         let mut journal = journal.lock().unwrap();

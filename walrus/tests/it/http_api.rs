@@ -544,6 +544,24 @@ async fn many_are_deleted_at_once_each_for_itself() {
 }
 
 #[tokio::test]
+async fn a_bucket_may_be_a_host() {
+    let walrus = Walrus::start_with(&["s3.domains=[\"s3.example.org\"]"]).await;
+    let alice = S3::of(&walrus, ALICE);
+    let host = [("host", "my.bucket.s3.example.org:8773")];
+    alice.call("PUT", "/", &host, b"").await.ok();
+    alice.call("PUT", "/a/b", &host, b"body").await.ok();
+    assert_eq!(alice.get("/my.bucket/a/b").await.ok().body, "body");
+    assert_eq!(
+        alice
+            .call("GET", "/?prefix=a", &host, b"")
+            .await
+            .ok()
+            .elements("Key"),
+        ["a/b"]
+    );
+}
+
+#[tokio::test]
 async fn what_is_not_served_is_refused_by_name() {
     let walrus = Walrus::start().await;
     let alice = S3::of(&walrus, ALICE);

@@ -214,6 +214,36 @@ async fn chunked_bodies_with_trailers_are_unwrapped_and_checked() {
     alice.get("/bucket/key").await.fails(404, "NoSuchKey");
     put(&right, "200000").await.ok();
 
+    // Nobody in particular sends the same, unsigned.
+    alice
+        .call(
+            "PUT",
+            "/bucket?acl",
+            &[("x-amz-acl", "public-read-write")],
+            b"",
+        )
+        .await
+        .ok();
+    let length = trailed(&data, &right).len().to_string();
+    let headers = [
+        ("content-encoding", "aws-chunked"),
+        ("content-length", length.as_str()),
+        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        ("x-amz-decoded-content-length", "200000"),
+        ("x-amz-trailer", "x-amz-checksum-crc32"),
+    ];
+    let mut unsigned = http::Request::put(format!("http://{}/bucket/unsigned", walrus.s3));
+    for (name, value) in headers {
+        unsigned = unsigned.header(name, value);
+    }
+    let body = bytes::Bytes::from(trailed(&data, &right));
+    alice
+        .send(unsigned.body(body.into()).unwrap())
+        .await
+        .unwrap()
+        .ok();
+    assert!(alice.get("/bucket/unsigned").await.ok().body == data);
+
     let mode = [("x-amz-checksum-mode", "ENABLED")];
     let got = alice.call("GET", "/bucket/key", &mode, b"").await.ok();
     assert!(got.body == data);

@@ -117,8 +117,10 @@ impl S3 {
     ) -> Request<Full<Bytes>> {
         let mut builder = Request::builder()
             .method(Method::from_bytes(method.as_bytes()).unwrap())
-            .uri(format!("http://{}{target}", self.host))
-            .header("host", &self.host);
+            .uri(format!("http://{}{target}", self.host));
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            builder = builder.header("host", &self.host);
+        }
         for (name, value) in headers {
             builder = builder.header(*name, *value);
         }

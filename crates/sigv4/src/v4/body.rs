@@ -166,9 +166,17 @@ impl BodyVerifier {
         }
     }
 
-    /// A body that nobody signed: only its length is checked.
-    pub fn unsigned(announced: Option<u64>) -> Self {
-        Self::new(Promise::Nothing, announced)
+    /// A body that nobody signed: only its length is checked, and the framing of `aws-chunked` if
+    /// that is what `payload`, the value of `x-amz-content-sha256`, announces.
+    pub fn unsigned(announced: Option<u64>, payload: Option<&str>) -> Self {
+        let promise = match payload {
+            Some("STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Promise::Chunks {
+                seal: None,
+                trailer: true,
+            },
+            _ => Promise::Nothing,
+        };
+        Self::new(promise, announced)
     }
 
     /// Whether the bytes on the wire are not the payload itself.
