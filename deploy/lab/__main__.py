@@ -116,7 +116,7 @@ def show(layout, binaries, progress):
         key = demo.make_key(layout)
         demo.open_ssh(layout)
     with progress.step("run an instance until running"):
-        instance = demo.run_instance(layout, image)
+        instance = demo.first_instance(layout, image)
         address = demo.wait_running(layout, instance, progress.say)
     with progress.step("log in by ssh"):
         said = demo.login(layout, key, address, instance)

@@ -82,6 +82,20 @@ def open_ssh(layout):
             raise
 
 
+def first_instance(layout, image):
+    """The demo's instance: the one that still lives, else a new one."""
+    known = layout.saved.get("instance")
+    if known:
+        try:
+            if describe(layout, known)[0] in ("pending", "running"):
+                return known
+        except Refused:
+            pass
+    layout.saved["instance"] = run_instance(layout, image)
+    layout.save()
+    return layout.saved["instance"]
+
+
 def run_instance(layout, image):
     made = client(layout).call("RunInstances", ImageId=image, MinCount=1, MaxCount=1, KeyName=KEY_NAME, InstanceType="m1.small")
     return made.findtext(".//instanceId")
