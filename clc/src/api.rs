@@ -10,6 +10,7 @@
 //! | [`errors`] | from what went wrong inside to a code and a sentence |
 //! | [`filters`], [`paging`], [`naming`] | `Filter.N`; `MaxResults`; things by id, all or none |
 //! | [`idempotency`] | `ClientToken`: a repeated request gets the first one's answer |
+//! | [`nothing`] | lists of what there is none of |
 //! | the others | handlers, a file per noun |
 //!
 //! A handler is `(clc, caller, request) → answer`. It checks everything first, then records intent in
@@ -32,6 +33,7 @@ pub mod key_pairs;
 pub mod launch;
 pub mod naming;
 pub mod network_interfaces;
+pub mod nothing;
 pub mod paging;
 pub mod regions;
 pub mod security_groups;

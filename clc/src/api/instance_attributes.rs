@@ -2,9 +2,10 @@
 
 use ec2::{
     GroupIdentifier,
+    common::Value,
     instances::{
         DescribeInstanceAttribute, DescribeInstanceAttributeOutput, EnclaveOptions,
-        InstanceAttribute, ShutdownBehavior, Value,
+        InstanceAttribute, ShutdownBehavior,
     },
 };
 use wire::Blob;

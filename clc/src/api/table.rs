@@ -15,7 +15,7 @@ use super::{
     Call, account_attributes, addresses, bootstrap,
     errors::{Error, Result},
     images, instance_attributes, instance_types, instances, key_pairs, launch, network_interfaces,
-    regions, security_groups, sts, tags, volumes, vpcs, zones,
+    nothing, regions, security_groups, sts, tags, volumes, vpcs, zones,
 };
 use crate::{Caller, Clc, edge::Service};
 
@@ -94,7 +94,10 @@ macro_rules! actions {
         pub fn knows(service: Service, action: &str) -> bool {
             match (service, action) {
                 $((Service::$service, $action::NAME) => true,)*
-                _ => service == Service::Ec2 && refused::is_known(action),
+                _ => {
+                    service == Service::Ec2
+                        && (nothing::find(action).is_some() || refused::is_known(action))
+                }
             }
         }
 
@@ -115,14 +118,7 @@ macro_rules! actions {
                     let output = $handler(clc, caller, ask).await?;
                     encode(caller, call, &output)
                 })*
-                (Service::Ec2, action) if refused::is_known(action) => Err(Error::new(
-                    Code::UnsupportedOperation,
-                    format!("The action {action} is not supported by this cloud"),
-                )),
-                (_, action) => Err(Error::new(
-                    Code::InvalidAction,
-                    format!("The action {action} is not valid for this web service"),
-                )),
+                (service, action) => not_ours(caller, call, service, action),
             }
         }
     };
@@ -155,6 +151,7 @@ actions! {
     Ec2 DescribeSubnets               => vpcs::describe_subnets, all;
     Ec2 DescribeTags                  => tags::describe_tags, all;
     Ec2 DescribeVolumes               => volumes::describe_volumes, all;
+    Ec2 DescribeVpcAttribute          => vpcs::describe_vpc_attribute, |ask| one("vpc", &ask.vpc_id);
     Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;
     Ec2 GetConsoleOutput              => instances::get_console_output, |ask| one("instance", &ask.instance_id);
     Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |ask| one("key-pair", &ask.key_name);
@@ -168,6 +165,21 @@ actions! {
     Sts GetCallerIdentity             => sts::get_caller_identity, nothing;
 
     Bootstrap DescribeServiceCertificates => bootstrap::describe_service_certificates, nothing;
+}
+
+/// An action without a handler: an empty list, or a refusal by name.
+fn not_ours(caller: &Caller, call: &Call, service: Service, action: &str) -> Result<String> {
+    let is_ec2 = service == Service::Ec2;
+    if let Some(empty) = nothing::find(action).filter(|_| is_ec2) {
+        caller.may("*")?;
+        return encode(caller, call, &nothing::list(empty, &call.parameters)?);
+    }
+    let (code, what) = if is_ec2 && refused::is_known(action) {
+        (Code::UnsupportedOperation, "not supported by this cloud")
+    } else {
+        (Code::InvalidAction, "not valid for this web service")
+    };
+    Err(Error::new(code, format!("The action {action} is {what}")))
 }
 
 /// Reads the request, and refuses what a policy does not allow before anything looks at it.

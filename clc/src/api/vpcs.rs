@@ -2,9 +2,11 @@
 
 use ec2::{
     Tag,
+    common::Value,
     vpcs::{
-        CidrBlockAssociation, CidrBlockState, DescribeSubnets, DescribeSubnetsOutput, DescribeVpcs,
-        DescribeVpcsOutput, Subnet, Vpc,
+        CidrBlockAssociation, CidrBlockState, DescribeSubnets, DescribeSubnetsOutput,
+        DescribeVpcAttribute, DescribeVpcAttributeOutput, DescribeVpcs, DescribeVpcsOutput, Subnet,
+        Vpc, VpcAttribute,
     },
 };
 use types::Arn;
@@ -84,6 +86,32 @@ pub async fn describe_vpcs(
     Ok(DescribeVpcsOutput {
         vpc_set,
         next_token,
+    })
+}
+
+/// Shows an attribute. Names are given and resolved in every VPC.
+pub async fn describe_vpc_attribute(
+    clc: &Clc,
+    caller: &Caller,
+    ask: DescribeVpcAttribute,
+) -> Result<DescribeVpcAttributeOutput> {
+    let id = ask.vpc_id.clone();
+    let found = clc
+        .db
+        .read(move |tx| Ok::<_, Error>(rows::network::find_vpc(tx, &id)?))
+        .await?;
+    if !found.is_some_and(|vpc| vpc.account == *caller.account()) {
+        return Err(ec2::Error::not_found(&ask.vpc_id).into());
+    }
+    let shown = |attribute, value| (ask.attribute == attribute).then_some(Value { value });
+    Ok(DescribeVpcAttributeOutput {
+        vpc_id: ask.vpc_id,
+        enable_dns_support: shown(VpcAttribute::EnableDnsSupport, true),
+        enable_dns_hostnames: shown(VpcAttribute::EnableDnsHostnames, true),
+        enable_network_address_usage_metrics: shown(
+            VpcAttribute::EnableNetworkAddressUsageMetrics,
+            false,
+        ),
     })
 }
 

@@ -84,3 +84,9 @@ impl From<types::StateReason> for StateReason {
         }
     }
 }
+
+/// `<value>`, or nothing in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Value<T> {
+    pub value: T,
+}

@@ -11,7 +11,7 @@ use wire::{Blob, IsoTime};
 
 use crate::{
     Action, Done, Filter, GroupIdentifier, Tag, TagSpecification,
-    common::StateReason,
+    common::{StateReason, Value},
     images::{BlockDeviceMapping, ProductCode},
     network_interfaces::InstanceNetworkInterface,
 };
@@ -386,12 +386,6 @@ impl DescribeInstanceAttributeOutput {
             enclave_options: None,
         }
     }
-}
-
-/// `<value>`, or nothing in it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Value<T> {
-    pub value: T,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -17,6 +17,7 @@
 //! | [`tags`] | Create-, Delete-, DescribeTags |
 //! | [`vpcs`], [`network_interfaces`], [`addresses`], [`account_attributes`] | what SDK users look at |
 //! | [`sts`], [`bootstrap`] | GetCallerIdentity, DescribeServiceCertificates |
+//! | [`nothing`] | lists of what there is none of here |
 //! | [`common`] | filters, tags, groups: what many of them have |
 //! | [`codes`], [`error`] | the error codes, and an error as it goes out |
 #![allow(
@@ -35,6 +36,7 @@ pub mod instance_types;
 pub mod instances;
 pub mod key_pairs;
 pub mod network_interfaces;
+pub mod nothing;
 pub mod regions;
 pub mod security_groups;
 pub mod sts;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use types::{AccountId, SubnetId, VpcId, Zone};
 
-use crate::{Action, Filter, Tag};
+use crate::{Action, Filter, Tag, common::Value};
 
 /// Lists VPCs.
 #[derive(Debug, Deserialize)]
@@ -56,6 +56,32 @@ impl Action for DescribeVpcs {
     type Output = DescribeVpcsOutput;
 }
 
+/// Shows one attribute of a VPC.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribeVpcAttribute {
+    pub vpc_id: VpcId,
+    pub attribute: VpcAttribute,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum VpcAttribute {
+    EnableDnsSupport,
+    EnableDnsHostnames,
+    EnableNetworkAddressUsageMetrics,
+}
+
+/// The attribute that was asked for, and no other.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribeVpcAttributeOutput {
+    pub vpc_id: VpcId,
+    pub enable_dns_support: Option<Value<bool>>,
+    pub enable_dns_hostnames: Option<Value<bool>>,
+    pub enable_network_address_usage_metrics: Option<Value<bool>>,
+}
+
 /// Lists subnets.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -90,6 +116,11 @@ pub struct Subnet {
     pub map_public_ip_on_launch: bool,
     pub assign_ipv6_address_on_creation: bool,
     pub tag_set: Vec<Tag>,
+}
+
+impl Action for DescribeVpcAttribute {
+    const NAME: &'static str = "DescribeVpcAttribute";
+    type Output = DescribeVpcAttributeOutput;
 }
 
 impl Action for DescribeSubnets {

@@ -4,7 +4,10 @@
 //! `model/ec2.json` is made by `model/trim.py`. When the list of unread members changes on purpose,
 //! run with `UPDATE_GOLDENS=1` and read the difference.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and says where"
+)]
 
 #[path = "model/samples.rs"]
 mod samples;
@@ -13,8 +16,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use ec2::{
     Action, account_attributes::*, addresses::*, images::*, instance_types::*, instances::*,
-    key_pairs::*, network_interfaces::*, regions::*, security_groups::*, tags::*, volumes::*,
-    vpcs::*, zones::*,
+    key_pairs::*, network_interfaces::*, nothing::NOTHING, regions::*, security_groups::*, tags::*,
+    volumes::*, vpcs::*, zones::*,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -22,6 +25,7 @@ use serde_json::Value;
 #[derive(Deserialize)]
 struct Model {
     operations: BTreeMap<String, Operation>,
+    nothing: BTreeMap<String, Vec<String>>,
     shapes: BTreeMap<String, Shape>,
 }
 
@@ -142,6 +146,7 @@ fn every_parameter(
             return;
         }
         "boolean" => "true",
+        "string" if shape == "VpcAttributeName" => "enableDnsSupport",
         "integer" | "long" | "double" | "float" => "1",
         "timestamp" => "2026-11-23T03:01:59Z",
         "blob" => "aGk=",
@@ -196,6 +201,7 @@ macro_rules! for_all_actions {
         $do::<DescribeSubnets>($($arguments),*);
         $do::<DescribeTags>($($arguments),*);
         $do::<DescribeVolumes>($($arguments),*);
+        $do::<DescribeVpcAttribute>($($arguments),*);
         $do::<DescribeVpcs>($($arguments),*);
         $do::<GetConsoleOutput>($($arguments),*);
         $do::<ImportKeyPair>($($arguments),*);
@@ -305,4 +311,19 @@ fn every_action_of_the_trimmed_model_is_checked() {
         .filter(|name| !samples.contains_key(name.as_str()))
         .collect();
     assert_eq!(missing, [&String::new(); 0]);
+}
+
+#[test]
+fn a_list_of_nothing_has_the_element_of_the_model() {
+    let model = model();
+    let ours: Vec<&str> = NOTHING.iter().map(|nothing| nothing.action).collect();
+    assert_eq!(ours, model.nothing.keys().collect::<Vec<_>>());
+    for nothing in &NOTHING {
+        assert_eq!(
+            model.nothing[nothing.action],
+            [nothing.element],
+            "{}",
+            nothing.action
+        );
+    }
 }

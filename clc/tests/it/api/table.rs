@@ -10,10 +10,12 @@ const ACTIONS: &str = include_str!("../../../../crates/ec2/tests/model/actions.t
 #[test]
 fn every_action_of_ec2_is_served_or_refused_by_name_and_never_both() {
     let served = table::served(Service::Ec2);
+    let nothing = ec2::nothing::NOTHING.iter().map(|nothing| nothing.action);
     let mut both: Vec<&str> = served
         .iter()
         .copied()
         .chain(table::refused::ACTIONS)
+        .chain(nothing)
         .collect();
     both.sort_unstable();
     let known: Vec<&str> = ACTIONS.lines().collect();
@@ -49,6 +51,26 @@ async fn what_we_have_not_is_a_400_that_says_so() {
         .ask_of(Service::Sts, &root(OURS), "Action=RunInstances")
         .await;
     assert_eq!(sts.unwrap_err().code, "InvalidAction");
+}
+
+#[tokio::test]
+async fn a_list_of_what_there_is_none_of_is_empty_and_misses_what_is_named() {
+    let world = World::new().await;
+    for nothing in &ec2::nothing::NOTHING {
+        let answer = world.ok(&format!("Action={}", nothing.action)).await;
+        assert!(
+            answer.contains(&format!("<{}/>", nothing.element)),
+            "{answer}"
+        );
+        if let Some((parameter, code)) = nothing.id {
+            let named = format!("Action={}&{parameter}.1=x-1", nothing.action);
+            assert_eq!(world.code(&named).await, code);
+        }
+        let nobody = world
+            .ask(&user(&[]), &format!("Action={}", nothing.action))
+            .await;
+        assert_eq!(nobody.unwrap_err().code, "UnauthorizedOperation");
+    }
 }
 
 #[tokio::test]

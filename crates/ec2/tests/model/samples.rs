@@ -3,9 +3,21 @@
 use std::collections::BTreeMap;
 
 use ec2::{
-    Action, Done, GroupIdentifier, Tag, account_attributes::*, addresses::*, common::StateReason,
-    images::*, instance_types::*, instances::*, key_pairs::*, network_interfaces::*, regions::*,
-    security_groups::*, tags::*, volumes::*, vpcs::*, zones::*,
+    Action, Done, GroupIdentifier, Tag,
+    account_attributes::*,
+    addresses::*,
+    common::{StateReason, Value},
+    images::*,
+    instance_types::*,
+    instances::*,
+    key_pairs::*,
+    network_interfaces::*,
+    regions::*,
+    security_groups::*,
+    tags::*,
+    volumes::*,
+    vpcs::*,
+    zones::*,
 };
 use serde_json::Value as Json;
 use types::{AccountId, Gib, ImageKind, ImageState, InstanceState, Timestamp, VolumeState, Zone};
@@ -216,6 +228,15 @@ pub(crate) fn all() -> BTreeMap<&'static str, Json> {
         DescribeVpcsOutput {
             vpc_set: vec![vpc()],
             next_token: Some(text("t")),
+        },
+    );
+    add::<DescribeVpcAttribute>(
+        all,
+        DescribeVpcAttributeOutput {
+            vpc_id: id("vpc-00000001"),
+            enable_dns_support: Some(Value { value: true }),
+            enable_dns_hostnames: Some(Value { value: true }),
+            enable_network_address_usage_metrics: Some(Value { value: false }),
         },
     );
     add::<DescribeSubnets>(

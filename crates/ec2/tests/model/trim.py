@@ -21,7 +21,7 @@ CreateVolume DeleteKeyPair DeleteSecurityGroup DeleteTags DeleteVolume Deregiste
 DescribeAccountAttributes DescribeAddresses DescribeAvailabilityZones DescribeImages
 DescribeInstanceAttribute DescribeInstanceStatus DescribeInstanceTypes DescribeInstances DescribeKeyPairs
 DescribeNetworkInterfaces DescribeRegions DescribeSecurityGroups DescribeSubnets DescribeTags
-DescribeVolumes DescribeVpcs GetConsoleOutput ImportKeyPair RebootInstances RegisterImage
+DescribeVolumes DescribeVpcAttribute DescribeVpcs GetConsoleOutput ImportKeyPair RebootInstances RegisterImage
 RevokeSecurityGroupEgress RevokeSecurityGroupIngress RunInstances TerminateInstances
 """.split()
 
@@ -49,6 +49,23 @@ def reach(name, shapes):
         reach(member["shape"], shapes)
 
 
+# Lists that are always empty here: the elements that hold lists are all that is kept of them.
+NOTHING = """
+DescribeAddressesAttribute DescribeBundleTasks DescribeCapacityReservations DescribeConversionTasks
+DescribeCustomerGateways DescribeEgressOnlyInternetGateways DescribeFlowLogs DescribeHosts
+DescribeIamInstanceProfileAssociations DescribeInstanceCreditSpecifications DescribeLaunchTemplates
+DescribeNatGateways DescribePlacementGroups DescribeReservedInstances DescribeReservedInstancesOfferings
+DescribeSnapshots DescribeSpotInstanceRequests DescribeVpcEndpoints DescribeVpcPeeringConnections
+DescribeVpnConnections DescribeVpnGateways
+""".split()
+
+
+def elements(action):
+    members = model["shapes"][model["operations"][action]["output"]["shape"]]["members"]
+    lists = [(name, m) for name, m in members.items() if model["shapes"][m["shape"]]["type"] == "list"]
+    return [m.get("locationName", name) for name, m in lists]
+
+
 shapes, operations = {}, {}
 for action in ACTIONS:
     operation = model["operations"][action]
@@ -64,6 +81,6 @@ def lines(entries):
 version = model["metadata"]["apiVersion"]
 (here / "ec2.json").write_text(
     f'{{"source": "botocore, EC2 {version}, Apache-2.0; made by trim.py",\n'
-    f'"operations": {{\n{lines(operations)}\n}},\n"shapes": {{\n{lines(shapes)}\n}}}}\n'
+    f'"operations": {{\n{lines(operations)}\n}},\n"nothing": {{\n{lines({a: elements(a) for a in NOTHING})}\n}},\n"shapes": {{\n{lines(shapes)}\n}}}}\n'
 )
 (here / "actions.txt").write_text("".join(f"{action}\n" for action in sorted(model["operations"])))
