@@ -120,7 +120,7 @@ impl V4Claim {
     ) -> Result<Proven, Refused> {
         let valid_until_ms = self.check_time(rules, now_ms)?;
         self.check_coverage(received, rules)?;
-        let (payload_hash, payload) = payload(received, form, rules, self.presigned)?;
+        let (payload_hash, payload) = self.payload(received, form, rules)?;
 
         let key = self.scope.signing_key(secret);
         self.check_signature(received, rules, &payload_hash, &key)?;
@@ -153,6 +153,32 @@ impl V4Claim {
             valid_until_ms,
             promise,
         })
+    }
+
+    /// What stands in the last line of the canonical request, and what that promises of the body. A
+    /// presigned request leaves the payload open unless it says otherwise; whoever uses it may
+    /// promise more in a header that nobody signed.
+    fn payload(
+        &self,
+        received: &Received<'_>,
+        form: &str,
+        rules: &Rules,
+    ) -> Result<(String, Payload), Refused> {
+        const HEADER: &str = "x-amz-content-sha256";
+        let header = received.header(HEADER);
+        if !rules.s3 {
+            return query_payload(header, form);
+        }
+        let in_query = received.query_field("X-Amz-Content-Sha256");
+        let is_signed = self.signed_headers.iter().any(|name| name == HEADER);
+        let word = match (header, in_query) {
+            (Some(word), _) if !self.presigned || is_signed => word.to_owned(),
+            (None, _) if !self.presigned => return Err(Refused::Missing(HEADER)),
+            (_, Some(word)) => word,
+            (_, None) => v4::UNSIGNED_PAYLOAD.to_owned(),
+        };
+        let payload = promised(header.unwrap_or(&word))?;
+        Ok((word, payload))
     }
 
     /// Inside the window around the server's clock, or inside the life of a presigned request.
@@ -236,30 +262,15 @@ enum Payload {
     UnsignedChunks,
 }
 
-/// What stands in the last line of the canonical request, and what that promises of the body.
-fn payload(
-    received: &Received<'_>,
-    form: &str,
-    rules: &Rules,
-    presigned: bool,
-) -> Result<(String, Payload), Refused> {
-    let header = received.header("x-amz-content-sha256");
-    if !rules.s3 {
-        return query_payload(header, form);
-    }
-    let word = match header {
-        Some(word) => word,
-        None if presigned => v4::UNSIGNED_PAYLOAD,
-        None => return Err(Refused::Missing("x-amz-content-sha256")),
-    };
-    let payload = match word {
+/// What a word for the payload promises of the body.
+fn promised(word: &str) -> Result<Payload, Refused> {
+    Ok(match word {
         v4::UNSIGNED_PAYLOAD => Payload::Unsigned,
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD" => Payload::SignedChunks { trailer: false },
         "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => Payload::SignedChunks { trailer: true },
         "STREAMING-UNSIGNED-PAYLOAD-TRAILER" => Payload::UnsignedChunks,
         digest => Payload::Sha256(parse_digest(digest)?),
-    };
-    Ok((word.to_owned(), payload))
+    })
 }
 
 /// A query service has the whole body in hand: the action stands in it, so it is always hashed.

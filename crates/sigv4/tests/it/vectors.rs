@@ -102,6 +102,26 @@ fn the_documented_presigned_get_lives_a_day() {
 }
 
 #[test]
+fn a_presigned_request_may_promise_its_payload_in_a_header_that_nobody_signed() {
+    for word in [
+        "UNSIGNED-PAYLOAD",
+        EMPTY,
+        "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+    ] {
+        let ask = presigned().header("x-amz-content-sha256", word);
+        let verified = ask
+            .verify(S3_SECRET, &Rules::S3, "20130524T000100Z")
+            .unwrap();
+        assert_eq!(verified.is_chunked(), word.starts_with("STREAMING"));
+    }
+    let ask = presigned().header("x-amz-content-sha256", "nonsense");
+    let refused = ask
+        .verify(S3_SECRET, &Rules::S3, "20130524T000100Z")
+        .unwrap_err();
+    assert_eq!(refused, Refused::BadPayloadHash("nonsense".into()));
+}
+
+#[test]
 fn a_presigned_request_is_bound_by_seven_days_by_its_headers_and_by_single_fields() {
     let with = |change: &dyn Fn(&mut Ask)| {
         let mut ask = presigned();
