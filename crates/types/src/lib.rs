@@ -27,6 +27,7 @@ pub mod mac;
 pub mod network;
 pub mod secret;
 pub mod size;
+mod text;
 pub mod time;
 pub mod vm_type;
 pub mod volume;
