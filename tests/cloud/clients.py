@@ -161,7 +161,7 @@ def test_euca2ools_bundles_uploads_registers_and_runs(cloud):
     address = cloud.wait_state(instance, "running")
     cloud.ssh(address, "true")
     check(address in euca("euca-describe-instances", instance), "the address is shown")
-    check("login" in euca("euca-get-console-output", instance).lower(), "the console is shown")
+    check(len(euca("euca-get-console-output", instance).splitlines()) > 3, "the console is shown")
     euca("euca-create-keypair", "from-euca")
     check("from-euca" in euca("euca-describe-keypairs"), "the key pair is listed")
     euca("euca-delete-keypair", "from-euca")
