@@ -15,7 +15,7 @@
 
 mod db;
 mod migrate;
-mod place;
+pub mod place;
 mod writer;
 
 pub use db::Db;

@@ -21,7 +21,7 @@ const REFUSED: [(u64, &str); 7] = [
 ];
 
 /// Refuses a folder on a file system that is not local.
-pub(crate) fn check(folder: &Path) -> Result<(), OpenError> {
+pub fn check(folder: &Path) -> Result<(), OpenError> {
     let path = folder.display().to_string();
     let found = statfs(folder).map_err(|errno| OpenError::Io {
         path: path.clone(),

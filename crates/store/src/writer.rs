@@ -10,7 +10,10 @@ use std::{
 };
 
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, oneshot},
+};
 
 use crate::{Error, Tx};
 
@@ -93,7 +96,20 @@ impl Writer {
             tell,
         });
         self.0.send(job).await.map_err(|_| Error::Closed)?;
-        told.await.map_err(|_| Error::Closed)?
+        answer(told).await?
+    }
+}
+
+/// Waits for the writer's answer. On a runtime of one thread (tests and simulations) it waits as
+/// blocking work, because that holds a paused clock: else time would run on while the disk writes.
+async fn answer<T: Send + 'static>(told: oneshot::Receiver<T>) -> Result<T, Error> {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+        return told.await.map_err(|_| Error::Closed);
+    }
+    let waiting = tokio::task::spawn_blocking(|| told.blocking_recv());
+    match waiting.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(Error::Closed),
     }
 }
 
