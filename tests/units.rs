@@ -14,18 +14,33 @@ const UNITS: [(&str, u32); 5] = [
 
 /// The unit with programs that exist here, for `verify` looks for them.
 fn with_programs(name: &str, folder: &Path) -> std::path::PathBuf {
-    let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/systemd/{name}.service"));
+    let unit =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../deploy/systemd/{name}.service"));
     let text = fs::read_to_string(unit).expect("the unit is in deploy/systemd");
     let file = folder.join(format!("{name}.service"));
-    fs::write(&file, text.replace(&format!("/usr/bin/{name}"), "/bin/true")).expect("a file in a temporary folder");
+    fs::write(
+        &file,
+        text.replace(&format!("/usr/bin/{name}"), "/bin/true"),
+    )
+    .expect("a file in a temporary folder");
     file
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test of a host tool, not a daemon")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a test of a host tool, not a daemon"
+)]
 fn systemd_analyze(arguments: &[&str], unit: &Path) -> Option<(bool, String)> {
-    let done = Command::new("systemd-analyze").args(arguments).arg(unit).output().ok()?;
+    let done = Command::new("systemd-analyze")
+        .args(arguments)
+        .arg(unit)
+        .output()
+        .ok()?;
     let said = [done.stdout, done.stderr].concat();
-    Some((done.status.success(), String::from_utf8_lossy(&said).into_owned()))
+    Some((
+        done.status.success(),
+        String::from_utf8_lossy(&said).into_owned(),
+    ))
 }
 
 #[test]
@@ -50,7 +65,16 @@ fn a_stop_of_the_node_controller_kills_nobody_else() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd/mallee-nc.service");
     let text = fs::read_to_string(unit).expect("the unit is in deploy/systemd");
     assert!(text.lines().any(|line| line == "KillMode=process"));
-    for mounts in ["PrivateTmp=", "ProtectHome=", "ProtectSystem=", "ProtectKernel", "PrivateDevices="] {
-        assert!(!text.lines().any(|line| line.starts_with(mounts)), "{mounts} makes a mount namespace");
+    for mounts in [
+        "PrivateTmp=",
+        "ProtectHome=",
+        "ProtectSystem=",
+        "ProtectKernel",
+        "PrivateDevices=",
+    ] {
+        assert!(
+            !text.lines().any(|line| line.starts_with(mounts)),
+            "{mounts} makes a mount namespace"
+        );
     }
 }

@@ -16,7 +16,9 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It has not joined.
-    #[error("not joined yet: run `mallee-{0} join --token TOKEN` with a token from `mallee-clc token --role {0}`")]
+    #[error(
+        "not joined yet: run `mallee-{0} join --token TOKEN` with a token from `mallee-clc token --role {0}`"
+    )]
     NotJoined(Role),
     /// What `join` wrote cannot be read.
     #[error(transparent)]

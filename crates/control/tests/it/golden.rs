@@ -616,8 +616,17 @@ fn every_message() -> BTreeMap<String, Value> {
             deleted: false,
         }],
     };
-    let dead = DeadAsk { node: id("node-", '6'), dead: true };
-    seen.call("Cloud/create_account", &AccountAsk { name: text("second") }, &new_account);
+    let dead = DeadAsk {
+        node: id("node-", '6'),
+        dead: true,
+    };
+    seen.call(
+        "Cloud/create_account",
+        &AccountAsk {
+            name: text("second"),
+        },
+        &new_account,
+    );
     seen.call("Cloud/accounts", &Ask {}, &accounts);
     seen.call("Cloud/declare_dead", &dead, &done);
     seen.call("Cloud/verify", &Ask {}, &verdict);
