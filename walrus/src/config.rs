@@ -8,7 +8,7 @@ use std::{
 use daemon::config::{Admin, Log, Settings, default_state_dir};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Tuning;
+use crate::engine::{Places, Tuning};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,20 +58,23 @@ pub struct S3 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Storage {
-    /// Where objects are, if not below `state_dir`.
+    /// Where large bodies lie, if not below `state_dir`; may be a network file system. The journal
+    /// and the index stay in `state_dir`, which may not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dir: Option<PathBuf>,
+    pub blobs_dir: Option<PathBuf>,
     /// Room that stays free for deletes and the index; uploads are refused below it.
     pub reserve_mib: u64,
 }
 
 impl Config {
-    /// Where objects are.
-    pub fn objects_dir(&self) -> PathBuf {
-        self.storage
-            .dir
-            .clone()
-            .unwrap_or_else(|| self.state_dir.join("objects"))
+    /// Where the engine keeps what it keeps.
+    pub fn places(&self) -> Places {
+        let folder = self.state_dir.join("objects");
+        let blobs = self.storage.blobs_dir.clone();
+        Places {
+            blobs: blobs.unwrap_or_else(|| folder.join("blobs")),
+            folder,
+        }
     }
 
     /// The engine's sizes.
@@ -159,7 +162,7 @@ impl Default for S3 {
 impl Default for Storage {
     fn default() -> Self {
         Self {
-            dir: None,
+            blobs_dir: None,
             reserve_mib: 256,
         }
     }

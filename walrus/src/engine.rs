@@ -59,6 +59,25 @@ const READERS_KEPT: usize = 16;
 /// it loses to another writer; a hundred times in a row is no race any more.
 const LOOKS_MAX: usize = 100;
 
+/// Where an engine keeps what it keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Journal and index: a local file system.
+    pub folder: PathBuf,
+    /// Large bodies: any file system.
+    pub blobs: PathBuf,
+}
+
+impl Places {
+    /// All in one folder.
+    pub fn below(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            blobs: folder.join("blobs"),
+        }
+    }
+}
+
 /// Sizes that tests make smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuning {
@@ -85,7 +104,7 @@ impl Default for Tuning {
 pub struct Engine(Arc<Inner>);
 
 struct Inner {
-    folder: PathBuf,
+    places: Places,
     tuning: Tuning,
     blobs: Blobs,
     pins: Pins,
@@ -136,10 +155,10 @@ pub struct Look {
 }
 
 impl Engine {
-    /// Opens a folder: recovers, then starts the committer. One process at a time.
-    pub fn open(folder: &Path, tuning: Tuning) -> Result<Self> {
-        let lock = recover::lock(folder)?;
-        let recovered = recover::recover(folder)?;
+    /// Opens its folders: recovers, then starts the committer. One process at a time.
+    pub fn open(places: &Places, tuning: Tuning) -> Result<Self> {
+        let lock = recover::lock(&places.folder)?;
+        let recovered = recover::recover(places)?;
         let pins = Pins::start(recovered.blobs.clone());
         if !recovered.damaged {
             recover::sweep(&recovered, &pins)?;
@@ -172,7 +191,7 @@ impl Engine {
             })?;
 
         Ok(Self(Arc::new(Inner {
-            folder: folder.to_owned(),
+            places: places.clone(),
             tuning,
             blobs: recovered.blobs,
             pins,
@@ -341,7 +360,7 @@ impl Engine {
     }
 
     fn journal_folder(&self) -> PathBuf {
-        self.0.folder.join(recover::JOURNAL)
+        self.0.places.folder.join(recover::JOURNAL)
     }
 
     /// Begins a file for a body; refused when the disk is nearly full.
@@ -361,11 +380,14 @@ impl Engine {
         self.0.blobs.read(&piece.blob)
     }
 
-    /// Bytes free where the objects lie.
+    /// Bytes free where the objects lie: in the fuller of both places.
     pub fn free_bytes(&self) -> Result<u64> {
         use failure::During as _;
-        let stat = nix::sys::statvfs::statvfs(&self.0.folder).during("stat", &self.0.folder)?;
-        Ok(stat.blocks_available() * stat.fragment_size())
+        let free = |path: &Path| -> Result<u64> {
+            let stat = nix::sys::statvfs::statvfs(path).during("stat", path)?;
+            Ok(stat.blocks_available() * stat.fragment_size())
+        };
+        Ok(free(&self.0.places.folder)?.min(free(&self.0.places.blobs)?))
     }
 
     /// Makes room for a write, or refuses it before any of it is read. What others were promised
@@ -393,7 +415,7 @@ impl Engine {
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Engine({})", self.0.folder.display())
+        write!(f, "Engine({})", self.0.places.folder.display())
     }
 }
 

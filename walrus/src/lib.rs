@@ -58,9 +58,9 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     let member = Member::open(&context.tls_dir(), Role::Walrus)?;
     let identity = Identity::open(&config.state_dir)?;
 
-    let (folder, tuning) = (config.objects_dir(), config.tuning());
-    daemon::files::make_dir(&folder)?;
-    let engine = tokio::task::spawn_blocking(move || Engine::open(&folder, tuning)).await??;
+    let (places, tuning) = (config.places(), config.tuning());
+    daemon::files::make_dir(&places.folder)?;
+    let engine = tokio::task::spawn_blocking(move || Engine::open(&places, tuning)).await??;
     let metrics = Metrics::new(&context.metrics);
     let api = Arc::new(Api {
         engine: engine.clone(),

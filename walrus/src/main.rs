@@ -63,7 +63,7 @@ async fn become_member(config: &Config, token: &JoinToken) -> Result<(), BoxErro
 }
 
 fn check(config: &Config) -> Result<(), BoxError> {
-    let report = fsck::check(&config.objects_dir())?;
+    let report = fsck::check(&config.places())?;
     println!("buckets   {}", report.totals.buckets);
     println!(
         "objects   {} ({} bytes)",

@@ -17,6 +17,9 @@ pub enum Failure {
         #[source]
         source: io::Error,
     },
+    /// The journal and the index may not lie there.
+    #[error(transparent)]
+    Place(Box<store::OpenError>),
     /// The index failed.
     #[error("the index failed")]
     Index(#[from] rusqlite::Error),
@@ -34,7 +37,7 @@ impl Failure {
         match self {
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             Self::Index(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
-            Self::Refused(_) | Self::Damaged(_) | Self::Stopped(_) => false,
+            Self::Refused(_) | Self::Place(_) | Self::Damaged(_) | Self::Stopped(_) => false,
         }
     }
 }

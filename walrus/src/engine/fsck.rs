@@ -1,9 +1,8 @@
 //! Checks a folder that no daemon uses: reads every frame, makes the index anew in memory's place
 //! beside the old one, and reads every block of every file that a fact names.
 
-use std::path::Path;
-
 use super::{
+    Places,
     blobs::Blobs,
     failure::{Failure, Result},
     index::{IndexFile, Totals},
@@ -32,11 +31,12 @@ pub struct Report {
 const READ_BYTES: u64 = 4 << 20;
 
 /// Checks everything. The index that is there is replaced by one made from the journal.
-pub fn check(folder: &Path) -> Result<Report> {
+pub fn check(places: &Places) -> Result<Report> {
+    let folder = &places.folder;
     let _lock = recover::lock(folder)?;
     let journal_folder = folder.join(recover::JOURNAL);
     let segments = Segments::open(&journal_folder)?;
-    let blobs = Blobs::open(&folder.join(recover::BLOBS))?;
+    let blobs = Blobs::open(&places.blobs)?;
 
     let index = IndexFile::new(folder.join(recover::INDEX));
     index.remove()?;

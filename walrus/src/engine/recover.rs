@@ -10,6 +10,7 @@ use std::{
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{
+    Places,
     blobs::{BlobId, Blobs},
     failure::{During, Failure, Result},
     index::{IndexFile, IndexWriter},
@@ -19,8 +20,6 @@ use super::{
 
 /// The folder of the segments.
 pub(super) const JOURNAL: &str = "journal";
-/// The folder of the files.
-pub(super) const BLOBS: &str = "blobs";
 /// The index.
 pub(super) const INDEX: &str = "index.sqlite";
 const LOCK: &str = "lock";
@@ -49,10 +48,12 @@ pub(super) fn lock(folder: &Path) -> Result<Flock<File>> {
     })
 }
 
-pub(super) fn recover(folder: &Path) -> Result<Recovered> {
+pub(super) fn recover(places: &Places) -> Result<Recovered> {
+    let folder = &places.folder;
+    store::place::check(folder).map_err(|error| Failure::Place(Box::new(error)))?;
     let journal_folder = folder.join(JOURNAL);
     std::fs::create_dir_all(&journal_folder).during("make", &journal_folder)?;
-    let blobs = Blobs::open(&folder.join(BLOBS))?;
+    let blobs = Blobs::open(&places.blobs)?;
     super::blobs::sync_dir(folder)?;
 
     let segments = Segments::open(&journal_folder)?;

@@ -14,7 +14,7 @@ use s3::{
 use tempfile::TempDir;
 use types::{AccountId, Timestamp};
 use walrus::engine::{
-    Body, Bucket, Change, Engine, Failure, Object, Tuning,
+    Body, Bucket, Change, Engine, Failure, Object, Places, Tuning,
     change::{PutChange, SameBucket},
     facts::Piece,
     fsck,
@@ -225,7 +225,7 @@ async fn check_list(engine: &Engine, model: &BTreeMap<String, Vec<u8>>, step: &S
 
 async fn play(steps: Vec<Step>) {
     let folder = TempDir::new().unwrap();
-    let mut engine = Engine::open(folder.path(), TUNING).unwrap();
+    let mut engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
     let bucket = Bucket {
         name: bucket_name(),
         id: "1".into(),
@@ -274,10 +274,10 @@ async fn play(steps: Vec<Step>) {
             Step::Reopen | Step::Rebuild => {
                 engine.close().await;
                 if matches!(step, Step::Rebuild) {
-                    let report = fsck::check(folder.path()).unwrap();
+                    let report = fsck::check(&Places::below(folder.path())).unwrap();
                     assert!(report.damage.is_empty(), "{:?}", report.damage);
                 }
-                engine = Engine::open(folder.path(), TUNING).unwrap();
+                engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
             }
         }
     }
@@ -294,7 +294,7 @@ async fn play(steps: Vec<Step>) {
         (model.len() as u64, bytes as u64)
     );
     engine.close().await;
-    let report = fsck::check(folder.path()).unwrap();
+    let report = fsck::check(&Places::below(folder.path())).unwrap();
     assert!(report.damage.is_empty());
     assert_eq!(report.totals.objects, model.len() as u64);
 }
@@ -311,7 +311,7 @@ proptest! {
 #[tokio::test]
 async fn the_journal_does_not_grow_without_bound() {
     let folder = TempDir::new().unwrap();
-    let engine = Engine::open(folder.path(), TUNING).unwrap();
+    let engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
     let bucket = Bucket {
         name: bucket_name(),
         id: "1".into(),
@@ -343,6 +343,6 @@ async fn the_journal_does_not_grow_without_bound() {
     assert_eq!(get(&engine, key(0)).await.unwrap(), b"stays");
 
     engine.close().await;
-    let report = fsck::check(folder.path()).unwrap();
+    let report = fsck::check(&Places::below(folder.path())).unwrap();
     assert_eq!((report.totals.objects, report.damage.len()), (21, 0));
 }
