@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use types::{InstanceId, InstanceState};
 
 use crate::{
-    cloud::{Cloud, Size},
+    cloud::{Cloud, Size, Which},
     invariants::{Outside, always, quiet},
     mutants::Mutation,
 };
@@ -30,6 +30,7 @@ pub(crate) struct Plan {
     pub(crate) steps: u64,
     pub(crate) size: Size,
     pub(crate) mutation: Mutation,
+    pub(crate) clc: Which,
 }
 
 impl Plan {
@@ -40,6 +41,7 @@ impl Plan {
             steps,
             size,
             mutation: Mutation::None,
+            clc: Which::Model,
         }
     }
 }
@@ -61,7 +63,7 @@ pub(crate) fn run(plan: Plan) -> Result<Tally, String> {
         .expect("a runtime without I/O needs nothing");
     runtime.block_on(async {
         let mut rng = seed::rng(plan.seed);
-        let cloud = Cloud::start(plan.size, plan.mutation, &mut rng).await;
+        let cloud = Cloud::start(plan.size, plan.mutation, plan.clc, &mut rng).await;
         Campaign {
             cloud: Arc::new(cloud),
             rng,
@@ -91,10 +93,11 @@ impl Campaign {
             *self.tally.done.entry(what).or_default() += 1;
             self.hear_answers()?;
             always(&self.cloud, &mut self.outside)
+                .await
                 .map_err(|broken| format!("step {step} ({what}): {broken}"))?;
         }
         self.rest().await?;
-        let rows = self.cloud.clc.rows();
+        let rows = self.cloud.clc.rows().await;
         self.tally.launched = rows.len();
         self.tally.ended = rows
             .values()
@@ -118,7 +121,9 @@ impl Campaign {
             .await
             .is_some_and(|answer| answer.is_ok_and(|answer| self.note(answer).is_ok()))
         {}
-        quiet(&self.cloud, &mut self.outside).map_err(|broken| format!("at rest: {broken}"))
+        quiet(&self.cloud, &mut self.outside)
+            .await
+            .map_err(|broken| format!("at rest: {broken}"))
     }
 
     /// Takes in what clients were answered: the same token, the same answer.
@@ -147,8 +152,8 @@ impl Campaign {
     async fn step(&mut self, step: u64) -> &'static str {
         let what = match below(&mut self.rng, 100) {
             0..30 => self.launch(step),
-            30..50 => self.terminate(),
-            50..53 => self.reboot(),
+            30..50 => self.terminate().await,
+            50..53 => self.reboot().await,
             53..57 => self.power_off(),
             57..62 => self.kill_node(),
             62..70 => self.start_node(),
@@ -160,7 +165,7 @@ impl Campaign {
             94..97 => self.change_weather(),
             97 => self.lose_ledger(),
             98 => self.lose_node(),
-            _ => self.declare_dead(),
+            _ => self.declare_dead().await,
         };
         let pause_ms = match below(&mut self.rng, 10) {
             0 => below(&mut self.rng, 90_000),
@@ -185,8 +190,8 @@ impl Campaign {
         "launch"
     }
 
-    fn some_instance(&mut self) -> Option<InstanceId> {
-        let rows = self.cloud.clc.rows();
+    async fn some_instance(&mut self) -> Option<InstanceId> {
+        let rows = self.cloud.clc.rows().await;
         let alive = rows
             .iter()
             .filter(|(_, row)| row.state != InstanceState::Terminated);
@@ -194,17 +199,17 @@ impl Campaign {
         one_of(&mut self.rng, &alive).cloned()
     }
 
-    fn terminate(&mut self) -> &'static str {
-        if let Some(instance) = self.some_instance() {
+    async fn terminate(&mut self) -> &'static str {
+        if let Some(instance) = self.some_instance().await {
             // Down, it refuses; a client would ask again.
-            let _down = self.cloud.clc.terminate(&instance);
+            let _down = self.cloud.clc.terminate(&instance).await;
         }
         "terminate"
     }
 
-    fn reboot(&mut self) -> &'static str {
-        if let Some(instance) = self.some_instance() {
-            self.cloud.clc.reboot(&instance);
+    async fn reboot(&mut self) -> &'static str {
+        if let Some(instance) = self.some_instance().await {
+            self.cloud.clc.reboot(&instance).await;
         }
         "reboot"
     }
@@ -272,7 +277,7 @@ impl Campaign {
             let down = Duration::from_millis(below(&mut self.rng, 20_000));
             tokio::spawn(async move {
                 tokio::time::sleep(down).await;
-                clc.start();
+                clc.start().await;
             });
         }
         "restart clc"
@@ -333,7 +338,7 @@ impl Campaign {
     }
 
     /// The host is off for good; the administrator says so. Only a few, or nothing is left.
-    fn declare_dead(&mut self) -> &'static str {
+    async fn declare_dead(&mut self) -> &'static str {
         let zone = below(&mut self.rng, self.cloud.zones.len() as u64) as usize;
         let nodes = &self.cloud.zones[zone].nodes;
         let dead = nodes
@@ -345,7 +350,7 @@ impl Campaign {
         {
             node.lose_everything();
             self.outside.dead.insert(node.id().clone());
-            self.cloud.clc.declare_dead(zone, node.id());
+            self.cloud.clc.declare_dead(zone, node.id()).await;
         }
         "declare dead"
     }
@@ -372,11 +377,29 @@ async fn ask(
 
 /// Runs a campaign that must hold, with the seed and length of the environment if they are given.
 fn check(seed: u64, steps: u64, size: Size) {
+    check_plan(Plan::new(seed, steps, size));
+}
+
+/// The same with the real Cloud Controller.
+fn check_real(seed: u64, steps: u64, size: Size) {
+    check_plan(Plan {
+        clc: Which::Real,
+        ..Plan::new(seed, steps, size)
+    });
+}
+
+fn check_plan(plan: Plan) {
+    let size = plan.size;
+    let (seed, steps) = (plan.seed, plan.steps);
     let seed = seed::asked().unwrap_or(seed);
     let steps = seed::steps(steps);
     let _told = Told { seed, steps };
     let started = std::time::Instant::now();
-    match run(Plan::new(seed, steps, size)) {
+    match run(Plan {
+        seed,
+        steps,
+        ..plan
+    }) {
         Ok(tally) => println!(
             "seed {seed}, {} nodes, {steps} steps in {:?}: {tally:?}",
             size.nodes(),
@@ -403,29 +426,43 @@ fn a_thousand_nodes_survive_too() {
     check(3, 100, Size::of(4, 250, 4));
 }
 
+#[test]
+fn the_real_cloud_controller_keeps_the_same_promises() {
+    check_real(20, 150, Size::of(2, 8, 3));
+}
+
 /// The long way, in parts that each end within minutes: `MALLEE_LONG=1`.
-fn check_if_long(seeds: std::ops::Range<u64>, steps: u64, size: Size) {
+fn check_if_long(seeds: std::ops::Range<u64>, plan: Plan) {
     #[allow(clippy::disallowed_methods)] // a test has no configuration to read
     let is_asked = std::env::var("MALLEE_LONG").is_ok();
     if !is_asked {
         return println!("SKIPPED: the long simulation runs with MALLEE_LONG=1");
     }
     for seed in seeds {
-        check(seed, steps, size);
+        check_plan(Plan { seed, ..plan });
     }
 }
 
 #[test]
 fn long_two_thousand_steps_among_a_hundred_nodes() {
-    check_if_long(100..103, 2_000, Size::of(4, 25, 4));
+    check_if_long(100..103, Plan::new(0, 2_000, Size::of(4, 25, 4)));
 }
 
 #[test]
 fn long_two_thousand_steps_among_a_hundred_nodes_with_other_seeds() {
-    check_if_long(103..106, 2_000, Size::of(4, 25, 4));
+    check_if_long(103..106, Plan::new(0, 2_000, Size::of(4, 25, 4)));
 }
 
 #[test]
 fn long_a_thousand_steps_in_fifty_crowded_clouds() {
-    check_if_long(200..250, 1_000, Size::of(2, 4, 2));
+    check_if_long(200..250, Plan::new(0, 1_000, Size::of(2, 4, 2)));
+}
+
+#[test]
+fn long_the_real_cloud_controller_on_many_seeds() {
+    let plan = Plan {
+        clc: Which::Real,
+        ..Plan::new(0, 400, Size::of(2, 8, 3))
+    };
+    check_if_long(300..308, plan);
 }

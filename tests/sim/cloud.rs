@@ -23,7 +23,7 @@ use testkit::{
 };
 use types::NodeId;
 
-use crate::{model_clc::ModelClc, mutants::Mutation};
+use crate::{front::Front, model_clc::ModelClc, mutants::Mutation, real_clc::RealClc};
 
 /// How large a cloud is, and how its nodes behave.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,15 @@ impl Size {
     }
 }
 
+/// Which Cloud Controller a cloud has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The model: no disk, so everything is repeatable, and quick.
+    Model,
+    /// The real one, with its database.
+    Real,
+}
+
 /// A zone: its nodes, and its Cluster Controller as a process that comes and goes.
 pub(crate) struct Zone {
     pub(crate) name: String,
@@ -70,7 +79,7 @@ struct Process {
 
 /// The whole.
 pub(crate) struct Cloud {
-    pub(crate) clc: ModelClc,
+    pub(crate) clc: Arc<dyn Front>,
     pub(crate) zones: Vec<Zone>,
     pub(crate) links: Links,
 }
@@ -94,7 +103,12 @@ fn lock(process: &Mutex<Process>) -> std::sync::MutexGuard<'_, Process> {
 
 impl Cloud {
     /// A cloud of that size, everything up and told of everything.
-    pub(crate) async fn start(size: Size, mutation: Mutation, rng: &mut TestRng) -> Self {
+    pub(crate) async fn start(
+        size: Size,
+        mutation: Mutation,
+        which: Which,
+        rng: &mut TestRng,
+    ) -> Self {
         let links = Links::new(seed::below(rng, u64::MAX));
         let mut zones = Vec::new();
         let mut rosters = Vec::new();
@@ -114,7 +128,11 @@ impl Cloud {
             .iter()
             .map(|zone| mutation.cluster(zone.cluster()))
             .collect();
-        let clc = ModelClc::new(clusters, rosters, seed::below(rng, u64::MAX));
+        let seed = seed::below(rng, u64::MAX);
+        let clc: Arc<dyn Front> = match which {
+            Which::Model => Arc::new(ModelClc::new(clusters, rosters, seed)),
+            Which::Real => Arc::new(RealClc::new(clusters, rosters, seed).await),
+        };
         tokio::time::sleep(Duration::from_secs(5)).await;
         Self { clc, zones, links }
     }
@@ -139,7 +157,7 @@ impl Cloud {
         self.nodes()
             .filter(|node| !dead(node.id()))
             .for_each(FakeNode::start);
-        self.clc.start();
+        self.clc.start().await;
     }
 }
 

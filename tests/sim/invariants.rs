@@ -21,7 +21,7 @@ use types::{InstanceId, InstanceState, NodeId};
 
 use crate::{
     cloud::Cloud,
-    model_clc::{Row, Why},
+    front::{Row, Why},
 };
 
 /// What the campaign knows of what it did: the outside's view.
@@ -40,8 +40,8 @@ pub(crate) struct Outside {
 }
 
 /// What must hold at any instant.
-pub(crate) fn always(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
-    let rows = cloud.clc.rows();
+pub(crate) async fn always(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
+    let rows = cloud.clc.rows().await;
     for node in cloud.nodes() {
         if let Some(wrong) = node.wrongs().first() {
             return Err(format!("I4/I6 {wrong}"));
@@ -73,11 +73,8 @@ fn one_owner(cloud: &Cloud, rows: &BTreeMap<InstanceId, Row>) -> Result<(), Stri
         }
     }
     let mut given = BTreeMap::new();
-    for (instance, row) in rows
-        .iter()
-        .filter(|(_, row)| row.state != InstanceState::Terminated)
-    {
-        let address = row.wish.spec.interface.private_address;
+    for (instance, row) in rows {
+        let Some(address) = row.address else { continue };
         if let Some(other) = given.insert(address, instance) {
             return Err(format!("I4 {address} was given to {other} and {instance}"));
         }
@@ -94,7 +91,7 @@ fn ended_stays_ended(
         if row.state == InstanceState::Terminated {
             outside.terminated.insert(instance.clone());
             let node = cloud
-                .node(&row.wish.node)
+                .node(&row.node)
                 .filter(|n| !outside.dead.contains(n.id()));
             if node.is_some_and(|node| is_up(node, instance)) {
                 let story = story(cloud, outside, instance, row);
@@ -113,12 +110,16 @@ fn ended_stays_ended(
 fn promises_are_kept(outside: &Outside, rows: &BTreeMap<InstanceId, Row>) -> Result<(), String> {
     for instance in outside.answered.values().flatten() {
         let Some(row) = rows.get(instance) else {
+            if outside.terminated.contains(instance) {
+                // Shown for an hour, then forgotten.
+                continue;
+            }
             return Err(format!("I1 {instance} was answered for and is unknown"));
         };
         let is_due = match &row.why {
             None | Some(Why::Asked) => true,
             Some(Why::Reported(reason)) => !reason.is_empty(),
-            Some(Why::NodeDead) => outside.dead.contains(&row.wish.node),
+            Some(Why::NodeDead) => outside.dead.contains(&row.node),
             // After the lease, or by a ledger that was lost, the room may have gone to another.
             Some(Why::Refused(_, after)) => {
                 let lease = Duration::from_millis(HOLD_LEASE_MS);
@@ -137,7 +138,7 @@ fn promises_are_kept(outside: &Outside, rows: &BTreeMap<InstanceId, Row>) -> Res
 }
 
 fn is_dead(outside: &Outside, row: &Row) -> bool {
-    outside.dead.contains(&row.wish.node)
+    outside.dead.contains(&row.node)
 }
 
 fn is_up(node: &FakeNode, instance: &InstanceId) -> bool {
@@ -147,9 +148,9 @@ fn is_up(node: &FakeNode, instance: &InstanceId) -> bool {
 }
 
 /// What must hold once everything is up and time has passed.
-pub(crate) fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
-    always(cloud, outside)?;
-    let rows = cloud.clc.rows();
+pub(crate) async fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> {
+    always(cloud, outside).await?;
+    let rows = cloud.clc.rows().await;
     for (instance, row) in &rows {
         arrived(cloud, outside, instance, row)?;
     }
@@ -164,6 +165,9 @@ pub(crate) fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), String> 
                 return Err(format!("I5 {} is up, but {state}", guest.instance));
             }
         }
+    }
+    if let Some(broken) = cloud.clc.verify().await.first() {
+        return Err(format!("its own verification says: {broken}"));
     }
     for zone in &cloud.zones {
         let holds = zone.ledger().saved().holds;
@@ -184,21 +188,18 @@ fn arrived(
     match row.state {
         InstanceState::Terminated => Ok(()),
         InstanceState::Running => {
-            let node = cloud.node(&row.wish.node);
+            let node = cloud.node(&row.node);
             let up = node.is_some_and(|node| is_up(node, instance));
-            if up || outside.dead.contains(&row.wish.node) {
+            if up || outside.dead.contains(&row.node) {
                 return Ok(());
             }
-            Err(format!(
-                "I5 {instance} is running, but not on {}",
-                row.wish.node
-            ))
+            Err(format!("I5 {instance} is running, but not on {}", row.node))
         }
         InstanceState::Pending
         | InstanceState::ShuttingDown
         | InstanceState::Stopping
         | InstanceState::Stopped => {
-            let since = row.since.elapsed();
+            let since = row.age;
             let story = story(cloud, outside, instance, row);
             Err(format!("I3 {instance} is {state} for {since:?}: {story}"))
         }
@@ -209,13 +210,13 @@ fn arrived(
 fn story(cloud: &Cloud, outside: &Outside, instance: &InstanceId, row: &Row) -> String {
     let known = cloud.zones[row.zone].ledger().saved();
     let placed = known.placements.get(instance);
-    let node = &row.wish.node;
+    let node = &row.node;
     format!(
         "why {:?}, wish {} for {node} at {}; its cluster has {:?}; node up: {}, dead: {}, lost: {}, \
          ledger lost: {}",
         row.why,
-        row.wish.generation,
-        row.wish.epoch,
+        row.generation,
+        row.epoch,
         placed.map(|p| (&p.node, p.epoch, p.generation(), p.ended, &p.report)),
         cloud.node(node).is_some_and(FakeNode::is_up),
         outside.dead.contains(node),

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use async_trait::async_trait;
 use control::{
     CallError, Changes, Cluster, Code,
     cluster::{
@@ -28,6 +29,8 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use types::{InstanceId, InstanceState, NodeId, ReservationId, network::NetworkDocument};
 
+use crate::front::{Front, Row, Why};
+
 /// How long an instance may be pending before it is given up, with a reason.
 pub(crate) const PENDING_LIMIT: Duration = Duration::from_secs(5 * 60);
 /// What of a lease is kept for the commit.
@@ -36,36 +39,37 @@ const LEASE_MARGIN_MS: u64 = 5_000;
 const PUSH_PERIOD: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Why an instance is to end, or has ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Why {
-    /// Its user said so.
-    Asked,
-    /// Its node reported it.
-    Reported(String),
-    /// Its cluster refused its wish, so long after the hold.
-    Refused(String, Duration),
-    /// It was pending for too long.
-    TooLong,
-    /// Its node was declared dead.
-    NodeDead,
-}
-
 /// An instance, wanted and seen.
 #[derive(Debug, Clone)]
-pub(crate) struct Row {
-    pub(crate) zone: usize,
-    pub(crate) wish: InstanceWish,
-    pub(crate) state: InstanceState,
-    pub(crate) why: Option<Why>,
-    pub(crate) since: Instant,
+struct Record {
+    zone: usize,
+    wish: InstanceWish,
+    state: InstanceState,
+    why: Option<Why>,
+    since: Instant,
     held: Instant,
     taken: u64,
 }
 
+impl Record {
+    fn row(&self) -> Row {
+        let alive = self.state != InstanceState::Terminated;
+        Row {
+            zone: self.zone,
+            node: self.wish.node.clone(),
+            epoch: self.wish.epoch,
+            generation: self.wish.generation,
+            address: alive.then_some(self.wish.spec.interface.private_address),
+            state: self.state,
+            age: self.since.elapsed(),
+            why: self.why.clone(),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Durable {
-    rows: BTreeMap<InstanceId, Row>,
+    rows: BTreeMap<InstanceId, Record>,
     tokens: BTreeMap<String, ReservationId>,
     launched: BTreeMap<ReservationId, Vec<InstanceId>>,
     rosters: Vec<Roster>,
@@ -117,12 +121,11 @@ impl ModelClc {
             rng: Mutex::new(seed::rng(seed)),
             life: Mutex::new(None),
         }));
-        clc.start();
+        clc.begin();
         clc
     }
 
-    /// Starts it, if it is down.
-    pub(crate) fn start(&self) {
+    fn begin(&self) {
         let mut life = lock(&self.0.life);
         if life.is_some() {
             return;
@@ -144,15 +147,6 @@ impl ModelClc {
         });
     }
 
-    /// Kills it. What is durable stays.
-    pub(crate) fn kill(&self) {
-        *lock(&self.0.life) = None;
-    }
-
-    pub(crate) fn is_up(&self) -> bool {
-        lock(&self.0.life).is_some()
-    }
-
     fn spawn(&self, over: &CancellationToken, work: impl Future<Output = ()> + Send + 'static) {
         let over = over.clone();
         tokio::spawn(async move {
@@ -167,29 +161,6 @@ impl ModelClc {
     fn wake(&self, zone: usize) {
         if let Some(life) = &*lock(&self.0.life) {
             life.wakes[zone].notify_one();
-        }
-    }
-
-    /// All instances ever.
-    pub(crate) fn rows(&self) -> BTreeMap<InstanceId, Row> {
-        self.durable().rows.clone()
-    }
-
-    /// RunInstances: the answer is a promise. Cut off by a kill like any handler.
-    pub(crate) async fn run(
-        &self,
-        token: &str,
-        count: u32,
-        min: u32,
-    ) -> Result<Vec<InstanceId>, CallError> {
-        let over = lock(&self.0.life)
-            .as_ref()
-            .map(|life| life.over.clone())
-            .ok_or_else(down)?;
-        tokio::select! {
-            biased;
-            () = over.cancelled() => Err(down()),
-            launched = self.launch(token, count, min) => launched,
         }
     }
 
@@ -281,7 +252,7 @@ impl ModelClc {
             );
             wish.spec.interface.private_address = address;
             wish.spec.network_version = durable.networks[zone];
-            let row = Row {
+            let row = Record {
                 zone,
                 wish,
                 state: InstanceState::Pending,
@@ -300,27 +271,6 @@ impl ModelClc {
         Ok(launched)
     }
 
-    /// TerminateInstances.
-    pub(crate) fn terminate(&self, instance: &InstanceId) -> Result<(), CallError> {
-        if !self.is_up() {
-            return Err(down());
-        }
-        let zone = self.want_end(instance, Why::Asked);
-        zone.into_iter().for_each(|zone| self.wake(zone));
-        Ok(())
-    }
-
-    /// RebootInstances.
-    pub(crate) fn reboot(&self, instance: &InstanceId) {
-        let mut durable = self.durable();
-        if let Some(row) = durable.rows.get_mut(instance)
-            && row.state == InstanceState::Running
-        {
-            row.wish.generation += 1;
-            row.wish.reboots += 1;
-        }
-    }
-
     fn want_end(&self, instance: &InstanceId, why: Why) -> Option<usize> {
         let mut durable = self.durable();
         let row = durable.rows.get_mut(instance)?;
@@ -331,18 +281,6 @@ impl ModelClc {
         row.why.get_or_insert(why);
         (row.state, row.since) = (InstanceState::ShuttingDown, Instant::now());
         Some(row.zone)
-    }
-
-    /// The administrator declares a node dead.
-    pub(crate) fn declare_dead(&self, zone: usize, node: &NodeId) {
-        let mut durable = self.durable();
-        let roster = &mut durable.rosters[zone];
-        roster.generation += 1;
-        for line in roster.nodes.iter_mut().filter(|line| line.node == *node) {
-            line.dead = true;
-        }
-        drop(durable);
-        self.wake(zone);
     }
 
     async fn follow(self, zone: usize, lives: Arc<Mutex<u64>>, wake: Arc<Notify>) {
@@ -518,6 +456,69 @@ impl ModelClc {
         for instance in late {
             self.want_end(&instance, Why::TooLong);
         }
+    }
+}
+
+#[async_trait]
+impl Front for ModelClc {
+    async fn start(&self) {
+        self.begin();
+    }
+
+    fn kill(&self) {
+        *lock(&self.0.life) = None;
+    }
+
+    fn is_up(&self) -> bool {
+        lock(&self.0.life).is_some()
+    }
+
+    /// Cut off by a kill, like any handler.
+    async fn run(&self, token: &str, count: u32, min: u32) -> Result<Vec<InstanceId>, CallError> {
+        let life = lock(&self.0.life).as_ref().map(|life| life.over.clone());
+        let over = life.ok_or_else(down)?;
+        tokio::select! {
+            biased;
+            () = over.cancelled() => Err(down()),
+            launched = self.launch(token, count, min) => launched,
+        }
+    }
+
+    async fn terminate(&self, instance: &InstanceId) -> Result<(), CallError> {
+        if !self.is_up() {
+            return Err(down());
+        }
+        if let Some(zone) = self.want_end(instance, Why::Asked) {
+            self.wake(zone);
+        }
+        Ok(())
+    }
+
+    async fn reboot(&self, instance: &InstanceId) {
+        if let Some(row) = self.durable().rows.get_mut(instance)
+            && row.state == InstanceState::Running
+        {
+            row.wish.generation += 1;
+            row.wish.reboots += 1;
+        }
+    }
+
+    async fn declare_dead(&self, zone: usize, node: &NodeId) {
+        let mut durable = self.durable();
+        let roster = &mut durable.rosters[zone];
+        roster.generation += 1;
+        for line in roster.nodes.iter_mut().filter(|line| line.node == *node) {
+            line.dead = true;
+        }
+        drop(durable);
+        self.wake(zone);
+    }
+
+    async fn rows(&self) -> BTreeMap<InstanceId, Row> {
+        let durable = self.durable();
+        let rows = durable.rows.iter();
+        rows.map(|(instance, record)| (instance.clone(), record.row()))
+            .collect()
     }
 }
 
