@@ -320,7 +320,7 @@ async fn record(
         instances::Around::of(clc, caller),
     );
     let pool: Vec<_> = clc.config.network.pool().collect();
-    let mut rng = clc.mint(|rng| StdRng::from_rng(rng));
+    let mut rng = clc.mint(StdRng::from_rng);
     let (reservation, zone, took_ms) = (held.reservation.clone(), held.zone.clone(), held.took_ms);
     let hold = held.hold.clone();
 

@@ -24,6 +24,9 @@ const VALUE_MAX: usize = 256;
 /// Ids in one CreateTags or DeleteTags, as in EC2.
 const RESOURCES_MAX: usize = 1000;
 
+/// Keys and values.
+pub type Tags = Vec<(String, String)>;
+
 /// What a thing is by its id's prefix, as DescribeTags names it.
 pub fn kind_of(id: &str) -> Option<&'static str> {
     let (prefix, _) = id.rsplit_once('-')?;
@@ -82,7 +85,7 @@ fn too_many() -> Error {
 pub fn at_creation(
     specifications: &[TagSpecification],
     kinds: &[&str],
-) -> Result<Vec<(String, Vec<(String, String)>)>> {
+) -> Result<Vec<(String, Tags)>> {
     let mut tags = Vec::new();
     for specification in specifications {
         let kind = specification.resource_type.as_deref().unwrap_or(kinds[0]);

@@ -100,7 +100,7 @@ pub async fn describe_vpc_attribute(
         .db
         .read(move |tx| Ok::<_, Error>(rows::network::find_vpc(tx, &id)?))
         .await?;
-    if !found.is_some_and(|vpc| vpc.account == *caller.account()) {
+    if found.is_none_or(|vpc| vpc.account != *caller.account()) {
         return Err(ec2::Error::not_found(&ask.vpc_id).into());
     }
     let shown = |attribute, value| (ask.attribute == attribute).then_some(Value { value });

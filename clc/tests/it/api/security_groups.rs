@@ -164,9 +164,7 @@ async fn a_group_and_a_range_in_one_permission_are_both_admitted() {
         .await;
     assert_eq!(in_use, "DependencyViolation");
     let in_use = world
-        .code(&format!(
-            "Action=DeleteSecurityGroup&Version=2009-11-30&GroupName=web"
-        ))
+        .code("Action=DeleteSecurityGroup&Version=2009-11-30&GroupName=web")
         .await;
     assert_eq!(in_use, "InvalidGroup.InUse");
     world
