@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use control::{
     Client, Member, Node, Role,
     cluster::RosterNode,
-    join::{self, JoinToken, Newcomer},
+    newcomer::{self, Plan},
 };
-use daemon::{BoxError, Context};
-use tokio::net::TcpListener;
+use daemon::Context;
 
 use crate::{Cc, Dial, config::Config, ledger::SqliteLedger, relay::Timing};
 
@@ -37,40 +35,19 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     )
     .await?;
 
-    let listener = TcpListener::bind(config.control.listen)
-        .await
-        .with_context(|| format!("control.listen {}", config.control.listen))?;
-    let address = listener.local_addr()?;
-    tracing::info!(%address, peer = %member.peer(), "serving the Cloud Controller");
-    let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
-    context.spawn("control", async move {
-        control::server::serve(listener, tls, control::cluster::routes(Arc::new(cc)), stop).await;
-        Ok::<(), BoxError>(())
-    });
-    member.keep_fresh(&context, Some(address));
-    Ok(())
+    let routes = control::cluster::routes(Arc::new(cc));
+    let served = member.serve(&context, config.control.listen, routes).await;
+    served.map_err(anyhow::Error::from_boxed)
 }
 
-/// Joins a cloud with a token from `mallee-clc token --role cc`.
+/// Joins a cloud with a token from `mallee-clc token --role cc`, after a look at the host.
 pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
-    let token: JoinToken = token.parse()?;
-    let newcomer = Newcomer {
+    let plan = Plan {
         role: Role::Cc,
-        address: Some(config.control.listen),
-        hostname: hostname(),
+        state: config.state_dir,
+        serves: config.control.listen,
+        listens: vec![config.admin.listen],
+        node: None,
     };
-    // Better now, by name, than at the first start.
-    drop(
-        TcpListener::bind(config.control.listen)
-            .await
-            .with_context(|| format!("control.listen {} cannot be used", config.control.listen))?,
-    );
-    let identity = join::join(config.state_dir.join("tls"), &token, newcomer).await?;
-    println!("joined as {}", identity.peer);
-    Ok(())
-}
-
-fn hostname() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/hostname")
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+    Ok(newcomer::become_member(&plan, token).await?)
 }

@@ -1,21 +1,17 @@
 //! From a configuration to a running node, and joining a cloud.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use anyhow::Context as _;
 use control::{
     Member, Role,
-    join::{self, JoinToken, Newcomer},
+    newcomer::{self, Plan},
 };
-use daemon::{
-    BoxError, Context,
-    examine::{self, NodeWanted, Verdict, Wanted},
-    files,
-};
-use tokio::{net::TcpListener, sync::watch};
+use daemon::{BoxError, Context, examine::NodeWanted};
+use tokio::sync::watch;
 use types::NodeId;
 
 use crate::{
@@ -78,7 +74,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     network.start(&context, residents.clone(), signs.clone());
     metadata::start(&context, &network, residents, signs).map_err(anyhow::Error::from_boxed)?;
     watch(&config, &context, &keepers, events, signs_told)?;
-    serve(&config, &context, &member, keepers).await
+    let routes = control::node::routes(Api::new(keepers));
+    let served = member.serve(&context, config.control.listen, routes).await;
+    served.map_err(anyhow::Error::from_boxed)
 }
 
 fn host(config: &Config, node: NodeId) -> Host {
@@ -122,7 +120,7 @@ fn watch(
     let state = watch::Sender::new(Err("not connected to the hypervisor yet".to_owned()));
     let report = ReportNode {
         keepers: keepers.clone(),
-        hostname: hostname(),
+        hostname: control::join::hostname(),
         underlay: network::underlay(&config.network, config.control.listen)
             .map_err(anyhow::Error::from_boxed)?,
         capacity: resources::Found::look(&site.instances)?.capacity(&config.capacity),
@@ -159,49 +157,25 @@ fn watch(
     Ok(())
 }
 
-async fn serve(
-    config: &Config,
-    context: &Context,
-    member: &Member,
-    keepers: Keepers,
-) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(config.control.listen)
-        .await
-        .with_context(|| format!("control.listen {}", config.control.listen))?;
-    let address = listener.local_addr()?;
-    tracing::info!(%address, peer = %member.peer(), "serving the Cluster Controller");
-    let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
-    let routes = control::node::routes(Api::new(keepers));
-    context.spawn("control", async move {
-        control::server::serve(listener, tls, routes, stop).await;
-        Ok::<(), BoxError>(())
-    });
-    member.keep_fresh(context, Some(address));
-    Ok(())
-}
-
 /// Joins a cloud with a token from `mallee-clc token --role nc --zone ZONE`, after a look at the
 /// host: what would not work is said now, with what to do about it.
 pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
-    let token: JoinToken = token.parse()?;
-    examine(
-        &config,
-        Some(token.clc),
-        vec![config.control.listen, config.admin.listen],
-    )
-    .await?;
-    let newcomer = Newcomer {
+    let plan = Plan {
         role: Role::Nc,
-        address: Some(config.control.listen),
-        hostname: hostname(),
+        state: config.state_dir.clone(),
+        serves: config.control.listen,
+        listens: vec![config.admin.listen],
+        node: Some(NodeWanted {
+            cache: cache_dir(&config),
+            libvirt_socket: libvirt_socket(&config.hypervisor.uri),
+            kvm_required: config.hypervisor.accelerator == Accelerator::Kvm,
+        }),
     };
-    let identity = join::join(config.state_dir.join("tls"), &token, newcomer).await?;
-    println!("joined as {}", identity.peer);
+    newcomer::become_member(&plan, token).await?;
     if let Err(error) = try_hypervisor(&config).await {
         eprintln!("warn {}: {error:#}", config.hypervisor.uri);
         eprintln!("     fix: start libvirtd, or name another hypervisor.uri in the configuration");
     }
-    println!("next: systemctl enable --now mallee-nc");
     Ok(())
 }
 
@@ -212,37 +186,6 @@ async fn try_hypervisor(config: &Config) -> anyhow::Result<()> {
         .await
         .with_context(|| format!("no connection in {} s", CONNECT_LIMIT.as_secs()))?;
     libvirt.list().await?;
-    Ok(())
-}
-
-/// Looks at the host and says what is the matter; fails if something will not work.
-async fn examine(
-    config: &Config,
-    clc: Option<std::net::SocketAddr>,
-    listens: Vec<std::net::SocketAddr>,
-) -> anyhow::Result<()> {
-    let wanted = Wanted {
-        state: config.state_dir.clone(),
-        listens,
-        clc,
-        node: Some(NodeWanted {
-            cache: cache_dir(config),
-            libvirt_socket: libvirt_socket(&config.hypervisor.uri),
-            kvm_required: config.hypervisor.accelerator == Accelerator::Kvm,
-        }),
-    };
-    let now_ms = daemon::clock::SystemClock::shared().now_ms();
-    let findings = examine::host(&wanted, now_ms).await;
-    for finding in findings
-        .iter()
-        .filter(|finding| finding.verdict != Verdict::Good)
-    {
-        eprintln!("{finding}");
-    }
-    anyhow::ensure!(
-        examine::worst(&findings) != Verdict::Bad,
-        "this host is not fit for a node yet; nothing was changed"
-    );
     Ok(())
 }
 
@@ -272,11 +215,6 @@ fn cache_dir(config: &Config) -> PathBuf {
         .cache
         .clone()
         .unwrap_or_else(|| config.state_dir.join("cache"))
-}
-
-fn hostname() -> String {
-    files::read_text(Path::new("/proc/sys/kernel/hostname"))
-        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 #[cfg(test)]

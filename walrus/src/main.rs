@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use control::{
     Role,
-    join::{JoinToken, Newcomer, join},
+    newcomer::{self, Plan},
 };
 use daemon::{BoxError, start::Args};
 use walrus::{config::Config, engine::fsck};
@@ -32,7 +32,7 @@ enum Command {
     Join {
         /// What `mallee-clc token --role walrus` printed
         #[arg(long)]
-        token: JoinToken,
+        token: String,
     },
     /// Read and check all that is kept, and make the index anew
     Fsck,
@@ -42,24 +42,22 @@ fn main() -> ExitCode {
     let Cli { args, command } = Cli::parse();
     match command {
         None => daemon::start(&args, env!("CARGO_PKG_VERSION"), walrus::run),
-        Some(Command::Join { token }) => daemon::start::command(&args, async move |config| {
-            become_member(&config, &token).await
-        }),
+        Some(Command::Join { token }) => {
+            daemon::start::command(&args, async move |config| join(config, &token).await)
+        }
         Some(Command::Fsck) => daemon::start::command(&args, async |config| check(&config)),
     }
 }
 
-async fn become_member(config: &Config, token: &JoinToken) -> Result<(), BoxError> {
-    daemon::files::make_dir(&config.state_dir)?;
-    let hostname = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-    let newcomer = Newcomer {
+async fn join(config: Config, token: &str) -> Result<(), BoxError> {
+    let plan = Plan {
         role: Role::Walrus,
-        address: Some(config.control_address()),
-        hostname,
+        serves: config.control_address(),
+        listens: vec![config.s3.listen, config.admin.listen],
+        state: config.state_dir,
+        node: None,
     };
-    let identity = join(config.state_dir.join("tls"), token, newcomer).await?;
-    println!("joined as {}", identity.peer.uri());
-    Ok(())
+    Ok(newcomer::become_member(&plan, token).await?)
 }
 
 fn check(config: &Config) -> Result<(), BoxError> {

@@ -138,6 +138,26 @@ async fn ask(
         .map_err(|error| JoinError::Refused(token.clc, error))
 }
 
+/// The host's name as the kernel has it, for people; nothing depends on it.
+pub fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .map_or_else(|_| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// The address at which the cloud reaches a listener: itself, or for a wildcard the one that this
+/// host uses towards the CLC. Asks the kernel's routes; sends nothing.
+pub fn reachable(listen: SocketAddr, clc: SocketAddr) -> SocketAddr {
+    if !listen.ip().is_unspecified() {
+        return listen;
+    }
+    let towards = || {
+        let socket = std::net::UdpSocket::bind((listen.ip(), 0))?;
+        socket.connect(clc)?;
+        socket.local_addr()
+    };
+    towards().map_or(listen, |own| SocketAddr::new(own.ip(), listen.port()))
+}
+
 /// Where the CLC is, as it was when this daemon joined.
 pub fn clc_address(tls_dir: impl AsRef<Path>) -> Result<SocketAddr, JoinError> {
     let path = tls_dir.as_ref().join(CLOUD_FILE);
@@ -170,6 +190,15 @@ impl fmt::Display for Newcomer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wildcard_is_reached_at_the_address_towards_the_cloud() {
+        let clc = "127.0.0.1:8777".parse().unwrap();
+        let wildcard = reachable("0.0.0.0:8775".parse().unwrap(), clc);
+        assert_eq!(wildcard, "127.0.0.1:8775".parse().unwrap());
+        let own = "10.9.8.7:8775".parse().unwrap();
+        assert_eq!(reachable(own, clc), own);
+    }
 
     #[test]
     fn a_token_reads_back_and_anything_else_is_refused() {

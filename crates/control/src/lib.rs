@@ -10,7 +10,8 @@
 //! | [`feed`] | changes after a revision, by long poll |
 //! | [`error`] | what a call can answer instead |
 //! | [`rpc`] | the one macro: a trait, its client, its routes and who may call them |
-//! | [`join`], [`member`] | a one-time token in, a certificate out; a daemon as a member |
+//! | [`join`], [`newcomer`] | a one-time token in, a certificate out; the host looked at before and after |
+//! | [`member`] | a daemon that has joined: who it is, and its listener |
 //! | [`client`], [`server`] | JSON over HTTP over mutual TLS |
 //! | [`join`] | becoming part of a cloud by a token, and renewing the certificate |
 //!
@@ -26,6 +27,7 @@ pub mod error;
 pub mod feed;
 pub mod join;
 pub mod member;
+pub mod newcomer;
 pub mod node;
 pub mod objects;
 pub mod peer;

@@ -2,14 +2,18 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use axum::Router;
 use daemon::{
-    Context,
+    BoxError, Context,
     tls::{self, Identity, Peer, Role, Tls},
 };
+
+use tokio::net::TcpListener;
 
 use crate::{
     Client,
     join::{self, JoinError},
+    server,
 };
 
 /// What goes wrong when a daemon looks for its cloud.
@@ -52,6 +56,31 @@ impl Member {
     /// Who it is.
     pub fn peer(&self) -> &Peer {
         self.tls.peer()
+    }
+
+    /// Serves the cloud at that address for the life of the daemon, and keeps the certificate
+    /// fresh. The error names the address.
+    pub async fn serve(
+        &self,
+        context: &Context,
+        listen: SocketAddr,
+        routes: Router,
+    ) -> Result<(), BoxError> {
+        let listener = TcpListener::bind(listen)
+            .await
+            .map_err(|error| format!("control.listen {listen}: {error}"))?;
+        let address = listener.local_addr()?;
+        tracing::info!(%address, peer = %self.peer(), "serving the cloud");
+        let (tls, stop) = (self.tls.server_config(), context.cancel.clone());
+        context.spawn("control", async move {
+            server::serve(listener, tls, routes, stop).await;
+            Ok::<(), BoxError>(())
+        });
+        self.keep_fresh(
+            context,
+            Some(join::reachable(address, self.cloud.address())),
+        );
+        Ok(())
     }
 
     /// Keeps the certificate fresh for the life of the daemon; each renewal says where it serves.
