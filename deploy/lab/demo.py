@@ -121,7 +121,7 @@ def wait_running(layout, instance, say):
 
 
 def ssh_argv(key, address):
-    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=2"]
+    options = ["BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=2", "ServerAliveInterval=5", "ServerAliveCountMax=2"]
     return ["ssh", "-i", str(key), *(word for option in options for word in ("-o", option)), f"root@{address}"]
 
 

@@ -1,5 +1,6 @@
 """What instances do and have done to them: starts, packets, metadata, reboots, the daemons' ends."""
 
+import json
 import os
 import re
 import signal
@@ -47,6 +48,47 @@ def test_several_instances_run_on_both_nodes_and_reach_each_other(cloud):
     for other in private:
         cloud.ssh(addresses[0], f"ping -c1 -W2 {other} >/dev/null", limit_s=20)
     cloud.terminate(*instances)
+
+
+def test_two_tenants_with_the_same_addresses_do_not_meet(cloud):
+    from aws import Ec2
+
+    made = json.loads(cloud.mallee("account", "create", "tenant", "--output", "json"))
+    other = Ec2(f"{cloud.layout.api_url}/", made["access_key_id"], made["secret_access_key"], "mallee-1")
+    equal(other.call("DescribeVpcs").findtext(".//cidrBlock"), cloud.ec2.call("DescribeVpcs").findtext(".//cidrBlock"), "the CIDR")
+    check(not other.call("DescribeInstances").findall(".//instanceId"), "a tenant sees another's instances")
+    try:
+        other.call("DescribeImages", ImageId__1=cloud.image)
+        check(False, "a tenant sees another's image")
+    except Refused as refused:
+        equal(refused.code, "InvalidAMIID.NotFound", "another's image")
+    cloud.run(
+        cloud.binaries / "mallee", "image", "install", cloud.layout.dir("image") / "mallee-tiny.img", "--bucket", "tenant-images", "--name", "tiny",
+        variables={"AWS_ACCESS_KEY_ID": made["access_key_id"], "AWS_SECRET_ACCESS_KEY": made["secret_access_key"], "EC2_USER_ID": made["account"]},
+    )  # fmt: skip
+    theirs = other.call("DescribeImages", Owner__1="self").findtext(".//imageId")
+    key = other.call("CreateKeyPair", KeyName="k").findtext("keyMaterial")
+    file = cloud.layout.dir("credentials") / "tenant.pem"
+    file.touch(mode=0o600)
+    file.write_text(key)
+    rule = {"GroupName": "default", "IpPermissions__1__IpProtocol": "-1", "IpPermissions__1__IpRanges__1__CidrIp": "0.0.0.0/0"}
+    other.call("AuthorizeSecurityGroupIngress", **rule)
+    instance = other.call("RunInstances", ImageId=theirs, MinCount=1, MaxCount=1, KeyName="k").findtext(".//instanceId")
+    mine, *_ = cloud.launch()
+    cloud.wait_state(mine, "running")
+
+    def address():
+        """the tenant's instance runs"""
+        found = other.call("DescribeInstances", InstanceId__1=instance).find(".//instancesSet/item")
+        return found.findtext("instanceState/name") == "running" and found.findtext("ipAddress")
+
+    where = eventually(address, 60)
+    cloud.ssh(where, "true", key=file)
+    private = cloud.ec2.call("DescribeInstances", InstanceId__1=mine).findtext(".//privateIpAddress")
+    said = cloud.ssh(where, f"ping -c2 -W2 {private} >/dev/null && echo met || echo apart", key=file)
+    equal(said, "apart", "a tenant's ping to another's private address")
+    other.call("TerminateInstances", InstanceId__1=instance)
+    cloud.terminate(mine)
 
 
 def test_security_groups_decide_about_packets(cloud):

@@ -123,9 +123,9 @@ class Cloud:
             subprocess.run([str(folder / "bin/pip"), "install", "-q", *PYPI_CLIENTS], check=True)
         return folder / "bin"
 
-    def run(self, *argv, succeeds=True):
+    def run(self, *argv, succeeds=True, variables=None):
         """A client as its user runs it; answers what it printed."""
-        environment = self.variables | {"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"}
+        environment = self.variables | {"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"} | (variables or {})
         # A machine's own authorities are for its own errands; rclone even fails over them.
         environment.pop("AWS_CA_BUNDLE", None)
         done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, env=environment)
@@ -190,13 +190,13 @@ class Cloud:
         for instance in instances:
             self.wait_state(instance, "terminated")
 
-    def ssh(self, address, command, limit_s=60):
+    def ssh(self, address, command, limit_s=60, key=None):
         """What a command says in the guest, as soon as a login works."""
         said = {}
 
         def works():
             """the guest lets us in"""
-            argv = [*demo.ssh_argv(self.key, address), command]
+            argv = [*demo.ssh_argv(key or self.key, address), command]
             done = subprocess.run(argv, capture_output=True, text=True)
             said["out"] = done.stdout
             return done.returncode == 0
