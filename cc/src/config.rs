@@ -66,7 +66,7 @@ impl Default for Config {
             control: Control::default(),
             schedule: Schedule::default(),
             nodes: Nodes::default(),
-            admin: Admin::on_port(9774),
+            admin: Admin::on_port(8782),
             log: Log::default(),
         }
     }

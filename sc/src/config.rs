@@ -49,7 +49,7 @@ impl Default for Config {
             state_dir: default_state_dir(Self::NAME),
             control: Control::default(),
             pool: Pool::default(),
-            admin: Admin::on_port(9776),
+            admin: Admin::on_port(8783),
             log: Log::default(),
         }
     }

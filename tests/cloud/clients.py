@@ -22,6 +22,19 @@ def test_the_aws_cli_finds_its_way(cloud):
     equal(types[0]["MemoryInfo"]["SizeInMiB"], 256, "memory of m1.small")
 
 
+def test_every_example_configuration_passes_its_daemons_check(cloud):
+    from lab import ROOT
+
+    examples = sorted((ROOT / "deploy/examples").rglob("*.toml"))
+    check(len(examples) >= 5, f"examples: {examples}")
+    for example in examples:
+        program = cloud.binaries / f"mallee-{example.stem}"
+        said = cloud.run(program, "--config", example, "--check")
+        check("listen" in said, f"{example}: {said}")
+        wrong = cloud.run(program, "--config", example, "--set", "control.lisen=1", "--check", succeeds=False)
+        check("did you mean `listen`?" in wrong, wrong)
+
+
 def test_wrong_keys_and_signatures_get_their_codes(cloud):
     from aws import Ec2, Refused
 
