@@ -5,6 +5,7 @@ mod images;
 mod instances;
 mod key_pairs;
 mod launches;
+mod odd;
 mod rules;
 mod security_groups;
 mod table;
