@@ -65,7 +65,8 @@ class Cloud:
         return done.stdout
 
     def up(self, *words):
-        said = self.command("up", "--profile", "dev", "--nodes", str(NODES), *words)
+        built = ["--binaries", str(self.binaries)] if "MALLEE_BINARIES" in os.environ else ["--profile", "dev"]
+        said = self.command("up", *built, "--nodes", str(NODES), *words)
         self.layout = Layout(self.state)
         return said
 
@@ -75,6 +76,8 @@ class Cloud:
 
     @property
     def binaries(self):
+        if built := os.environ.get("MALLEE_BINARIES"):
+            return pathlib.Path(built)
         return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug"
 
     @property
