@@ -5,6 +5,7 @@ pub mod client_tokens;
 pub mod cloud;
 pub mod identity;
 pub mod images;
+pub mod instance_attributes;
 pub mod instances;
 pub mod key_pairs;
 pub mod network;

@@ -1,18 +1,24 @@
-//! One attribute of an instance at a time. Terraform reads four of each on every refresh.
+//! One attribute of an instance at a time, read or changed. Terraform reads four of each on every
+//! refresh, and takes the protection off before it ends one.
 
 use ec2::{
-    GroupIdentifier,
+    Code, Done, GroupIdentifier,
     common::Value,
     instances::{
         DescribeInstanceAttribute, DescribeInstanceAttributeOutput, EnclaveOptions,
-        InstanceAttribute, ShutdownBehavior,
+        InstanceAttribute, ModifyInstanceAttribute, ShutdownBehavior,
     },
 };
+use store::Tx;
+use types::{InstanceId, SecurityGroupId};
 use wire::Blob;
 
 use super::{
+    change,
     errors::{Error, Result},
     instances::ROOT_DEVICE,
+    launch::GROUPS_MAX,
+    security_groups,
 };
 use crate::{Caller, Clc, rows};
 
@@ -85,4 +91,144 @@ pub async fn describe_instance_attribute(
         }
     }
     Ok(shown)
+}
+
+/// What a request changes.
+enum Change {
+    TerminationOff(bool),
+    ShutdownBehavior(&'static str),
+    Groups(Vec<SecurityGroupId>),
+    /// It is so already, for every instance.
+    Nothing,
+}
+
+/// Changes an attribute that may change while the instance lives.
+pub async fn modify_instance_attribute(
+    clc: &Clc,
+    caller: &Caller,
+    ask: ModifyInstanceAttribute,
+) -> Result<Done> {
+    let id = ask.instance_id.clone();
+    let wanted = wanted(ask)?;
+    let by = caller.clone();
+    change(clc, caller, move |tx| {
+        let row = rows::instances::find(tx, by.account(), &id)?
+            .ok_or_else(|| ec2::Error::not_found(&id))?;
+        match wanted {
+            Change::TerminationOff(is_off) => Ok(rows::instance_attributes::set_termination_off(
+                tx, &row.id, is_off,
+            )?),
+            Change::ShutdownBehavior(word) => Ok(rows::instance_attributes::set_shutdown_behavior(
+                tx, &row.id, word,
+            )?),
+            Change::Groups(groups) => set_groups(tx, &by, &row.id, &groups),
+            Change::Nothing => Ok(()),
+        }
+    })
+    .await?;
+    clc.wakes.network.wake();
+    clc.wakes.instances.wake();
+    Ok(Done::YES)
+}
+
+/// The one attribute of a request, in either form.
+fn wanted(ask: ModifyInstanceAttribute) -> Result<Change> {
+    let mut changes = Vec::new();
+    if let (Some(name), Some(value)) = (&ask.attribute, &ask.value) {
+        changes.push(by_name(name, value)?);
+    }
+    if let Some(is_off) = ask.disable_api_termination.and_then(|asked| asked.value) {
+        changes.push(Change::TerminationOff(is_off));
+    }
+    if let Some(word) = ask
+        .instance_initiated_shutdown_behavior
+        .and_then(|asked| asked.value)
+    {
+        changes.push(Change::ShutdownBehavior(behavior(&word)?));
+    }
+    if !ask.group_ids.is_empty() {
+        changes.push(Change::Groups(ask.group_ids));
+    }
+    for (asked, is) in [
+        (ask.disable_api_stop, false),
+        (ask.source_dest_check, true),
+        (ask.ebs_optimized, false),
+    ] {
+        if let Some(value) = asked.and_then(|asked| asked.value) {
+            changes.push(if value == is {
+                Change::Nothing
+            } else {
+                return Err(unsupported());
+            });
+        }
+    }
+    let texts = [ask.instance_type, ask.kernel, ask.ramdisk, ask.user_data];
+    if texts.iter().any(Option::is_some) || !ask.block_device_mappings.is_empty() {
+        return Err(unsupported());
+    }
+    match (changes.pop(), changes.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => Err(Error::new(
+            Code::MissingParameter,
+            "The request must name an attribute to change",
+        )),
+        (Some(_), false) => Err(Error::new(
+            Code::InvalidParameterCombination,
+            "Only one attribute can be changed at a time",
+        )),
+    }
+}
+
+fn by_name(name: &str, value: &str) -> Result<Change> {
+    let flag = || match value.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(Error::from(ec2::Error::invalid(
+            "Value",
+            value.escape_debug(),
+            "Expected true or false",
+        ))),
+    };
+    match name {
+        "disableApiTermination" => Ok(Change::TerminationOff(flag()?)),
+        "instanceInitiatedShutdownBehavior" => Ok(Change::ShutdownBehavior(behavior(value)?)),
+        _ => Err(unsupported()),
+    }
+}
+
+fn behavior(word: &str) -> Result<&'static str> {
+    ["stop", "terminate"]
+        .into_iter()
+        .find(|known| *known == word)
+        .ok_or_else(|| {
+            let name = "InstanceInitiatedShutdownBehavior.Value";
+            ec2::Error::invalid(name, word.escape_debug(), "Expected stop or terminate").into()
+        })
+}
+
+fn unsupported() -> Error {
+    let message = "This attribute cannot be changed: instances here cannot be stopped, and have one interface";
+    Error::new(Code::UnsupportedOperation, message)
+}
+
+/// Puts an instance into other groups; its guest's metadata and its rules follow.
+fn set_groups(tx: &Tx, caller: &Caller, id: &InstanceId, groups: &[SecurityGroupId]) -> Result<()> {
+    let interface = rows::network::interface_of(tx, id)?.ok_or_else(|| {
+        Error::new(
+            Code::IncorrectState,
+            format!("The instance '{id}' has no network interface any more"),
+        )
+    })?;
+    let groups = security_groups::for_launch(tx, caller, &interface.vpc, groups, &[])?;
+    if groups.len() > GROUPS_MAX {
+        let message = format!("An instance has {GROUPS_MAX} security groups at most");
+        return Err(Error::new(
+            Code::SecurityGroupsPerInterfaceLimitExceeded,
+            message,
+        ));
+    }
+    let ids: Vec<_> = groups.into_iter().map(|group| group.id).collect();
+    rows::instance_attributes::set_groups(tx, &interface.id, &ids)?;
+    rows::network::bump_vpc(tx, &interface.vpc)?;
+    Ok(rows::instances::touch(tx, id)?)
 }

@@ -155,6 +155,7 @@ actions! {
     Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;
     Ec2 GetConsoleOutput              => instances::get_console_output, |ask| one("instance", &ask.instance_id);
     Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |ask| one("key-pair", &ask.key_name);
+    Ec2 ModifyInstanceAttribute       => instance_attributes::modify_instance_attribute, |ask| one("instance", &ask.instance_id);
     Ec2 RebootInstances               => instances::reboot_instances, |ask| each("instance", &ask.instance_ids);
     Ec2 RegisterImage                 => images::register_image, |_| new("image");
     Ec2 RevokeSecurityGroupEgress     => security_groups::revoke_egress, |ask| group(ask.group_id.as_ref());

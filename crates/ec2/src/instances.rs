@@ -398,6 +398,46 @@ impl Action for DescribeInstanceAttribute {
     type Output = DescribeInstanceAttributeOutput;
 }
 
+/// Changes one attribute of an instance.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ModifyInstanceAttribute {
+    pub instance_id: InstanceId,
+    pub disable_api_termination: Option<BooleanAsk>,
+    pub disable_api_stop: Option<BooleanAsk>,
+    pub instance_initiated_shutdown_behavior: Option<TextAsk>,
+    #[serde(default, rename = "GroupId")]
+    pub group_ids: Vec<SecurityGroupId>,
+    pub source_dest_check: Option<BooleanAsk>,
+    pub ebs_optimized: Option<BooleanAsk>,
+    pub instance_type: Option<TextAsk>,
+    pub kernel: Option<TextAsk>,
+    pub ramdisk: Option<TextAsk>,
+    pub user_data: Option<TextAsk>,
+    #[serde(default, rename = "BlockDeviceMapping")]
+    pub block_device_mappings: Vec<BlockDeviceMapping>,
+    /// The older form: the attribute's name, and its value beside it.
+    pub attribute: Option<String>,
+    pub value: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BooleanAsk {
+    pub value: Option<bool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TextAsk {
+    pub value: Option<String>,
+}
+
+impl Action for ModifyInstanceAttribute {
+    const NAME: &'static str = "ModifyInstanceAttribute";
+    type Output = Done;
+}
+
 /// Resets instances.
 #[derive(Debug, Deserialize)]
 pub struct RebootInstances {

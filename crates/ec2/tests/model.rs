@@ -205,6 +205,7 @@ macro_rules! for_all_actions {
         $do::<DescribeVpcs>($($arguments),*);
         $do::<GetConsoleOutput>($($arguments),*);
         $do::<ImportKeyPair>($($arguments),*);
+        $do::<ModifyInstanceAttribute>($($arguments),*);
         $do::<RebootInstances>($($arguments),*);
         $do::<RegisterImage>($($arguments),*);
         $do::<RevokeSecurityGroupEgress>($($arguments),*);

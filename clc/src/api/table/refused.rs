@@ -10,7 +10,7 @@ pub fn is_known(action: &str) -> bool {
 
 /// By name, in order.
 #[rustfmt::skip]
-pub const ACTIONS: [&str; 773] = [
+pub const ACTIONS: [&str; 772] = [
     "AcceptAddressTransfer",
     "AcceptCapacityReservationBillingOwnership",
     "AcceptReservedInstancesExchangeQuote",
@@ -634,7 +634,6 @@ pub const ACTIONS: [&str; 773] = [
     "ModifyIdFormat",
     "ModifyIdentityIdFormat",
     "ModifyImageAttribute",
-    "ModifyInstanceAttribute",
     "ModifyInstanceCapacityReservationAttributes",
     "ModifyInstanceConnectEndpoint",
     "ModifyInstanceCpuOptions",

@@ -70,6 +70,77 @@ async fn a_protected_instance_protects_all_that_are_named_with_it() {
 }
 
 #[tokio::test]
+async fn protection_can_be_taken_off_as_terraform_does_before_it_ends_one() {
+    let world = World::new().await;
+    let id = world
+        .launch(1, "&DisableApiTermination=true")
+        .await
+        .remove(0);
+    let modify = format!("Action=ModifyInstanceAttribute&InstanceId={id}");
+    world
+        .ok(&format!("{modify}&DisableApiStop.Value=false"))
+        .await;
+    world
+        .ok(&format!(
+            "{modify}&Attribute=disableApiTermination&Value=true"
+        ))
+        .await;
+    let end = format!("Action=TerminateInstances&InstanceId.1={id}");
+    assert_eq!(world.code(&end).await, "OperationNotPermitted");
+    world
+        .ok(&format!("{modify}&DisableApiTermination.Value=false"))
+        .await;
+    world.ok(&end).await;
+
+    for (more, code) in [
+        ("", "MissingParameter"),
+        (
+            "&DisableApiTermination.Value=maybe",
+            "InvalidParameterValue",
+        ),
+        (
+            "&InstanceInitiatedShutdownBehavior.Value=sleep",
+            "InvalidParameterValue",
+        ),
+        ("&InstanceType.Value=m1.large", "UnsupportedOperation"),
+        ("&SourceDestCheck.Value=false", "UnsupportedOperation"),
+        (
+            "&DisableApiTermination.Value=true&GroupId.1=sg-00000001",
+            "InvalidParameterCombination",
+        ),
+        ("&GroupId.1=sg-00000001", "InvalidGroup.NotFound"),
+    ] {
+        assert_eq!(world.code(&format!("{modify}{more}")).await, code, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn an_instance_changes_its_groups_while_it_lives() {
+    let world = World::new().await;
+    let id = world.launch(1, "").await.remove(0);
+    let made = world
+        .ok("Action=CreateSecurityGroup&GroupName=web&GroupDescription=d")
+        .await;
+    let group = one(&made, "groupId");
+    world
+        .ok(&format!(
+            "Action=ModifyInstanceAttribute&InstanceId={id}&GroupId.1={group}"
+        ))
+        .await;
+    let query = format!("Action=DescribeInstanceAttribute&InstanceId={id}&Attribute=groupSet");
+    assert_eq!(all(&world.ok(&query).await, "groupId"), [group]);
+    let id: InstanceId = id.parse().unwrap();
+    let row = world
+        .clc
+        .db
+        .read(move |tx| clc::rows::instances::load(tx, &id))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(row.generation, 2, "the metadata shows its groups");
+}
+
+#[tokio::test]
 async fn a_reboot_is_counted_for_instances_that_run() {
     let world = World::new().await;
     let id = world.launch(1, "").await.remove(0);

@@ -10,8 +10,10 @@ const SEED: u64 = 20_261_123;
 const TRIES: usize = 60;
 
 /// Every parameter that some action reads, and some that none does.
-const NAMES: [&str; 48] = [
+const NAMES: [&str; 50] = [
     "AddressingType",
+    "DisableApiTermination.Value",
+    "GroupId.2",
     "Attribute",
     "AvailabilityZone",
     "BlockDeviceMapping.1.Ebs.VolumeSize",

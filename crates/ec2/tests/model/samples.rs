@@ -177,6 +177,7 @@ pub(crate) fn all() -> BTreeMap<&'static str, Json> {
             next_token: Some(text("t")),
         }),
     );
+    add::<ModifyInstanceAttribute>(all, Done::YES);
     add::<RebootInstances>(all, Done::YES);
     add::<TerminateInstances>(
         all,
