@@ -2,17 +2,26 @@
 //! and removes what is no longer named. It may be killed at any point; the next application goes on
 //! from what it finds.
 //!
+//! After a complete application, one of another version takes the short way of [`crate::amend`]; the
+//! same version again, and each one after a while, looks at everything.
+//!
 //! A VPC that fails does not keep the others from being applied; the node's own ruleset comes first
 //! and is a condition for all of them, since without it a guest could claim any address.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
+use nix::net::if_::if_nametoindex;
 use serde::Deserialize;
-use types::VpcId;
+use types::{MacAddr, VpcId};
 
 use crate::{
     actual::{self, Link, NodeState, VpcState},
+    amend::{self, Amendment},
     check::Problem,
     config::NodeNetwork,
     desired::{Desired, VpcNetwork},
@@ -51,6 +60,8 @@ const UPLINK_PARAMETERS: &[(&str, &str)] = &[
 /// How long a new port is waited for; the kernel's link watch runs once a second.
 const FORWARDING_STEPS: u32 = 75;
 const FORWARDING_STEP: Duration = Duration::from_millis(20);
+/// How long a look at the host is believed, so that launches in a row do not put off repairs.
+const BELIEVED: Duration = Duration::from_secs(60);
 
 /// What an application came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,27 +123,45 @@ pub trait Applier: Send + Sync {
 pub struct LinuxApplier {
     node: NodeNetwork,
     run: Arc<dyn Run>,
-    turn: tokio::sync::Mutex<()>,
+    /// How things are, if that is known; held by whoever applies.
+    known: tokio::sync::Mutex<Option<Known>>,
+}
+
+/// What a complete application left.
+struct Known {
+    desired: Desired,
+    /// The Ethernet addresses of uplinks, which the kernel chose.
+    uplinks: BTreeMap<VpcId, MacAddr>,
+    looked_at: Instant,
 }
 
 #[async_trait]
 impl Applier for LinuxApplier {
     async fn apply(&self, desired: &Desired) -> Applied {
-        let _turn = self.turn.lock().await;
+        let mut known = self.known.lock().await;
         let mut applied = Applied {
             version: desired.version,
             problems: desired.problems.clone(),
             ..Applied::default()
         };
-        match self.node(desired).await {
-            Ok((node, changes)) => {
-                applied.changes += changes;
-                for vpc in &desired.vpcs {
-                    applied.note(Some(&vpc.vpc), self.vpc(vpc, &node).await);
-                }
-            }
-            Err(error) => applied.note(None, Err(error)),
+        // Whatever breaks off from here on, nothing is known until all has been looked at.
+        if let Some(before) = known.take()
+            && let Some(changes) = self.amend(&before, desired).await
+        {
+            applied.changes = changes;
+            *known = Some(Known {
+                desired: desired.clone(),
+                ..before
+            });
+            return applied;
         }
+        let looked_at = Instant::now();
+        let uplinks = self.whole(desired, &mut applied).await;
+        *known = applied.is_complete().then(|| Known {
+            desired: desired.clone(),
+            uplinks,
+            looked_at,
+        });
         applied
     }
 }
@@ -143,8 +172,82 @@ impl LinuxApplier {
         Self {
             node,
             run,
-            turn: tokio::sync::Mutex::new(()),
+            known: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Looks at everything. Gives the Ethernet addresses of uplinks.
+    async fn whole(&self, desired: &Desired, applied: &mut Applied) -> BTreeMap<VpcId, MacAddr> {
+        let mut uplinks = BTreeMap::new();
+        match self.node(desired).await {
+            Ok((node, changes)) => {
+                applied.changes += changes;
+                for vpc in &desired.vpcs {
+                    let outcome = self.vpc(vpc, &node).await.map(|(changes, mac)| {
+                        uplinks.extend(mac.map(|mac| (vpc.vpc.clone(), mac)));
+                        changes
+                    });
+                    applied.note(Some(&vpc.vpc), outcome);
+                }
+            }
+            Err(error) => applied.note(None, Err(error)),
+        }
+        uplinks
+    }
+
+    /// Takes the short way, if there is one. None: there is not, or it failed half-way; a look at
+    /// everything says which, and why.
+    async fn amend(&self, known: &Known, desired: &Desired) -> Option<usize> {
+        let in_place = known.looked_at.elapsed() < BELIEVED
+            && plan::all_links(desired).all(|name| if_nametoindex(name).is_ok())
+            && desired
+                .vpcs
+                .iter()
+                .all(|vpc| namespace::is_alive(&vpc.namespace));
+        let amendments = in_place.then(|| amend::between(&known.desired, desired))??;
+        let mut changes = 0;
+        if let Some(rules) = &desired.rules
+            && known.desired.rules != desired.rules
+        {
+            self.nft(None, ["-f", "-"], rules).await.ok()?;
+            changes += 1;
+        }
+        for amendment in amendments {
+            let mac = known.uplinks.get(&amendment.vpc.vpc);
+            changes += self.amend_vpc(amendment, mac).await?;
+        }
+        Some(changes)
+    }
+
+    async fn amend_vpc(&self, amendment: Amendment<'_>, mac: Option<&MacAddr>) -> Option<usize> {
+        let Amendment {
+            vpc,
+            rules,
+            bridge,
+            mut inside,
+        } = amendment;
+        let name = &vpc.namespace;
+        if inside.announce {
+            inside.lines.push(announcement(mac?));
+        }
+        let load = async {
+            match rules {
+                true => self
+                    .nft(Some(name), ["-f", "-"], &vpc.rules)
+                    .await
+                    .map(|_| 1),
+                false => Ok(0),
+            }
+        };
+        let at = dhcp::paths(&self.node, name);
+        let (loaded, bridged, entered, served) = tokio::try_join!(
+            load,
+            self.batch("bridge", None, &bridge),
+            self.batch("ip", Some(name), &inside.lines),
+            dnsmasq::ensure(&*self.run, name, &at, &vpc.dhcp),
+        )
+        .ok()?;
+        Some(loaded + bridged + entered + served)
     }
 
     /// The node's rules, and the removal of what is no longer named.
@@ -178,13 +281,18 @@ impl LinuxApplier {
         Ok(1)
     }
 
-    async fn vpc(&self, vpc: &VpcNetwork, node: &NodeState) -> Result<usize, Error> {
+    /// Gives the number of things done, and the uplink's Ethernet address.
+    async fn vpc(
+        &self,
+        vpc: &VpcNetwork,
+        node: &NodeState,
+    ) -> Result<(usize, Option<MacAddr>), Error> {
         let name = &vpc.namespace;
         let mut changes = self.ensure_namespace(name).await?;
         changes += self.parameters(name, VPC_PARAMETERS).await?;
-        changes += self.rules(Some(name), &vpc.rules).await?;
-
-        let state = self.vpc_state(name).await?;
+        let (loaded, state) =
+            tokio::try_join!(self.rules(Some(name), &vpc.rules), self.vpc_state(name))?;
+        changes += loaded;
         let links = plan::links(vpc, node, &state);
         let forwarding = if links.is_empty() {
             plan::forwarding(vpc, node)
@@ -204,7 +312,9 @@ impl LinuxApplier {
         };
         changes += self.inside(vpc, &state).await?;
         let at = dhcp::paths(&self.node, name);
-        Ok(changes + dnsmasq::ensure(&*self.run, name, &at, &vpc.dhcp).await?)
+        changes += dnsmasq::ensure(&*self.run, name, &at, &vpc.dhcp).await?;
+        let mac = state.devices.get(UPLINK).and_then(|device| device.mac);
+        Ok((changes, mac))
     }
 
     async fn ensure_namespace(&self, name: &str) -> Result<usize, Error> {
@@ -224,10 +334,8 @@ impl LinuxApplier {
         let mac = state.devices.get(UPLINK).and_then(|device| device.mac);
         if let (true, Some(mac), Some(uplink)) = (plan.announce, mac, &vpc.uplink) {
             self.wait_until_forwarding(&uplink.port).await?;
-            // With arp_notify on, the kernel tells all neighbours of a device's addresses when its
-            // Ethernet address is set, be it to what it was: a gratuitous ARP without a raw socket.
-            let line = format!("link set dev {UPLINK} address {mac}");
-            self.batch("ip", Some(&vpc.namespace), &[line]).await?;
+            self.batch("ip", Some(&vpc.namespace), &[announcement(&mac)])
+                .await?;
         }
         Ok(changes)
     }
@@ -263,17 +371,19 @@ impl LinuxApplier {
     }
 
     async fn node_state(&self) -> Result<NodeState, Error> {
-        let links = self.tool(["ip", "-j", "-d", "link", "show"]).await?;
-        let forwarding = self.tool(["bridge", "-j", "fdb", "show"]).await?;
+        let (links, forwarding) = tokio::try_join!(
+            self.tool(["ip", "-j", "-d", "link", "show"]),
+            self.tool(["bridge", "-j", "fdb", "show"]),
+        )?;
         actual::node_state(&links, &forwarding).map_err(|source| answer("ip -j", source))
     }
 
     async fn vpc_state(&self, name: &str) -> Result<VpcState, Error> {
-        let addresses = self.tool(["ip", "-n", name, "-j", "addr", "show"]).await?;
-        let routes = self.tool(["ip", "-n", name, "-j", "route", "show"]).await?;
-        let neighbours = self
-            .tool(["ip", "-n", name, "-j", "neigh", "show", "nud", "permanent"])
-            .await?;
+        let (addresses, routes, neighbours) = tokio::try_join!(
+            self.tool(["ip", "-n", name, "-j", "addr", "show"]),
+            self.tool(["ip", "-n", name, "-j", "route", "show"]),
+            self.tool(["ip", "-n", name, "-j", "neigh", "show", "nud", "permanent"]),
+        )?;
         actual::vpc_state(&addresses, &routes, &neighbours)
             .map_err(|source| answer("ip -j", source))
     }
@@ -355,6 +465,12 @@ impl LinuxApplier {
     async fn tool<const N: usize>(&self, words: [&str; N]) -> Result<String, Error> {
         tool(&*self.run, Command::new(words)).await
     }
+}
+
+/// With `arp_notify` on, the kernel tells all neighbours of a device's addresses when its Ethernet
+/// address is set, be it to what it was: a gratuitous ARP without a raw socket.
+fn announcement(mac: &MacAddr) -> String {
+    format!("link set dev {UPLINK} address {mac}")
 }
 
 #[derive(Deserialize)]

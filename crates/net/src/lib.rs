@@ -29,6 +29,7 @@
 //! | [`dhcp`] | dnsmasq's files as text |
 //! | [`actual`] | what `ip -j` says there is |
 //! | [`plan`] | the difference, as batches for `ip` and `bridge`; pure |
+//! | [`amend`] | the difference to what was applied before, without a look; pure |
 //! | [`apply`] | the trait, and the applier for Linux |
 //! | [`error`] | why something could not be applied |
 //! | [`dnsmasq`] | starts, adopts, reloads and stops the daemon of a VPC |
@@ -37,6 +38,7 @@
 //! | [`fake`] | an applier without a host |
 
 pub mod actual;
+pub mod amend;
 pub mod apply;
 pub mod check;
 pub mod compile;

@@ -23,7 +23,7 @@ const UNKNOWN: MacAddr = MacAddr([0; 6]);
 
 /// Links of ours in the node's namespace that are to go.
 pub fn stale_links(desired: &Desired, actual: &NodeState) -> Vec<String> {
-    let wanted: BTreeSet<&str> = desired.vpcs.iter().flat_map(link_names).collect();
+    let wanted: BTreeSet<&str> = all_links(desired).collect();
     let ours = actual
         .links
         .values()
@@ -38,6 +38,11 @@ fn link_names(vpc: &VpcNetwork) -> impl Iterator<Item = &str> {
     let links =
         segments.flat_map(|s| [s.bridge.as_str(), s.vxlan.as_str(), s.router_port.as_str()]);
     links.chain(vpc.uplink.iter().map(|uplink| uplink.port.as_str()))
+}
+
+/// All links of ours in the node's namespace.
+pub fn all_links(desired: &Desired) -> impl Iterator<Item = &str> {
+    desired.vpcs.iter().flat_map(link_names)
 }
 
 /// For `ip`, in the node's namespace: bridges, vxlan devices and the veths into the VPC.
@@ -221,6 +226,67 @@ fn flood_peer(entry: &Forwarding, segment: &Segment) -> Option<Ipv4Addr> {
     (entry.ifname == segment.vxlan && entry.mac == UNKNOWN).then_some(entry.dst)?
 }
 
+/// The forwarding entries that a complete application leaves.
+pub fn forwarding_left_by(vpc: &VpcNetwork) -> Vec<Forwarding> {
+    let entry = |mac, ifname: &str| Forwarding {
+        mac,
+        ifname: ifname.to_owned(),
+        master: None,
+        dst: None,
+        flags: Vec::new(),
+        state: String::new(),
+    };
+    let mut entries = Vec::new();
+    for segment in &vpc.segments {
+        entries.push(Forwarding {
+            master: Some(segment.bridge.clone()),
+            flags: vec!["sticky".to_owned()],
+            ..entry(segment.gateway_mac, &segment.router_port)
+        });
+        entries.extend(segment.flood.iter().map(|peer| Forwarding {
+            dst: Some(*peer),
+            ..entry(UNKNOWN, &segment.vxlan)
+        }));
+    }
+    entries
+}
+
+/// What a complete application leaves inside a VPC's namespace; Ethernet addresses that it does not
+/// choose are not named.
+pub fn left_by(vpc: &VpcNetwork) -> VpcState {
+    let device = |mac, addresses: BTreeSet<Ipv4Net>| Device {
+        up: true,
+        mac,
+        addresses,
+    };
+    let mut left = VpcState {
+        routes: wanted_routes(vpc)
+            .into_iter()
+            .map(|(route, _)| route)
+            .collect(),
+        ..VpcState::default()
+    };
+    let devices = &mut left.devices;
+    devices.insert("lo".to_owned(), device(None, hosts(&vpc.services)));
+    if let Some(uplink) = &vpc.uplink {
+        devices.insert(UPLINK.to_owned(), device(None, hosts(&uplink.addresses)));
+    }
+    for segment in &vpc.segments {
+        let (name, gateway) = (&segment.gateway_device, BTreeSet::from([segment.gateway]));
+        devices.insert(name.clone(), device(Some(segment.gateway_mac), gateway));
+        left.neighbours
+            .insert(name.clone(), segment.neighbours.clone());
+    }
+    left
+}
+
+fn hosts(addresses: &BTreeSet<Ipv4Addr>) -> BTreeSet<Ipv4Net> {
+    addresses
+        .iter()
+        .map(|address| Ipv4Net::from(*address))
+        .collect()
+}
+
 /// What to do inside a VPC's namespace.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Inside {
@@ -236,12 +302,7 @@ pub fn inside(vpc: &VpcNetwork, state: &VpcState) -> Inside {
     let none = Device::default();
     let device = |name: &str| state.devices.get(name).unwrap_or(&none);
 
-    let services = vpc
-        .services
-        .iter()
-        .map(|address| Ipv4Net::from(*address))
-        .collect();
-    addresses(&mut lines, "lo", &services, device("lo"));
+    addresses(&mut lines, "lo", &hosts(&vpc.services), device("lo"));
     for segment in &vpc.segments {
         let name = &segment.gateway_device;
         addresses(
@@ -253,11 +314,7 @@ pub fn inside(vpc: &VpcNetwork, state: &VpcState) -> Inside {
         neighbours(&mut lines, segment, state.neighbours.get(name));
     }
     let announce = vpc.uplink.as_ref().is_some_and(|uplink| {
-        let wanted = uplink
-            .addresses
-            .iter()
-            .map(|address| Ipv4Net::from(*address))
-            .collect();
+        let wanted = hosts(&uplink.addresses);
         addresses(&mut lines, UPLINK, &wanted, device(UPLINK));
         wanted
             .difference(&device(UPLINK).addresses)

@@ -1,6 +1,7 @@
 //! The compiler against golden texts and properties; the applier against real namespaces.
 #![allow(clippy::unwrap_used)] // helpers of tests fail as tests do
 
+mod amend;
 mod documents;
 mod frames;
 mod golden;
