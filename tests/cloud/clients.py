@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 import tempfile
+import time
 
 from lab import Skip, check, equal
 
@@ -157,6 +158,7 @@ def euca2ools():
 
 def test_euca2ools_bundles_uploads_registers_and_runs(cloud):
     programs = euca2ools()
+    name = f"from-euca-{time.time_ns()}"
     euca = lambda name, *words: cloud.run(programs / name, *words)  # noqa: E731
     with tempfile.TemporaryDirectory() as folder:
         image = cloud.layout.dir("image") / "mallee-tiny.img"
@@ -166,7 +168,7 @@ def test_euca2ools_bundles_uploads_registers_and_runs(cloud):
             "--ec2cert", said["EUCALYPTUS_CERT"], "--cert", said["EC2_CERT"], "--privatekey", said["EC2_PRIVATE_KEY"], "--user", said["EC2_USER_ID"],
         )  # fmt: skip
         euca("euca-upload-bundle", "-b", "euca-bucket", "-m", f"{folder}/euca.manifest.xml")
-    made = euca("euca-register", "euca-bucket/euca.manifest.xml", "-n", "from-euca", "-a", "x86_64").split()
+    made = euca("euca-register", "euca-bucket/euca.manifest.xml", "-n", name, "-a", "x86_64").split()
     registered = made[1]
     check(registered in euca("euca-describe-images"), "the image is listed")
     ran = euca("euca-run-instances", registered, "-k", "mallee-demo", "-t", "m1.small")
@@ -188,7 +190,7 @@ def test_euca2ools_bundles_uploads_registers_and_runs(cloud):
     euca("euca-terminate-instances", instance)
     cloud.wait_state(instance, "terminated")
     euca("euca-deregister", registered)
-    check(not euca("euca-describe-images", "--filter", "name=from-euca").strip(), "the image is gone")
+    check(not euca("euca-describe-images", "--filter", f"name={name}").strip(), "the image is gone")
 
 
 def test_user_data_reaches_the_guest_and_too_much_is_refused(cloud):
