@@ -286,7 +286,8 @@ async fn story(node: Arc<Space>, state: PathBuf) {
     life.reaches(1).await;
 
     let guests: Vec<Arc<Space>> = vpcs.iter().map(|vpc| plug(&node, vpc)).collect();
-    for guest in guests.iter().cloned() {
+    for guest in &guests {
+        let guest = guest.clone();
         tokio::task::spawn_blocking(move || guest.lease())
             .await
             .unwrap();

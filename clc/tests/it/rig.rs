@@ -327,7 +327,7 @@ impl Rig {
         });
         let clock = TestClock::at(START_MS);
         let clc = open(&config, &cluster, &storage, clock.clone()).await;
-        clc.db.write(|tx| join_everyone(tx)).await.unwrap();
+        clc.db.write(join_everyone).await.unwrap();
         clc.peers.set(&clc.db.read(services::list).await.unwrap());
         let context = Context::new("clc", "0", dir.path()).with_clock(clock.clone());
         Self {

@@ -162,7 +162,7 @@ fn lay_out(path: &Path, size: Gib) -> io::Result<()> {
 
 fn kind_of(path: &Path) -> io::Result<String> {
     let magic = statfs(path)?.filesystem_type().0;
-    let name = KINDS.iter().find(|(number, _)| *number == i64::from(magic));
+    let name = KINDS.iter().find(|(number, _)| *number == magic);
     Ok(name.map_or_else(
         || format!("file system {magic:#x}"),
         |(_, name)| (*name).to_owned(),
