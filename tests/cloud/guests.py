@@ -186,7 +186,7 @@ def test_explain_tells_the_way_of_a_launch(cloud):
     instance, *_ = cloud.launch()
     cloud.wait_state(instance, "running")
     said = cloud.mallee("explain", instance)
-    for word in ("admitted", "placed", "image", "running"):
+    for word in ("admitted", "placed", "network", "disk", "started", "running"):
         check(word in said, f"no {word!r} in: {said}")
     cloud.terminate(instance)
 
