@@ -2,14 +2,13 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
 
 import demo
 from aws import Refused
-from lab import check, equal, eventually
+from lab import Failed, check, equal, eventually
 
 
 def test_client_tokens_launch_once(cloud):
@@ -213,12 +212,17 @@ def test_terminated_instances_leave_nothing_behind(cloud):
     cloud.terminate(instance)
 
     def traces():
-        found = [str(path) for path in cloud.state.rglob(f"*{instance}*") if not re.search(r"\.log$|/libvirt/log/", str(path))]
-        return found
+        """Files of the instance. Its record stays for an hour, so that nobody misses its end."""
+        named = [path for path in cloud.state.rglob(f"*{instance}*") if "/libvirt/log/" not in str(path)]
+        within = [file for path in named for file in ([path] if path.is_file() else path.rglob("*"))]
+        return [str(file) for file in within if file.name != "instance.json"]
 
     def clean():
         """no file of the instance is left"""
         return not traces()
 
-    eventually(clean, 10)
+    try:
+        eventually(clean, 10)
+    except Failed:
+        raise Failed(f"left behind: {traces()}") from None
     cloud.verify()
