@@ -2,7 +2,8 @@
 
   python3 tests/cloud [NAME ...]      all of them, or those whose name holds one of the words
 
-MALLEE_LONG=1 runs the campaigns whole, MALLEE_SEED=N another course of the kills,
+MALLEE_LONG=1 runs the campaigns whole, MALLEE_SEED=N another course of the kills, MALLEE_KILLS=N
+so many of them,
 MALLEE_KEEP=DIR keeps the cloud there and uses it again, MALLEE_BINARIES=DIR takes the daemons from
 there instead of building them.
 """

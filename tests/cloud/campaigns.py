@@ -9,7 +9,7 @@ import time
 from aws import Refused
 from lab import Failed, check, eventually
 
-KILLS = 300 if os.environ.get("MALLEE_LONG") else 10
+KILLS = int(os.environ.get("MALLEE_KILLS", 300 if os.environ.get("MALLEE_LONG") else 20))
 SEED = int(os.environ.get("MALLEE_SEED", "1"))
 SETTLE_S = 90
 
