@@ -21,6 +21,7 @@ class Load(threading.Thread):
         super().__init__(daemon=True)
         self.cloud, self.rng, self.stop = cloud, random.Random(seed), threading.Event()
         self.launched, self.terminated, self.tokens = [], set(), {}
+        self.began = time.time_ns()
 
     def run(self):
         while not self.stop.is_set():
@@ -33,7 +34,7 @@ class Load(threading.Thread):
     def step(self):
         alive = [instance for instance in self.launched if instance not in self.terminated]
         if len(alive) < 5 and (len(alive) < 2 or self.rng.random() < 0.6):
-            token = f"campaign-{SEED}-{len(self.tokens)}"
+            token = f"campaign-{self.began}-{len(self.tokens)}"
             self.tokens.setdefault(token, None)
             instance, *_ = self.cloud.launch(ClientToken=token)
             self.tokens[token] = instance

@@ -12,11 +12,12 @@ from lab import Failed, check, equal, eventually
 
 
 def test_client_tokens_launch_once(cloud):
-    first, *_ = cloud.launch(ClientToken="once")
-    again, *_ = cloud.launch(ClientToken="once")
+    token = f"once-{time.time_ns()}"
+    first, *_ = cloud.launch(ClientToken=token)
+    again, *_ = cloud.launch(ClientToken=token)
     equal(again, first, "the same token")
     try:
-        cloud.launch(ClientToken="once", InstanceType="m1.medium")
+        cloud.launch(ClientToken=token, InstanceType="m1.medium")
         check(False, "another request with the same token was taken")
     except Refused as refused:
         equal(refused.code, "IdempotentParameterMismatch", "another request with the same token")
@@ -52,7 +53,7 @@ def test_several_instances_run_on_both_nodes_and_reach_each_other(cloud):
 def test_two_tenants_with_the_same_addresses_do_not_meet(cloud):
     from aws import Ec2
 
-    made = json.loads(cloud.mallee("account", "create", "tenant", "--output", "json"))
+    made = json.loads(cloud.mallee("account", "create", f"tenant-{time.time_ns()}", "--output", "json"))
     other = Ec2(f"{cloud.layout.api_url}/", made["access_key_id"], made["secret_access_key"], "mallee-1")
     equal(other.call("DescribeVpcs").findtext(".//cidrBlock"), cloud.ec2.call("DescribeVpcs").findtext(".//cidrBlock"), "the CIDR")
     check(not other.call("DescribeInstances").findall(".//instanceId"), "a tenant sees another's instances")
@@ -62,7 +63,7 @@ def test_two_tenants_with_the_same_addresses_do_not_meet(cloud):
     except Refused as refused:
         equal(refused.code, "InvalidAMIID.NotFound", "another's image")
     cloud.run(
-        cloud.binaries / "mallee", "image", "install", cloud.layout.dir("image") / "mallee-tiny.img", "--bucket", "tenant-images", "--name", "tiny",
+        cloud.binaries / "mallee", "image", "install", cloud.layout.dir("image") / "mallee-tiny.img", "--bucket", f"tenant-{time.time_ns()}", "--name", "tiny",
         variables={"AWS_ACCESS_KEY_ID": made["access_key_id"], "AWS_SECRET_ACCESS_KEY": made["secret_access_key"], "EC2_USER_ID": made["account"]},
     )  # fmt: skip
     theirs = other.call("DescribeImages", Owner__1="self").findtext(".//imageId")
@@ -92,7 +93,7 @@ def test_two_tenants_with_the_same_addresses_do_not_meet(cloud):
 
 def test_security_groups_decide_about_packets(cloud):
     ec2 = cloud.ec2
-    group = ec2.call("CreateSecurityGroup", GroupName="packets", GroupDescription="nothing at first").findtext("groupId")
+    group = ec2.call("CreateSecurityGroup", GroupName=f"packets {time.time_ns()}", GroupDescription="nothing at first").findtext("groupId")
     instance, *_ = cloud.launch(SecurityGroupId__1=group)
     address = cloud.wait_state(instance, "running")
     rule = {"GroupId": group, "IpPermissions__1__IpProtocol": "tcp", "IpPermissions__1__FromPort": 22, "IpPermissions__1__ToPort": 22, "IpPermissions__1__IpRanges__1__CidrIp": "0.0.0.0/0"}

@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import tempfile
+import time
 
 from aws import Refused
 from lab import check, equal
@@ -24,7 +25,7 @@ def _upload(cloud, folder):
 
 
 def _register(cloud, name):
-    return cloud.ec2.call("RegisterImage", ImageLocation=f"{BUCKET}/image.manifest.xml", Name=name).findtext("imageId")
+    return cloud.ec2.call("RegisterImage", ImageLocation=f"{BUCKET}/image.manifest.xml", Name=f"{name} {time.time_ns()}").findtext("imageId")
 
 
 def _caches(cloud):
