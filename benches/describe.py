@@ -5,7 +5,6 @@ its queries, its XML, without the nodes that it has no need of for an answer.
 """
 
 import contextlib
-import http.client
 import json
 import pathlib
 import shutil
@@ -15,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.parse
 
-from aws import VERSION, Ec2
+from aws import Ec2
+from caller import Caller
 from figures import milliseconds, percentile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -44,35 +43,12 @@ def bench(given):
 
 
 def measure(url, credentials, ids, full_rounds, name):
-    caller = Caller(url, credentials)
-    full = [caller.time({}) for _ in range(full_rounds)]
-    single = [caller.time({"InstanceId.1": ids[n * 7919 % len(ids)]}) for n in range(SINGLE_ROUNDS)]
+    caller = Caller(url, *credentials, "us-east-1")
+    full = [caller.seconds("DescribeInstances") for _ in range(full_rounds)]
+    single = [caller.seconds("DescribeInstances", InstanceId__1=ids[n * 7919 % len(ids)]) for n in range(SINGLE_ROUNDS)]
     print(f"{name:<8} full listing  {milliseconds(full)}   {caller.bytes / 1e6:.1f} MB")
     print(f"{name:<8} one id        {milliseconds(single)}   {len(single) / sum(single):.0f} calls/s on one connection")
     return percentile(full, 50), percentile(single, 50)
-
-
-class Caller:
-    """Signed calls over one kept connection; the answer is read to its end and its size kept."""
-
-    def __init__(self, url, credentials):
-        self.signer = Ec2(url, *credentials, "us-east-1")
-        self.connection = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=300)
-        self.bytes = 0
-
-    def time(self, parameters):
-        form = {"Action": "DescribeInstances", "Version": VERSION} | parameters
-        body = urllib.parse.urlencode(form).encode()
-        headers = self.signer._headers(body)
-        started = time.monotonic()
-        self.connection.request("POST", "/", body=body, headers=headers)
-        answer = self.connection.getresponse()
-        said = answer.read()
-        took = time.monotonic() - started
-        if answer.status != 200:
-            raise RuntimeError(f"HTTP {answer.status}: {said[:300]}")
-        self.bytes = max(self.bytes, len(said))
-        return took
 
 
 def free_port():

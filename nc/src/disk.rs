@@ -3,11 +3,15 @@
 //! The root is a qcow2 overlay on a read-only raw file of the cache; nothing is copied. Beside a root
 //! *partition* the instance gets the rest of its type's disk, as Eucalyptus laid it out: `ephemeral0`
 //! with a file system, and swap. A whole-disk image gets all of it as its root, for its own tools to
-//! grow into. `disks.json` is written last: while it is there, the disks are whole and stay as they
-//! are, whatever recipe this version of the program would use.
+//! grow into.
+//!
+//! `disks.made` is written when the disks are whole, and holds for this boot of the host;
+//! `disks.json` when they are on disk as well, which is waited for while the guest starts. While one
+//! of them holds, the disks stay as they are, whatever recipe this version of the program would use.
 
 pub mod overlay;
 pub mod scratch;
+pub mod template;
 
 use std::{
     fs::File,
@@ -23,6 +27,7 @@ use image::{
     mbr,
     recognise::{self, Content, FileSystem},
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use types::{InstanceId, StateReason};
 
@@ -31,20 +36,30 @@ use crate::{
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
 use overlay::Overlays;
+use template::Templates;
 
 const ROOT: &str = "root.qcow2";
-/// What an interrupted run may leave of it.
-const ROOT_DRAFT: &str = "root.new";
 const EPHEMERAL: &str = "ephemeral0.raw";
 const SWAP: &str = "swap.raw";
-/// Says that the disks beside it are whole, and what they are.
+/// Says that the disks beside it are whole and on disk, and what they are.
 const WHOLE: &str = "disks.json";
+/// Says that they are whole as far as this boot of the host knows: a power cut may undo them.
+const MADE: &str = "disks.made";
 
 /// Makes disks from the image cache.
 #[derive(Clone)]
 pub struct LocalDisks {
     cache: Cache,
     overlays: Overlays,
+    templates: Templates,
+    boot_id: String,
+}
+
+/// What is in [`MADE`].
+#[derive(Serialize, Deserialize)]
+struct Made {
+    boot_id: String,
+    disks: BootDisks,
 }
 
 /// Why there are no disks.
@@ -102,12 +117,14 @@ impl DiskError {
 }
 
 impl LocalDisks {
-    /// Disks over that cache.
-    pub fn new(cache: Cache) -> Self {
-        Self {
+    /// Disks over that cache, in this boot of the host, with templates in a folder that is ours.
+    pub fn new(cache: Cache, templates: &Path, boot_id: &str) -> io::Result<Self> {
+        Ok(Self {
             cache,
             overlays: Overlays::default(),
-        }
+            templates: Templates::open(templates)?,
+            boot_id: boot_id.to_owned(),
+        })
     }
 
     async fn make(
@@ -116,7 +133,7 @@ impl LocalDisks {
         dir: &Path,
         progress: &watch::Sender<Progress>,
     ) -> Result<BootDisks, DiskError> {
-        if let Some(disks) = whole(dir) {
+        if let Some(disks) = self.whole(dir) {
             self.hold_again(&disks, &wish.instance)?;
             return Ok(disks);
         }
@@ -132,14 +149,55 @@ impl LocalDisks {
 
         let layout = Layout::of(&image, spec, kernel.is_some())?;
         let disks = self.write(&layout, &image, kernel, dir).await?;
-        let text = serde_json::to_vec(&disks).expect("plain data");
-        // Publishing also syncs the folder, and with it the names of the disks.
+        self.note_made(&disks, dir).await?;
+        Ok(disks)
+    }
+
+    /// Says that the disks are whole, to whoever comes after us in this boot of the host.
+    async fn note_made(&self, disks: &BootDisks, dir: &Path) -> Result<(), DiskError> {
+        let made = Made {
+            boot_id: self.boot_id.clone(),
+            disks: disks.clone(),
+        };
+        let text = serde_json::to_vec(&made).expect("plain data");
+        let (path, draft) = (dir.join(MADE), dir.join(MADE).with_extension("new"));
+        blocking(move || {
+            std::fs::write(&draft, text).map_err(at(&draft))?;
+            std::fs::rename(&draft, &path).map_err(at(&path))
+        })
+        .await
+    }
+
+    /// The disks in `dir`, if they were finished, are all there, and no power cut has undone them.
+    fn whole(&self, dir: &Path) -> Option<BootDisks> {
+        let on_disk: Option<BootDisks> = read(&dir.join(WHOLE));
+        let made = || read(&dir.join(MADE)).filter(|made: &Made| made.boot_id == self.boot_id);
+        let disks = on_disk.or_else(|| Some(made()?.disks))?;
+        let all_there = disks.disks.iter().all(|disk| {
+            disk.file.path.exists() && disk.backing.as_ref().is_none_or(|file| file.path.exists())
+        });
+        all_there.then_some(disks)
+    }
+
+    /// Has whole disks survive a power cut, and says so.
+    async fn sync(&self, dir: &Path) -> Result<(), DiskError> {
+        if dir.join(WHOLE).exists() {
+            return Ok(());
+        }
+        let Some(disks) = self.whole(dir) else {
+            return Ok(());
+        };
         let path = dir.join(WHOLE);
         blocking(move || {
+            for Disk { file, .. } in &disks.disks {
+                let synced = File::open(&file.path).and_then(|file| file.sync_all());
+                synced.map_err(at(&file.path))?;
+            }
+            let text = serde_json::to_vec(&disks).expect("plain data");
+            // Publishing also syncs the folder, and with it the names of the disks.
             daemon::files::publish(&path, &text).map_err(|error| at(&path)(error.into()))
         })
-        .await?;
-        Ok(disks)
+        .await
     }
 
     async fn fetch(
@@ -187,7 +245,9 @@ impl LocalDisks {
         }))
     }
 
-    /// Writes the disks side by side: each is small work of its own.
+    /// Writes the disks side by side: each is small work of its own. An overlay says nothing but what
+    /// it stands on and how large it is; a file system made for nobody in particular is everybody's,
+    /// and has one UUID, as the root has that came with the image.
     async fn write(
         &self,
         layout: &Layout,
@@ -196,10 +256,27 @@ impl LocalDisks {
         dir: &Path,
     ) -> Result<BootDisks, DiskError> {
         let (root, ephemeral, swap) = (dir.join(ROOT), dir.join(EPHEMERAL), dir.join(SWAP));
+        let entry = image.file_name().unwrap_or_default().to_string_lossy();
+        let Layout {
+            root_bytes,
+            ephemeral_bytes,
+            swap_bytes,
+        } = *layout;
+        let overlay = format!("{entry}.{root_bytes}");
         tokio::try_join!(
-            self.overlays.make(&root, image, layout.root_bytes),
-            scratch::ephemeral(&ephemeral, layout.ephemeral_bytes),
-            async { scratch::swap(&swap, layout.swap_bytes) },
+            self.templates.copy(&overlay, &root, |path| async move {
+                self.overlays.make(&path, image, root_bytes).await
+            }),
+            async {
+                if ephemeral_bytes == 0 {
+                    return Ok(());
+                }
+                let name = format!("ephemeral.{ephemeral_bytes}");
+                let make =
+                    |path: PathBuf| async move { scratch::ephemeral(&path, ephemeral_bytes).await };
+                self.templates.copy(&name, &ephemeral, make).await
+            },
+            async { scratch::swap(&swap, swap_bytes) },
         )?;
 
         let file = |path: &Path, format| DiskFile {
@@ -252,18 +329,28 @@ impl Disks for LocalDisks {
         })
     }
 
+    async fn keep(&self, wish: &InstanceWish, dir: &Path) -> Result<(), StateReason> {
+        self.sync(dir).await.map_err(|error| {
+            tracing::error!(instance = %wish.instance, error = daemon::chain(&error), "not on disk");
+            error.reason()
+        })
+    }
+
     async fn adopt(&self, wish: &InstanceWish, dir: &Path) {
-        let held = whole(dir).map_or(Ok(()), |disks| self.hold_again(&disks, &wish.instance));
+        let whole = self.whole(dir);
+        let held = whole.map_or(Ok(()), |disks| self.hold_again(&disks, &wish.instance));
         if let Err(error) = held {
             tracing::error!(instance = %wish.instance, %error, "its images are not marked as used");
         }
+        // What is not on disk is said; the guest runs all the same.
+        let _said = self.keep(wish, dir).await;
     }
 
     async fn wipe(&self, instance: &InstanceId, dir: &Path) -> Result<(), BoxError> {
         let dir = dir.to_owned();
         blocking(move || {
             // First what says that the disks are whole, so that half of them is never taken for all.
-            for name in [WHOLE, ROOT, ROOT_DRAFT, EPHEMERAL, SWAP] {
+            for name in [WHOLE, MADE, ROOT, EPHEMERAL, SWAP] {
                 let path = dir.join(name);
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -287,13 +374,8 @@ async fn blocking<T: Send + 'static>(
     joined.unwrap_or_else(|error| Err(at(Path::new("a disk"))(io::Error::other(error))))
 }
 
-/// The disks in `dir`, if they were finished and are all there.
-fn whole(dir: &Path) -> Option<BootDisks> {
-    let disks: BootDisks = serde_json::from_slice(&std::fs::read(dir.join(WHOLE)).ok()?).ok()?;
-    let all_there = disks.disks.iter().all(|disk| {
-        disk.file.path.exists() && disk.backing.as_ref().is_none_or(|file| file.path.exists())
-    });
-    all_there.then_some(disks)
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
 /// How large each disk is; 0 is none.

@@ -127,6 +127,8 @@ pub struct FakeDisks {
     pub takes: Mutex<Duration>,
     /// What the next preparations end with instead of disks.
     pub fails: Mutex<Option<StateReason>>,
+    /// What making disks durable ends with from now on.
+    pub keep_fails: Mutex<Option<StateReason>>,
     /// How many wipes fail from now on.
     pub wipes_fail: Mutex<u32>,
     there: Mutex<BTreeSet<InstanceId>>,
@@ -167,6 +169,13 @@ impl Disks for FakeDisks {
         match lock(&self.fails).clone() {
             Some(reason) => Err(reason),
             None => Ok(boot_disks()),
+        }
+    }
+
+    async fn keep(&self, _wish: &InstanceWish, _dir: &Path) -> Result<(), StateReason> {
+        match lock(&self.keep_fails).clone() {
+            Some(reason) => Err(reason),
+            None => Ok(()),
         }
     }
 

@@ -92,7 +92,8 @@ pub struct Progress {
 pub trait Disks: Send + Sync + 'static {
     /// Makes what the wish boots from: images into the cache, overlay and other disks into `dir`
     /// (the instance's own folder; it exists). Disks that are there and whole are kept as they are:
-    /// a node that rebooted starts its instances from them again. `progress` may be set as often
+    /// a node that rebooted starts its instances from them again. They need not outlast a power cut
+    /// before [`Disks::keep`]. `progress` may be set as often
     /// as one likes. The error is what the user will read as the instance's state reason.
     async fn prepare(
         &self,
@@ -100,6 +101,9 @@ pub trait Disks: Send + Sync + 'static {
         dir: &Path,
         progress: &watch::Sender<Progress>,
     ) -> Result<BootDisks, StateReason>;
+
+    /// Has prepared disks outlast a power cut; done while the guest starts. Nothing there is success.
+    async fn keep(&self, wish: &InstanceWish, dir: &Path) -> Result<(), StateReason>;
 
     /// The instance was found running: what it boots from is in use and must not be evicted.
     async fn adopt(&self, wish: &InstanceWish, dir: &Path);

@@ -1,9 +1,6 @@
 //! From a configuration to a running node, and joining a cloud.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use control::{
@@ -59,14 +56,17 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let settings = network::node_network(&config.network, config.control.listen, node.clone())
         .map_err(anyhow::Error::from_boxed)?;
     let network = Network::open(&config.state_dir, settings).map_err(anyhow::Error::from_boxed)?;
+    let boot_id = resources::boot_id()?;
+    let templates = config.state_dir.join("templates");
+    let disks = LocalDisks::new(cache(&config, &member, &node)?, &templates, &boot_id)
+        .with_context(|| format!("templates of disks in {}", templates.display()))?;
     let parts = Parts {
         hypervisor: Arc::new(hypervisor),
-        disks: Arc::new(LocalDisks::new(cache(&config, &member, &node)?)),
+        disks: Arc::new(disks),
         networks: network.clone(),
         residents: residents.clone(),
         clock: context.clock.clone(),
     };
-    let boot_id = resources::boot_id()?;
     let host = host(&config, node);
     let site = Site::new(instances, host, boot_id, config.limits.clone(), parts);
     let keepers = Keepers::new(site, context.clone());

@@ -114,7 +114,12 @@ async fn boots(guest: &Path, expected: &str) {
         tls: store::no_tls(),
         lease: LeaseTimes::default(),
     };
-    let disks = LocalDisks::new(Cache::open(settings, store.clone()).unwrap());
+    let disks = LocalDisks::new(
+        Cache::open(settings, store.clone()).unwrap(),
+        &folder.path().join("templates"),
+        "boot-1",
+    )
+    .unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();
     let progress = watch::Sender::new(Progress::default());

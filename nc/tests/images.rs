@@ -319,7 +319,12 @@ async fn host_disks_are_made_kept_and_wiped() {
     let instance_dir = folder.path().join("i-00000001");
     std::fs::create_dir(&instance_dir).unwrap();
     let store = Store::serve(&partition(12 << 20)).await;
-    let disks = LocalDisks::new(open(&folder.path().join("cache"), &store));
+    let disks = LocalDisks::new(
+        open(&folder.path().join("cache"), &store),
+        &folder.path().join("templates"),
+        "boot-1",
+    )
+    .unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();
     let progress = watch::Sender::new(Progress::default());
@@ -361,11 +366,48 @@ async fn host_disks_are_made_kept_and_wiped() {
 }
 
 #[tokio::test]
+async fn host_disks_outlast_a_power_cut_once_they_are_kept_and_are_made_again_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&partition(12 << 20)).await;
+    let mut wish = fakes::wish(1);
+    wish.spec.image = store.image();
+    let progress = watch::Sender::new(Progress::default());
+    let templates = folder.path().join("templates");
+    let disks_of = |boot| {
+        let cache = open(&folder.path().join("cache"), &store);
+        LocalDisks::new(cache, &templates, boot).unwrap()
+    };
+    for (kept, boot, survives) in [
+        (false, "boot-1", true),
+        (false, "boot-2", false),
+        (true, "boot-2", true),
+    ] {
+        let dir = tempfile::tempdir_in(folder.path()).unwrap();
+        let disks = disks_of("boot-1");
+        let made = disks.prepare(&wish, dir.path(), &progress).await.unwrap();
+        let swap = &made.disks[2].file.path;
+        std::fs::write(swap, "guest").unwrap();
+        if kept {
+            disks.keep(&wish, dir.path()).await.unwrap();
+        }
+        let again = disks_of(boot).prepare(&wish, dir.path(), &progress).await;
+        assert_eq!(again.unwrap(), made);
+        let same = std::fs::metadata(swap).unwrap().len() == 5;
+        assert_eq!(same, survives, "kept: {kept}, then {boot}");
+    }
+}
+
+#[tokio::test]
 async fn a_bad_image_is_the_users_to_read_about() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::serve(&noise(12 << 20)).await;
     store.damage(0);
-    let disks = LocalDisks::new(open(folder.path(), &store));
+    let disks = LocalDisks::new(
+        open(folder.path(), &store),
+        &folder.path().join("templates"),
+        "boot-1",
+    )
+    .unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();
     let progress = watch::Sender::new(Progress::default());
@@ -400,7 +442,7 @@ async fn host_a_file_system_that_grub_cannot_read_is_named_unless_a_kernel_is_gi
         store::all(&stores),
     )
     .unwrap();
-    let disks = LocalDisks::new(cache);
+    let disks = LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();
     let progress = watch::Sender::new(Progress::default());

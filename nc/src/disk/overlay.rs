@@ -9,7 +9,7 @@ use std::{path::Path, sync::Arc};
 use daemon::run::Tool;
 use tokio::sync::OnceCell;
 
-use super::{DiskError, at};
+use super::DiskError;
 
 /// The options of an overlay where QEMU has them all.
 const OPTIONS: &str = "extended_l2=on,cluster_size=128k,preallocation=metadata,lazy_refcounts=on";
@@ -23,7 +23,7 @@ pub struct Overlays {
 }
 
 impl Overlays {
-    /// Makes the overlay `path` of `size_bytes` over `backing`, which is raw: all or nothing.
+    /// Makes the overlay `path` of `size_bytes` over `backing`, which is raw.
     pub async fn make(
         &self,
         path: &Path,
@@ -31,17 +31,16 @@ impl Overlays {
         size_bytes: u64,
     ) -> Result<(), DiskError> {
         let options = *self.options.get_or_try_init(probe).await?;
-        let draft = path.with_extension("new");
         Tool::new("qemu-img")
             .args([
                 "create", "-q", "-f", "qcow2", "-o", options, "-F", "raw", "-b",
             ])
             .arg(backing)
-            .arg(&draft)
+            .arg(path)
             .arg(size_bytes.to_string())
             .output()
             .await?;
-        std::fs::rename(&draft, path).map_err(at(path))
+        Ok(())
     }
 }
 
@@ -99,7 +98,6 @@ mod tests {
         assert_eq!(info["format-specific"]["data"]["extended-l2"], true);
         assert_eq!(info["format-specific"]["data"]["lazy-refcounts"], true);
         assert!(info["actual-size"].as_u64().unwrap() < 4 << 20);
-        assert!(!overlay.with_extension("new").exists());
     }
 
     #[tokio::test]

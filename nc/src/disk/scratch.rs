@@ -1,16 +1,11 @@
 //! The disks that begin empty: `ephemeral0` with a file system, and swap. Sparse raw files, new for
 //! each instance: nothing of a former guest can be read in them.
 
-use std::{
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
-};
+use std::{os::unix::fs::FileExt, path::Path};
 
 use daemon::run::Tool;
 
-use super::{DiskError, at};
+use super::{DiskError, at, template::create};
 
 /// Swap, as Eucalyptus gives it.
 pub const SWAP_BYTES: u64 = 512 << 20;
@@ -20,12 +15,9 @@ pub const EPHEMERAL_BYTES_MIN: u64 = 64 << 20;
 /// The page that a swap area counts in.
 const PAGE: usize = 4096;
 
-/// Makes the ephemeral disk with ext4 on it; nothing for 0 bytes. Tables are initialised by the
-/// guest, if it ever mounts it: this takes some 20 ms whatever the size.
+/// Makes an ephemeral disk with ext4 on it. Tables are initialised by the guest, if it ever mounts
+/// it: this takes some 20 ms whatever the size.
 pub async fn ephemeral(path: &Path, bytes: u64) -> Result<(), DiskError> {
-    if bytes == 0 {
-        return Ok(());
-    }
     create(path, bytes).map_err(at(path))?;
     Tool::new("mke2fs")
         .args(["-q", "-F", "-t", "ext4", "-L", "ephemeral0", "-m", "0"])
@@ -44,21 +36,6 @@ pub fn swap(path: &Path, bytes: u64) -> Result<(), DiskError> {
     let file = create(path, bytes).map_err(at(path))?;
     file.write_all_at(&swap_header(bytes, rand::random()), 0)
         .map_err(at(path))
-}
-
-/// A new sparse file; what a crashed attempt left under its name is dropped.
-fn create(path: &Path, bytes: u64) -> io::Result<File> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    file.set_len(bytes)?;
-    Ok(file)
 }
 
 /// The first page of a swap area (`linux/swap.h`, version 1).
@@ -97,10 +74,9 @@ mod tests {
         assert_eq!(std::fs::metadata(&swap_path).unwrap().len(), SWAP_BYTES);
     }
 
-    #[tokio::test]
-    async fn no_bytes_make_no_disk() {
+    #[test]
+    fn no_bytes_make_no_disk() {
         let folder = tempfile::tempdir().unwrap();
-        ephemeral(&folder.path().join("e"), 0).await.unwrap();
         swap(&folder.path().join("s"), 0).unwrap();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

@@ -217,6 +217,19 @@ async fn a_hypervisor_that_refuses_is_quoted_in_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn disks_that_cannot_be_put_on_disk_end_the_launch_with_the_reason() {
+    let rig = Rig::new();
+    let why = StateReason::new("Server.InternalError", "swap.raw: Input/output error");
+    *rig.disks.keep_fails.lock().unwrap() = Some(why.clone());
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.wish(&wish).await;
+    let report = node.until(&wish.instance, Seen::Terminated).await;
+    assert_eq!(report.reason, Some(why));
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_removed_is_not_called_terminated_until_it_is() {
     let rig = Rig::new();
     *rig.disks.wipes_fail.lock().unwrap() = 3;

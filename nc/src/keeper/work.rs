@@ -241,17 +241,26 @@ fn broke_off(action: &Action) -> Option<Event> {
     }
 }
 
+/// Starts the domain, and has its disks outlast a power cut meanwhile: long before a guest comes to
+/// write to them.
 async fn start(site: &Site, dir: &std::path::Path, wish: &InstanceWish, disks: BootDisks) -> Event {
     let domain = Domain::of(wish, disks, &site.host, console::log_in(dir));
+    match tokio::join!(launch(site, &domain), site.disks.keep(wish, dir)) {
+        (Ok(()), Ok(())) => Event::Started,
+        (Err(error), _) => Event::StartFailed(internal_error(&chain(&error))),
+        (Ok(()), Err(reason)) => Event::StartFailed(reason),
+    }
+}
+
+async fn launch(site: &Site, domain: &Domain) -> Result<(), Error> {
     let patience = Instant::now() + AWAY_LIMIT;
     loop {
-        match site.hypervisor.start(&domain).await {
-            Ok(()) => return Event::Started,
+        match site.hypervisor.start(domain).await {
             // It may have come to pass; asking again is the way to know.
             Err(Error::Unreachable(_)) if Instant::now() < patience => {
                 tokio::time::sleep(AWAY_LOOK).await;
             }
-            Err(error) => return Event::StartFailed(internal_error(&chain(&error))),
+            outcome => return outcome,
         }
     }
 }

@@ -220,6 +220,10 @@ impl Disks for TinyDisks {
         Ok(guest::disk(dir))
     }
 
+    async fn keep(&self, _: &InstanceWish, _: &Path) -> Result<(), StateReason> {
+        Ok(())
+    }
+
     async fn adopt(&self, _: &InstanceWish, _: &Path) {}
 
     async fn wipe(&self, _: &InstanceId, dir: &Path) -> Result<(), BoxError> {
