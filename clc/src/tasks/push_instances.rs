@@ -64,11 +64,8 @@ async fn push_zone(clc: &Clc, zone: &Zone, summary: &mut Summary) -> Result<(), 
         summary.count(outcome.word(), 1);
     }
     let now = clc.now();
-    let is_refused = outcomes
-        .iter()
-        .any(|(_, outcome)| matches!(outcome, Outcome::Refused(_)));
-    clc.db.write(move |tx| write(tx, &outcomes, now)).await?;
-    if is_refused {
+    // A refusal that changes nothing waits for the period like any other.
+    if clc.db.write(move |tx| write(tx, &outcomes, now)).await? {
         clc.wakes.instances.wake();
     }
     Ok(())
@@ -129,28 +126,37 @@ async fn push(cluster: Arc<dyn Cluster>, wish: InstanceWish) -> (InstanceId, Out
     (instance, outcome)
 }
 
-fn write(tx: &Tx, outcomes: &[(InstanceId, Outcome)], now: Timestamp) -> Result<(), Error> {
+/// Writes what became of wishes. Says whether one of them led to a newer wish.
+fn write(tx: &Tx, outcomes: &[(InstanceId, Outcome)], now: Timestamp) -> Result<bool, Error> {
+    let mut is_newer = false;
     for (instance, outcome) in outcomes {
         match outcome {
             Outcome::Taken(generation) => instances::set_taken(tx, instance, *generation)?,
-            Outcome::Refused(error) => end_refused(tx, instance, error, now)?,
+            Outcome::Refused(error) => is_newer |= end_refused(tx, instance, error, now)?,
             Outcome::Failed => {}
         }
     }
-    Ok(())
+    Ok(is_newer)
 }
 
 /// A launch that its cluster will not have (its hold ran out before the wish came, and the room is
-/// gone) ends. One that a node has spoken of lives, and is left alone.
-fn end_refused(tx: &Tx, id: &InstanceId, error: &CallError, now: Timestamp) -> Result<(), Error> {
+/// gone) ends. One that a node has spoken of lives, and is left alone, unless the cluster has no
+/// room for it: that it says only of what its node, which it has heard, does not have any more.
+fn end_refused(tx: &Tx, id: &InstanceId, error: &CallError, now: Timestamp) -> Result<bool, Error> {
     let Some(instance) = instances::load(tx, id)? else {
-        return Ok(());
+        return Ok(false);
     };
     let is_unborn = instance.state == InstanceState::Pending && instances::seen(tx, id)?.is_none();
-    if !is_unborn || instance.wanted == Wanted::Terminated {
-        return Ok(());
+    let is_lost = error.code == Code::NoRoom && !is_unborn;
+    if instance.wanted == Wanted::Terminated || !(is_unborn || is_lost) {
+        return Ok(false);
     }
-    let code = "Server.InsufficientInstanceCapacity";
+    let code = if is_lost {
+        "Server.InternalError"
+    } else {
+        "Server.InsufficientInstanceCapacity"
+    };
     let reason = StateReason::new(code, format!("{code}: {error}"));
-    instances::want_terminated(tx, id, &reason, "", now)
+    instances::want_terminated(tx, id, &reason, "", now)?;
+    Ok(true)
 }
