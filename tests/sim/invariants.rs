@@ -20,7 +20,7 @@ use testkit::node::FakeNode;
 use types::{InstanceId, InstanceState, NodeId};
 
 use crate::{
-    cloud::Cloud,
+    cloud::{Cloud, Zone},
     front::{Row, Why},
 };
 
@@ -166,13 +166,29 @@ pub(crate) async fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), St
             }
         }
     }
-    if let Some(broken) = cloud.clc.verify().await.first() {
-        return Err(format!("its own verification says: {broken}"));
-    }
     for zone in &cloud.zones {
-        let holds = zone.ledger().saved().holds;
-        if !holds.is_empty() {
-            return Err(format!("I5 {} still holds {:?}", zone.name, holds.keys()));
+        nothing_kept(zone, &rows)?;
+    }
+    match cloud.clc.verify().await.first() {
+        Some(broken) => Err(format!("its own verification says: {broken}")),
+        None => Ok(()),
+    }
+}
+
+/// A Cluster Controller keeps no room for what is over.
+fn nothing_kept(zone: &Zone, rows: &BTreeMap<InstanceId, Row>) -> Result<(), String> {
+    let saved = zone.ledger().saved();
+    if !saved.holds.is_empty() {
+        return Err(format!("I5 {} still holds {:?}", zone.name, saved.holds));
+    }
+    let kept = saved
+        .placements
+        .values()
+        .filter(|row| !row.ended && row.takes_room);
+    for placed in kept {
+        let row = rows.get(&placed.instance);
+        if row.is_none_or(|row| row.state == InstanceState::Terminated) {
+            return Err(format!("I5 {} still has room for {placed:?}", zone.name));
         }
     }
     Ok(())
