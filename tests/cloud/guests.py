@@ -159,6 +159,20 @@ def test_a_reboot_is_one_and_the_console_tells(cloud):
     cloud.terminate(instance)
 
 
+def test_a_console_can_be_typed_into(cloud):
+    instance, *_ = cloud.launch()
+    cloud.ssh(cloud.wait_state(instance, "running"), "true")
+    argv = [str(cloud.binaries / "mallee"), "console", "--follow", instance]
+    console = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=cloud.variables)
+    for typed in (b"\n", b"echo typed-$((6 * 7))\n", b"\x1d"):
+        time.sleep(2)
+        console.stdin.write(typed)
+        console.stdin.flush()
+    said = console.communicate(timeout=30)[0].decode(errors="replace")
+    check("typed-42" in said, f"the console does not answer: {said[-300:]}")
+    cloud.terminate(instance)
+
+
 def test_a_guest_that_powers_off_is_terminated_with_its_reason(cloud):
     instance, *_ = cloud.launch()
     address = cloud.wait_state(instance, "running")
