@@ -15,7 +15,10 @@
 //! faults of a seed are always the same; with the real Cloud Controller what happens between them also
 //! hangs on the disk.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics has failed, and says where")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that panics has failed, and says where"
+)]
 
 mod campaign;
 mod cloud;

@@ -365,8 +365,8 @@ impl Rig {
 
     /// Records a launch as RunInstances does: instance and addresses in one transaction.
     pub(crate) async fn launch(&self) -> InstanceId {
-        let id = self.clc.mint(|rng| InstanceId::mint(rng));
-        let reservation = self.clc.mint(|rng| ReservationId::mint(rng));
+        let id = self.clc.mint(InstanceId::mint);
+        let reservation = self.clc.mint(ReservationId::mint);
         let (clc, launched) = (self.clc.clone(), id.clone());
         let account = self.credentials.account_id.clone();
         self.clc

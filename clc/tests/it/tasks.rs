@@ -279,7 +279,7 @@ async fn reports_of_strangers_change_nothing() {
 }
 
 async fn make_volume(rig: &Rig, size: types::Gib) -> VolumeId {
-    let id = rig.clc.mint(|rng| VolumeId::mint(rng));
+    let id = rig.clc.mint(VolumeId::mint);
     let volume = volumes::Volume {
         id: id.clone(),
         account: rig.credentials.account_id.clone(),
