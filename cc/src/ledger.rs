@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use control::{
     cluster::{Placement, Rejected, Roster},
-    node::{InstanceReport, InstanceWish, Seen, Shape},
+    node::{InstanceReport, InstanceWish, Seen, Shape, Wanted},
 };
 use serde::{Deserialize, Serialize};
 use types::{InstanceId, NodeId, ReservationId, network::NetworkDocument};
@@ -62,6 +62,12 @@ impl PlacementRow {
     /// What it takes, if known.
     pub fn shape(&self) -> Option<Shape> {
         self.wish.as_ref().map(|wish| wish.spec.shape)
+    }
+
+    /// Whether it is wished away.
+    pub fn is_to_end(&self) -> bool {
+        let wanted = self.wish.as_ref().map(|wish| wish.wanted);
+        wanted == Some(Wanted::Terminated)
     }
 
     /// Whether its node has said that it ran.

@@ -143,19 +143,19 @@ impl Book {
         }
     }
 
-    /// The placements that are to end on nodes which a new roster gives up: they have ended.
+    /// The placements that a new roster ends: all on nodes that are dead now, and those that were to
+    /// end on nodes that were removed.
     pub(crate) fn ends_without_a_node(&self, roster: &Roster) -> Vec<PlacementRow> {
-        let gone = |node: &NodeId| match roster.nodes.iter().find(|line| line.node == *node) {
-            None => Some(NODE_REMOVED),
-            Some(line) => line.dead.then_some(NODE_DEAD),
-        };
-        let to_end = |row: &&PlacementRow| {
-            let wish = row.wish.as_ref();
-            !row.ended && wish.is_some_and(|wish| wish.wanted == Wanted::Terminated)
-        };
-        let rows = self.saved.placements.values().filter(to_end);
-        rows.filter_map(|row| gone(&row.node).map(|why| ended(row, Some(why))))
-            .collect()
+        let alive = self.saved.placements.values().filter(|row| !row.ended);
+        let ends = alive.filter_map(|row| {
+            let line = roster.nodes.iter().find(|line| line.node == row.node);
+            let why = match line {
+                Some(line) => line.dead.then_some(NODE_DEAD),
+                None => row.is_to_end().then_some(NODE_REMOVED),
+            };
+            why.map(|why| ended(row, Some(why)))
+        });
+        ends.collect()
     }
 
     /// What a node's word on an instance changes. The node is who its certificate says.
@@ -282,11 +282,30 @@ impl Book {
 
     fn owed_for(&self, node: &Node, row: &PlacementRow) -> Option<InstanceWish> {
         let wish = row.wish.as_ref()?;
-        let starts = wish.wanted == Wanted::Running;
         let is_back = node.strays.contains(&row.instance);
         let is_lost = node.missing.contains_key(&row.instance);
-        let pointless = (row.ended && (starts || !is_back)) || (starts && is_lost);
-        (!pointless && is_owed(node, wish)).then(|| wish.clone())
+        let owed = if row.ended {
+            // What has ended for everybody is not to live on where it turns up again.
+            is_back.then(|| to_end(wish))?
+        } else if is_lost && wish.wanted == Wanted::Running {
+            return None;
+        } else {
+            wish.clone()
+        };
+        is_owed(node, &owed).then_some(owed)
+    }
+}
+
+/// The wish that ends an instance; ours if the CLC has not said one.
+fn to_end(wish: &InstanceWish) -> InstanceWish {
+    let generation = match wish.wanted {
+        Wanted::Terminated => wish.generation,
+        Wanted::Running => wish.generation + 1,
+    };
+    InstanceWish {
+        generation,
+        wanted: Wanted::Terminated,
+        ..wish.clone()
     }
 }
 

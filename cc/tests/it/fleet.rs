@@ -336,7 +336,7 @@ async fn a_node_that_comes_back_gets_the_newest_network_before_its_wishes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_end_of_an_instance_on_a_dead_node_is_answered_by_the_cluster() {
+async fn the_instances_of_a_node_that_is_declared_dead_end_and_stay_so_if_it_comes_back() {
     let rig = Rig::new(2, 1).await;
     let wishes = rig.launch(1, 2).await;
     pass(100).await;
@@ -346,18 +346,20 @@ async fn the_end_of_an_instance_on_a_dead_node_is_answered_by_the_cluster() {
     rig.cc.roster(&call(), roster).await.unwrap();
     assert_eq!(rig.reach(1).await, Some(Reach::Dead));
     let on_dead = wishes.iter().find(|w| w.node == samples::node(1)).unwrap();
-    assert_eq!(
-        rig.seen(on_dead).await,
-        Some(Seen::Running),
-        "its record is the CLC's to change"
-    );
-    rig.cc
-        .instance(&call(), samples::ended(on_dead))
-        .await
-        .unwrap();
     assert_eq!(rig.seen(on_dead).await, Some(Seen::Terminated));
+    let again = rig.cc.instance(&call(), samples::ended(on_dead)).await;
+    assert_eq!(again.unwrap().generation, 2);
     let ledger: &dyn Ledger = &*rig.ledger;
     assert!(ledger.load().await.unwrap().placements[&on_dead.instance].ended);
+
+    // It was not dead after all: what everybody was told has ended, ends.
+    rig.nodes[0].start();
+    let roster = samples::roster(3, 1..=2);
+    rig.cc.roster(&call(), roster).await.unwrap();
+    pass(5_000).await;
+    assert_eq!(rig.reach(1).await, Some(Reach::Up));
+    assert_eq!(rig.nodes[0].guests(), []);
+    assert_eq!(rig.seen(on_dead).await, Some(Seen::Terminated));
 }
 
 #[tokio::test(start_paused = true)]
