@@ -53,6 +53,12 @@ pub use serve::serve;
 
 /// The steps of `clc.db`, in order.
 pub const MIGRATIONS: &[store::Migration] = &[
-    ("0001_cloud.sql", include_str!("../migrations/0001_cloud.sql")),
-    ("0002_compute.sql", include_str!("../migrations/0002_compute.sql")),
+    (
+        "0001_cloud.sql",
+        include_str!("../migrations/0001_cloud.sql"),
+    ),
+    (
+        "0002_compute.sql",
+        include_str!("../migrations/0002_compute.sql"),
+    ),
 ];

@@ -186,14 +186,6 @@ pub(super) fn domain(clc: &Clc) -> String {
     }
 }
 
-/// The public address as a name. It is the address itself: nobody outside the cloud could resolve
-/// another, and people put it behind `ssh`.
-pub(super) fn public_name(interface: &InterfaceRow) -> String {
-    interface
-        .public_address
-        .map_or_else(String::new, |address| address.to_string())
-}
-
 /// An interface as its instance shows it.
 pub(super) fn of_instance(
     interface: &InterfaceRow,
@@ -203,7 +195,7 @@ pub(super) fn of_instance(
     let private_dns_name = wish::private_name(interface, domain);
     let association = interface.public_address.map(|public_ip| Association {
         public_ip,
-        public_dns_name: public_name(interface),
+        public_dns_name: wish::public_name(interface),
         ip_owner_id: "amazon".to_owned(),
     });
     InstanceNetworkInterface {

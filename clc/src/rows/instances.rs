@@ -334,14 +334,18 @@ pub fn launches_of_one_token(tx: &Tx) -> Result<Vec<String>, Error> {
     )?;
     let rows = query.query_map([], |row| {
         let (account, token): (String, String) = (row.get("account")?, row.get("client_token")?);
-        Ok(format!("token {token} of {account} made {} reservations", row.get::<_, u64>("made")?))
+        Ok(format!(
+            "token {token} of {account} made {} reservations",
+            row.get::<_, u64>("made")?
+        ))
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// How many launches had a token, for `verify`.
 pub fn count_tokens(tx: &Tx) -> Result<u64, Error> {
-    let sql = "SELECT count(DISTINCT account || client_token) FROM instances WHERE client_token <> ''";
+    let sql =
+        "SELECT count(DISTINCT account || client_token) FROM instances WHERE client_token <> ''";
     Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 

@@ -368,7 +368,9 @@ pub fn count_private(tx: &Tx, subnet: &SubnetId) -> Result<usize, Error> {
 /// Whether a private address of a subnet is taken.
 pub fn is_private_taken(tx: &Tx, subnet: &SubnetId, address: Ipv4Addr) -> Result<bool, Error> {
     let sql = "SELECT 1 FROM interfaces WHERE subnet = ?1 AND private_address = ?2";
-    Ok(tx.prepare_cached(sql)?.exists((subnet.as_str(), address.to_string()))?)
+    Ok(tx
+        .prepare_cached(sql)?
+        .exists((subnet.as_str(), address.to_string()))?)
 }
 
 /// Whether a public address is taken.

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use ipnet::Ipv4Net;
 use rusqlite::{OptionalExtension, Row, named_params};
 use store::{Error, Tx};
-use types::{AccountId, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, Timestamp, VpcId, instance::ShortId};
+use types::{
+    AccountId, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, Timestamp, VpcId,
+    instance::ShortId,
+};
 
 use super::{parsed, parsed_or_null};
 
@@ -237,7 +240,10 @@ pub fn by_interface(
     let mut rows = query.query([account.as_str()])?;
     let mut groups: HashMap<NetworkInterfaceId, Vec<SecurityGroupId>> = HashMap::new();
     while let Some(row) = rows.next()? {
-        groups.entry(parsed(row, "interface")?).or_default().push(parsed(row, "security_group")?);
+        groups
+            .entry(parsed(row, "interface")?)
+            .or_default()
+            .push(parsed(row, "security_group")?);
     }
     Ok(groups)
 }

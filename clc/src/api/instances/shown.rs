@@ -167,7 +167,7 @@ fn instance(
         instance_state: row.state.into(),
         private_dns_name: interface
             .map_or_else(String::new, |one| wish::private_name(one, &around.domain)),
-        dns_name: interface.map_or_else(String::new, network_interfaces::public_name),
+        dns_name: interface.map_or_else(String::new, crate::wish::public_name),
         reason: row.transition,
         key_name: row.key_name,
         ami_launch_index: row.launch_index,
