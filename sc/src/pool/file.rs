@@ -2,7 +2,7 @@
 //! else. A file is made beside its name and renamed, so a whole name is a whole file.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -173,9 +173,12 @@ fn kind_of(path: &Path) -> io::Result<String> {
 fn clones(folder: &Path) -> io::Result<bool> {
     let name = |what: &str| folder.join(format!(".clone-{what}.{HALF}"));
     let (from, to) = (name("from"), name("to"));
-    let cloned = File::create(&from).and_then(|source| {
+    // Read as well as written: FICLONE reads its source.
+    let mut both = OpenOptions::new();
+    both.read(true).write(true).create(true).truncate(true);
+    let cloned = both.open(&from).and_then(|source| {
         source.set_len(4096)?;
-        Ok(rustix::fs::ioctl_ficlone(File::create(&to)?, &source).is_ok())
+        Ok(rustix::fs::ioctl_ficlone(both.open(&to)?, &source).is_ok())
     });
     for path in [from, to] {
         let _absent_is_fine = fs::remove_file(path);
