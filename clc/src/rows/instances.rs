@@ -11,7 +11,7 @@ use types::{
     Timestamp, Zone,
 };
 
-use super::{parsed, parsed_or_null, unreadable, word};
+use super::{Columns, unreadable};
 use crate::instance::Life;
 
 /// An instance, without its user data and its reports: those are read apart, where they are needed.
@@ -129,48 +129,50 @@ fn wanted_from_word(word: &str) -> Option<Wanted> {
         .find(|wanted| wanted_word(*wanted) == word)
 }
 
+/// In the order of [`COLUMNS`], which is that of the fields.
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
-    let code: Option<String> = row.get("reason_code")?;
-    let message: Option<String> = row.get("reason_message")?;
+    let mut columns = Columns::of(row);
     Ok(Instance {
-        id: parsed(row, "id")?,
-        reservation: parsed(row, "reservation")?,
-        launch_index: row.get("launch_index")?,
-        account: parsed(row, "account")?,
-        image: parsed(row, "image")?,
-        kernel: parsed_or_null(row, "kernel")?,
-        ramdisk: parsed_or_null(row, "ramdisk")?,
-        architecture: row.get("architecture")?,
-        vm_type: row.get("vm_type")?,
-        vcpus: row.get("vcpus")?,
-        memory: Mib(row.get("memory_mib")?),
-        disk: Gib(row.get("disk_gib")?),
-        zone: parsed(row, "zone")?,
-        key_name: row.get("key_name")?,
-        public_key: row.get("public_key")?,
-        client_token: row.get("client_token")?,
-        api_termination_off: row.get("api_termination_off")?,
-        shutdown_behavior: row.get("shutdown_behavior")?,
-        tokens_required: row.get("tokens_required")?,
-        hop_limit: row.get("hop_limit")?,
-        metadata_tags: row.get("metadata_tags")?,
-        launched_at: Timestamp(row.get("launched_at")?),
-        wanted: word(row, "wanted", wanted_from_word)?,
-        reboots: row.get("reboots")?,
-        generation: row.get("generation")?,
-        node: parsed_or_null(row, "node")?,
-        epoch: row.get("epoch")?,
-        state: word(row, "state", InstanceState::from_word)?,
-        state_since: Timestamp(row.get("state_since")?),
-        reason: code.map(|code| StateReason {
-            code,
-            message: message.unwrap_or_default(),
-        }),
-        transition: row.get("transition")?,
-        taken_generation: row.get("taken_generation")?,
-        unreachable_since: row
-            .get::<_, Option<i64>>("unreachable_since")?
-            .map(Timestamp),
+        id: columns.parsed()?,
+        reservation: columns.parsed()?,
+        launch_index: columns.get()?,
+        account: columns.parsed()?,
+        image: columns.parsed()?,
+        kernel: columns.parsed_or_null()?,
+        ramdisk: columns.parsed_or_null()?,
+        architecture: columns.get()?,
+        vm_type: columns.get()?,
+        vcpus: columns.get()?,
+        memory: Mib(columns.get()?),
+        disk: Gib(columns.get()?),
+        zone: columns.parsed()?,
+        key_name: columns.get()?,
+        public_key: columns.get()?,
+        client_token: columns.get()?,
+        api_termination_off: columns.get()?,
+        shutdown_behavior: columns.get()?,
+        tokens_required: columns.get()?,
+        hop_limit: columns.get()?,
+        metadata_tags: columns.get()?,
+        launched_at: Timestamp(columns.get()?),
+        wanted: columns.word(wanted_from_word)?,
+        reboots: columns.get()?,
+        generation: columns.get()?,
+        node: columns.parsed_or_null()?,
+        epoch: columns.get()?,
+        state: columns.word(InstanceState::from_word)?,
+        state_since: Timestamp(columns.get()?),
+        reason: reason(columns.get()?, columns.get()?),
+        transition: columns.get()?,
+        taken_generation: columns.get()?,
+        unreachable_since: columns.get::<Option<i64>>()?.map(Timestamp),
+    })
+}
+
+fn reason(code: Option<String>, message: Option<String>) -> Option<StateReason> {
+    code.map(|code| StateReason {
+        code,
+        message: message.unwrap_or_default(),
     })
 }
 

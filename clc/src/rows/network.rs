@@ -13,7 +13,7 @@ use types::{
     SecurityGroupId, SubnetId, Timestamp, VpcId, Zone, instance::ShortId,
 };
 
-use super::{parsed, parsed_or_null};
+use super::{Columns, parsed};
 
 /// A VPC.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,26 +118,35 @@ fn subnet_from(row: &Row<'_>) -> rusqlite::Result<SubnetRow> {
     })
 }
 
+/// An interface and its public address: of `interfaces i` and `public_addresses p`.
+const INTERFACE: &str = "i.id, i.attachment, i.instance, i.account, i.vpc, i.subnet, i.zone, i.short, i.mac, \
+    i.private_address, p.address, i.created_at";
+
+/// In the order of [`INTERFACE`].
 fn interface_from(row: &Row<'_>) -> rusqlite::Result<InterfaceRow> {
+    let mut columns = Columns::of(row);
     Ok(InterfaceRow {
-        id: parsed(row, "id")?,
-        attachment: parsed(row, "attachment")?,
-        instance: parsed(row, "instance")?,
-        account: parsed(row, "account")?,
-        vpc: parsed(row, "vpc")?,
-        subnet: parsed(row, "subnet")?,
-        zone: parsed(row, "zone")?,
-        short: ShortId(row.get("short")?),
-        mac: parsed(row, "mac")?,
-        private_address: parsed(row, "private_address")?,
-        public_address: parsed_or_null(row, "public_address")?,
-        created_at: Timestamp(row.get("created_at")?),
+        id: columns.parsed()?,
+        attachment: columns.parsed()?,
+        instance: columns.parsed()?,
+        account: columns.parsed()?,
+        vpc: columns.parsed()?,
+        subnet: columns.parsed()?,
+        zone: columns.parsed()?,
+        short: ShortId(columns.get()?),
+        mac: columns.parsed()?,
+        private_address: columns.parsed()?,
+        public_address: columns.parsed_or_null()?,
+        created_at: Timestamp(columns.get()?),
     })
 }
 
-/// Interfaces joined with their public addresses; a `WHERE` follows.
-const INTERFACES: &str = "SELECT i.*, p.address AS public_address
-    FROM interfaces i LEFT JOIN public_addresses p ON p.interface = i.id";
+/// Interfaces with their public addresses; a `WHERE` follows.
+fn interfaces_where(rest: &str) -> String {
+    format!(
+        "SELECT {INTERFACE} FROM interfaces i LEFT JOIN public_addresses p ON p.interface = i.id WHERE {rest}"
+    )
+}
 
 /// The version of a zone's network.
 pub fn version(tx: &Tx, zone: &Zone) -> Result<u64, Error> {
@@ -309,7 +318,7 @@ pub fn insert_interface(
 
 /// The interface of an instance; none once the instance is gone.
 pub fn interface_of(tx: &Tx, instance: &InstanceId) -> Result<Option<InterfaceRow>, Error> {
-    let mut found = tx.prepare_cached(&format!("{INTERFACES} WHERE i.instance = ?1"))?;
+    let mut found = tx.prepare_cached(&interfaces_where("i.instance = ?1"))?;
     Ok(found
         .query_row([instance.as_str()], interface_from)
         .optional()?)
@@ -317,20 +326,21 @@ pub fn interface_of(tx: &Tx, instance: &InstanceId) -> Result<Option<InterfaceRo
 
 /// All interfaces of an account, in the order of their ids.
 pub fn interfaces_of_account(tx: &Tx, account: &AccountId) -> Result<Vec<InterfaceRow>, Error> {
-    let mut found =
-        tx.prepare_cached(&format!("{INTERFACES} WHERE i.account = ?1 ORDER BY i.id"))?;
+    let mut found = tx.prepare_cached(&interfaces_where("i.account = ?1 ORDER BY i.id"))?;
     let rows = found.query_map([account.as_str()], interface_from)?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The interfaces of a VPC in a zone with their nodes, in the order of their ids.
 pub fn placed_interfaces(tx: &Tx, vpc: &VpcId, zone: &Zone) -> Result<Vec<PlacedInterface>, Error> {
-    let sql = "SELECT i.*, p.address AS public_address, n.node AS node
-               FROM interfaces i
-               JOIN instances n ON n.id = i.instance
-               LEFT JOIN public_addresses p ON p.interface = i.id
-               WHERE i.vpc = ?1 AND i.zone = ?2 AND n.node IS NOT NULL ORDER BY i.id";
-    let mut found = tx.prepare_cached(sql)?;
+    let sql = format!(
+        "SELECT {INTERFACE}, n.node
+         FROM interfaces i
+         JOIN instances n ON n.id = i.instance
+         LEFT JOIN public_addresses p ON p.interface = i.id
+         WHERE i.vpc = ?1 AND i.zone = ?2 AND n.node IS NOT NULL ORDER BY i.id"
+    );
+    let mut found = tx.prepare_cached(&sql)?;
     let rows = found.query_map((vpc.as_str(), zone.as_str()), |row| {
         Ok(PlacedInterface {
             interface: interface_from(row)?,

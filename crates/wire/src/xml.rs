@@ -58,6 +58,9 @@ pub fn write_element(
 /// Appends text so that any XML 1.0 parser reads back what was meant. What XML cannot say at all
 /// (control characters, even as `&#1;`) becomes U+FFFD, or one such tag would break every listing.
 pub fn escape(out: &mut String, text: &str) {
+    if text.bytes().all(is_clean) {
+        return out.push_str(text);
+    }
     let mut clean = 0;
     for (at, c) in text.char_indices() {
         let instead = match c {
@@ -77,6 +80,12 @@ pub fn escape(out: &mut String, text: &str) {
         clean = at + c.len_utf8();
     }
     out.push_str(&text[clean..]);
+}
+
+/// Whether a byte, wherever it stands, asks for no second look: nearly all text that we write is of
+/// such bytes alone. U+FFFE and U+FFFF begin with 0xEF.
+const fn is_clean(byte: u8) -> bool {
+    !matches!(byte, 0..0x20 | b'&' | b'<' | b'>' | b'"' | 0xef)
 }
 
 /// An element that is about to be written; nameless at the root, where only fields are.
