@@ -143,15 +143,19 @@ impl Book {
         }
     }
 
-    /// The placements that a new roster ends: all on nodes that are dead now, and those that were to
-    /// end on nodes that were removed.
+    /// The placements that are to end on nodes which a new roster gives up: they have ended. What is
+    /// not to end keeps its record, which is the CLC's to change.
     pub(crate) fn ends_without_a_node(&self, roster: &Roster) -> Vec<PlacementRow> {
-        let alive = self.saved.placements.values().filter(|row| !row.ended);
-        let ends = alive.filter_map(|row| {
+        let to_end = self
+            .saved
+            .placements
+            .values()
+            .filter(|row| !row.ended && row.is_to_end());
+        let ends = to_end.filter_map(|row| {
             let line = roster.nodes.iter().find(|line| line.node == row.node);
             let why = match line {
                 Some(line) => line.dead.then_some(NODE_DEAD),
-                None => row.is_to_end().then_some(NODE_REMOVED),
+                None => Some(NODE_REMOVED),
             };
             why.map(|why| ended(row, Some(why)))
         });

@@ -336,7 +336,7 @@ async fn a_node_that_comes_back_gets_the_newest_network_before_its_wishes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_instances_of_a_node_that_is_declared_dead_end_and_stay_so_if_it_comes_back() {
+async fn what_is_wished_away_on_a_dead_node_has_ended_and_stays_so_if_it_comes_back() {
     let rig = Rig::new(2, 1).await;
     let wishes = rig.launch(1, 2).await;
     pass(100).await;
@@ -346,9 +346,16 @@ async fn the_instances_of_a_node_that_is_declared_dead_end_and_stay_so_if_it_com
     rig.cc.roster(&call(), roster).await.unwrap();
     assert_eq!(rig.reach(1).await, Some(Reach::Dead));
     let on_dead = wishes.iter().find(|w| w.node == samples::node(1)).unwrap();
+    assert_eq!(
+        rig.seen(on_dead).await,
+        Some(Seen::Running),
+        "its record is the CLC's to change"
+    );
+    rig.cc
+        .instance(&call(), samples::ended(on_dead))
+        .await
+        .unwrap();
     assert_eq!(rig.seen(on_dead).await, Some(Seen::Terminated));
-    let again = rig.cc.instance(&call(), samples::ended(on_dead)).await;
-    assert_eq!(again.unwrap().generation, 2);
     let ledger: &dyn Ledger = &*rig.ledger;
     assert!(ledger.load().await.unwrap().placements[&on_dead.instance].ended);
 
