@@ -167,7 +167,7 @@ pub(crate) async fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), St
         }
     }
     for zone in &cloud.zones {
-        nothing_kept(zone, &rows)?;
+        nothing_kept(zone, outside, &rows)?;
     }
     match cloud.clc.verify().await.first() {
         Some(broken) => Err(format!("its own verification says: {broken}")),
@@ -176,7 +176,11 @@ pub(crate) async fn quiet(cloud: &Cloud, outside: &mut Outside) -> Result<(), St
 }
 
 /// A Cluster Controller keeps no room for what is over.
-fn nothing_kept(zone: &Zone, rows: &BTreeMap<InstanceId, Row>) -> Result<(), String> {
+fn nothing_kept(
+    zone: &Zone,
+    outside: &Outside,
+    rows: &BTreeMap<InstanceId, Row>,
+) -> Result<(), String> {
     let saved = zone.ledger().saved();
     if !saved.holds.is_empty() {
         return Err(format!("I5 {} still holds {:?}", zone.name, saved.holds));
@@ -184,7 +188,7 @@ fn nothing_kept(zone: &Zone, rows: &BTreeMap<InstanceId, Row>) -> Result<(), Str
     let kept = saved
         .placements
         .values()
-        .filter(|row| !row.ended && row.takes_room);
+        .filter(|row| !row.ended && row.takes_room && !outside.dead.contains(&row.node));
     for placed in kept {
         let row = rows.get(&placed.instance);
         if row.is_none_or(|row| row.state == InstanceState::Terminated) {
@@ -206,10 +210,17 @@ fn arrived(
         InstanceState::Running => {
             let node = cloud.node(&row.node);
             let up = node.is_some_and(|node| is_up(node, instance));
-            if up || outside.dead.contains(&row.node) {
+            let saved = cloud.zones[row.zone].ledger().saved();
+            let placed = saved.placements.get(instance);
+            // On a dead node a record waits for its user, or for the disk to be found.
+            if outside.dead.contains(&row.node) {
                 return Ok(());
             }
-            Err(format!("I5 {instance} is running, but not on {}", row.node))
+            if up && placed.is_some_and(|placed| !placed.ended) {
+                return Ok(());
+            }
+            let story = story(cloud, outside, instance, row);
+            Err(format!("I5 {instance} is running, but up: {up}: {story}"))
         }
         InstanceState::Pending
         | InstanceState::ShuttingDown
