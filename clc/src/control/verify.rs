@@ -12,7 +12,7 @@ use std::{
 use control::{
     CallError,
     cloud::{Check, Verdict},
-    cluster::{ClusterChange, NodeStatus},
+    cluster::{ClusterChange, NodeStatus, Reach},
     feed::Poll,
     node::{InstanceReport, Seen, Shape},
     rpc::Call,
@@ -66,6 +66,15 @@ struct Said {
 }
 
 impl Said {
+    /// A node that was given up: what was there keeps its record and is counted nowhere.
+    fn is_dead(&self, node: &NodeId) -> bool {
+        let dead = |status: &&NodeStatus| status.reach == Reach::Dead;
+        self.nodes
+            .iter()
+            .filter(dead)
+            .any(|status| status.node == *node)
+    }
+
     async fn ask(&mut self, clc: &Clc, call: &Call, zone: &Zone) {
         let Some(cluster) = clc.peers.cluster(zone) else {
             return;
@@ -93,11 +102,11 @@ impl Said {
         }
     }
 
-    /// What is said to have a domain, a disk or a tap somewhere.
+    /// What is said to have a domain, a disk or a tap on a node that has not been given up.
     fn living(&self) -> impl Iterator<Item = &InstanceReport> {
         self.reports
             .iter()
-            .filter(|report| report.seen != Seen::Terminated)
+            .filter(|report| report.seen != Seen::Terminated && !self.is_dead(&report.node))
     }
 }
 
@@ -209,7 +218,8 @@ fn one_owner(rows: &Rows, said: &Said) -> Check {
         .iter()
         .filter(|address| !seen.insert(address.as_str()));
     broken.extend(twice.map(|address| format!("{address} has two owners")));
-    broken.extend(said.nodes.iter().filter_map(|node| wrong_sum(rows, node)));
+    let counted = said.nodes.iter().filter(|node| node.reach != Reach::Dead);
+    broken.extend(counted.filter_map(|node| wrong_sum(rows, node)));
     let says = "what a node has committed is the sum of its instances; an address has one owner";
     check("I4", says, rows.addresses.len() + said.nodes.len(), broken)
 }
@@ -256,6 +266,7 @@ fn no_orphans(rows: &Rows, said: &Said) -> Check {
     let missing = rows.alive().filter(|row| {
         row.state == InstanceState::Running
             && said.zones.contains(&row.zone)
+            && !row.node.as_ref().is_some_and(|node| said.is_dead(node))
             && !known.contains(&row.id)
     });
     broken.extend(missing.map(|row| format!("{} is running and no node has it", row.id)));
