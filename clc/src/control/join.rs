@@ -147,19 +147,17 @@ fn admit(tx: &Tx, ask: &JoinAsk, key: &str, now: Timestamp) -> Result<Peer, Call
 }
 
 fn check_token(token: &TokenRow, role: Role, key: &str, now: Timestamp) -> Result<(), CallError> {
-    match &token.used_by {
-        Some(user) if user == key => return Ok(()),
-        Some(_) => return Err(forbidden("the token has been used; ask for another")),
-        None => {}
-    }
-    if token.expires_at < now {
-        return Err(forbidden("the token has expired; ask for another"));
-    }
+    // First of all: whoever holds a used token still gets nothing but what it was made for.
     if token.role != role {
         let text = format!("the token is for a {}, not for a {role}", token.role);
         return Err(forbidden(&text));
     }
-    Ok(())
+    match &token.used_by {
+        Some(user) if user == key => Ok(()),
+        Some(_) => Err(forbidden("the token has been used; ask for another")),
+        None if token.expires_at < now => Err(forbidden("the token has expired; ask for another")),
+        None => Ok(()),
+    }
 }
 
 fn name(role: Role, zone: Option<&Zone>, key: &str) -> Result<Peer, CallError> {
@@ -167,7 +165,8 @@ fn name(role: Role, zone: Option<&Zone>, key: &str) -> Result<Peer, CallError> {
     let name = match role {
         Role::Nc => format!("node-0{}", &key[..16]),
         Role::Cc | Role::Sc => zone_name.unwrap_or_default().to_owned(),
-        Role::Walrus | Role::Clc => role.as_str().to_owned(),
+        Role::Clc => return Err(forbidden("there is one Cloud Controller, made by `init`")),
+        Role::Walrus => role.as_str().to_owned(),
         Role::Admin => format!("admin-{}", &key[..8]),
     };
     Peer::new(role, &name, zone_name).map_err(|error| invalid(&error.to_string()))

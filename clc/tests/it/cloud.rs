@@ -115,6 +115,22 @@ async fn a_node_joins_once_with_a_token_and_again_with_the_same_key_only() {
 }
 
 #[tokio::test]
+async fn a_used_token_makes_its_holder_nothing_else() {
+    let rig = Rig::new().await;
+    let service = service(&rig);
+    let token = token(&service, Role::Nc).await;
+    let (_dir, csr) = request();
+    let first = join_ask(&token, Role::Nc, csr.clone());
+    service.join(&call(), first).await.unwrap();
+
+    for role in [Role::Clc, Role::Cc, Role::Sc, Role::Walrus, Role::Admin] {
+        let again = join_ask(&token, role, csr.clone());
+        let refused = service.join(&call(), again).await.unwrap_err();
+        assert_eq!(refused.code, Code::Forbidden, "{role}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_is_unknown_late_or_for_another_role_lets_nobody_in() {
     let rig = Rig::new().await;
     let service = service(&rig);
