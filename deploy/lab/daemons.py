@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 
 from host import run
-from layout import NODE_ADMIN_PORT, NODE_PORT, alive
+from layout import NODE_ADMIN_PORT, NODE_PORT, UNDERLAYS, alive, publish, running_with
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -34,7 +34,7 @@ class Daemon:
 
     @property
     def pid(self):
-        return alive(self.pid_file)
+        return alive(self.pid_file, str(self.config))
 
     @property
     def joined(self):
@@ -51,11 +51,14 @@ class Daemon:
     def start(self, binaries):
         if self.pid:
             return
+        # One that was started and not yet written down, by an `up` that was cut off.
+        if pid := running_with(str(self.config)):
+            return publish(self.pid_file, f"{pid}\n")
         with open(self.dir / f"{self.program}.log", "ab") as log:
             process = subprocess.Popen(
                 self.argv(binaries), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        self.pid_file.write_text(f"{process.pid}\n")
+        publish(self.pid_file, f"{process.pid}\n")
 
     def stop(self, how=signal.SIGTERM):
         pid = self.pid
@@ -110,7 +113,7 @@ def cloud_controller(layout):
             "public_cidr": f"{layout.public}.0/24",
             "public_gateway": f"{layout.public}.1",
             "public_addresses": [f"{layout.public}.10-{layout.public}.250"],
-            "protected": [f"{layout.underlay}.0/24"],
+            "protected": [UNDERLAYS],
         },
     }, f"127.0.0.1:{layout.port('clc_admin')}")  # fmt: skip
 
@@ -157,8 +160,7 @@ def init(clc, binaries, layout):
     if layout.credentials.exists():
         return
     said = run(*clc.argv(binaries, "init", "--output", "json"))
-    layout.credentials.touch(mode=0o600)
-    layout.credentials.write_text(said)
+    publish(layout.credentials, said)
 
 
 def join(daemon, clc, binaries, zone):

@@ -43,6 +43,12 @@ def install_image(layout, binaries, image):
             return known
         except Refused:
             pass
+    # Registered by an `up` that was cut off before it wrote that down.
+    there = ec2.call("DescribeImages", Owner__1="self", Filter__1__Name="name", Filter__1__Value__1=IMAGE_NAME)
+    if found := there.findtext(".//imageId"):
+        layout.saved["image"] = found
+        layout.save()
+        return found
     said = run(
         str(binaries / "mallee"), "image", "install", str(image), "--bucket", BUCKET, "--name", IMAGE_NAME, "--output", "json",
         env=os.environ | credentials.variables(layout),

@@ -9,7 +9,7 @@ PACKAGES = """
     build-essential ca-certificates dnsmasq-base e2fsprogs grub-common grub-pc-bin iproute2
     iputils-ping libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system
     libvirt-dev nftables openssh-client pkg-config procps qemu-system-x86 qemu-utils tgt util-linux
-    cpio zstd xz-utils openssl
+    cpio kmod zstd xz-utils openssl
 """.split()
 
 
@@ -108,8 +108,18 @@ def give_address(device, address, namespace=None):
     run("ip", *scope, "address", "replace", address, "dev", device)
 
 
+def load_bridge_filter():
+    """Group rules see bridged frames through br_netfilter, which is a module on most kernels. It
+    switches itself on for every bridge of the host, which is not ours to want."""
+    if not os.path.exists("/proc/sys/net/bridge"):
+        run("modprobe", "br_netfilter")
+        for kind in ("iptables", "ip6tables", "arptables"):
+            run("sysctl", "-q", "-w", f"net.bridge.bridge-nf-call-{kind}=0")
+
+
 def make_networks(layout):
     """The fabric, the one veth to the root, and each node's namespace with its two cables."""
+    load_bridge_filter()
     make_namespace(layout.fabric)
     make_bridge(layout.fabric, "fabric")
     join_to_fabric(layout, "root", None, layout.root_veth)

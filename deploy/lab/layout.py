@@ -7,7 +7,6 @@ to `cloud.json` at the first `up` and never changes after.
 
 import hashlib
 import json
-import os
 import pathlib
 import subprocess
 
@@ -30,6 +29,8 @@ NODE_PORT = 8775
 NODE_ADMIN_PORT = 8785
 FIRST_NODE_ADDRESS = 11
 NODES_MAX = 50
+# Of all clouds on this machine: the root namespace answers at each of them.
+UNDERLAYS = "10.212.0.0/16"
 
 
 class Layout:
@@ -49,9 +50,7 @@ class Layout:
 
     def save(self):
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = self.file.with_suffix(".new")
-        temporary.write_text(json.dumps(self.saved, indent=2) + "\n")
-        temporary.rename(self.file)
+        publish(self.file, json.dumps(self.saved, indent=2) + "\n")
 
     @property
     def slot(self):
@@ -159,12 +158,33 @@ def taken_slots():
     }
 
 
-def alive(pid_file):
-    """The pid in the file if that process lives, else None."""
+def alive(pid_file, word):
+    """The pid in the file if that process lives and its command line has the word, else None.
+
+    Pid files outlive a reboot, and a pid then belongs to somebody else."""
     try:
         pid = int(pathlib.Path(pid_file).read_text())
-        os.kill(pid, 0)
+        command = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
         state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        return None if state == "Z" else pid
+        return pid if word in command and state != "Z" else None
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
+
+
+def running_with(word):
+    """The pid of a process whose command line has the word as one of its arguments, if one lives."""
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if word.encode() in (folder / "cmdline").read_bytes().split(b"\0"):
+                return int(folder.name)
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return None
+
+
+def publish(file, text, mode=0o600):
+    """Writes a file that is there whole or not at all."""
+    temporary = file.with_name(file.name + ".new")
+    temporary.touch(mode=mode)
+    temporary.write_text(text)
+    temporary.rename(file)

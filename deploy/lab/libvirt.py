@@ -35,7 +35,8 @@ UP_TIMEOUT_S = 20
 
 
 def pid(node):
-    return alive(node.dir / "libvirt/run/libvirtd.pid")
+    pid_file = node.dir / "libvirt/run/libvirtd.pid"
+    return alive(pid_file, str(pid_file))
 
 
 def start(node, seed=None):
@@ -87,6 +88,6 @@ def guests(node):
     """The pid of each QEMU process of the node, by domain name."""
     found = {}
     for file in (node.dir / "libvirt/run/qemu").glob("i-*.pid"):
-        if running := alive(file):
+        if running := alive(file, f"guest={file.stem},"):
             found[file.stem] = running
     return found
