@@ -219,9 +219,12 @@ def locked(given, what):
     if what in (status, env) or not (what is up or folder.exists()):
         return what(given)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with open(f"{folder.resolve()}.lock", "w") as lock:
+    lock_file = pathlib.Path(f"{folder.resolve()}.lock")
+    with open(lock_file, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return what(given)
+        what(given)
+        if what is destroy:
+            lock_file.unlink(missing_ok=True)
 
 
 def main():
