@@ -25,7 +25,7 @@ TARGET = 50
 FULL_ROUNDS = 7
 SINGLE_ROUNDS = 300
 # moto needs seconds for each full answer.
-MOTO_FULL_ROUNDS = 2
+MOTO_FULL_ROUNDS = 3
 MOTO_BATCH = 100
 UP_TIMEOUT_S = 30
 
@@ -34,21 +34,39 @@ def bench(given):
     moto = install_moto()
     for size in SIZES:
         print(f"\n{size} instances")
-        with mallee(size) as (url, credentials, ids):
-            ours = measure(url, credentials, ids, FULL_ROUNDS, "Mallee")
-        with moto_server(moto, size) as (url, credentials, ids):
-            theirs = measure(url, credentials, ids, MOTO_FULL_ROUNDS, "moto")
-        ratio = theirs[0] / ours[0]
-        print(f"full listing: {ratio:.0f}× moto at p50 (target: at least {TARGET}×); one id: {theirs[1] / ours[1]:.1f}×")
+        with mallee(size) as (url, credentials, ids), moto_server(moto, size) as (moto_url, moto_credentials, moto_ids):
+            ours = Side("Mallee", Caller(url, *credentials, "us-east-1"), ids)
+            theirs = Side("moto", Caller(moto_url, *moto_credentials, "us-east-1"), moto_ids)
+            # In turns, so that whatever else the machine does falls on both.
+            for _ in range(MOTO_FULL_ROUNDS):
+                ours.list(FULL_ROUNDS)
+                theirs.list(1)
+            ours.list(FULL_ROUNDS)
+            ours.single()
+            theirs.single()
+        ours.show()
+        theirs.show()
+        full, one = (percentile(t, 50) / percentile(o, 50) for o, t in ((ours.full, theirs.full), (ours.one, theirs.one)))
+        print(f"full listing: {full:.0f}× moto at p50 (target: at least {TARGET}×); one id: {one:.1f}×")
 
 
-def measure(url, credentials, ids, full_rounds, name):
-    caller = Caller(url, *credentials, "us-east-1")
-    full = [caller.seconds("DescribeInstances") for _ in range(full_rounds)]
-    single = [caller.seconds("DescribeInstances", InstanceId__1=ids[n * 7919 % len(ids)]) for n in range(SINGLE_ROUNDS)]
-    print(f"{name:<8} full listing  {milliseconds(full)}   {caller.bytes / 1e6:.1f} MB")
-    print(f"{name:<8} one id        {milliseconds(single)}   {len(single) / sum(single):.0f} calls/s on one connection")
-    return percentile(full, 50), percentile(single, 50)
+class Side:
+    """One of the two servers, and what it took."""
+
+    def __init__(self, name, caller, ids):
+        self.name, self.caller, self.ids = name, caller, ids
+        self.full, self.one = [], []
+
+    def list(self, rounds):
+        self.full += [self.caller.seconds("DescribeInstances") for _ in range(rounds)]
+
+    def single(self):
+        ids = (self.ids[n * 7919 % len(self.ids)] for n in range(SINGLE_ROUNDS))
+        self.one += [self.caller.seconds("DescribeInstances", InstanceId__1=one) for one in ids]
+
+    def show(self):
+        print(f"{self.name:<8} full listing  {milliseconds(self.full)}   {self.caller.bytes / 1e6:.1f} MB")
+        print(f"{self.name:<8} one id        {milliseconds(self.one)}   {len(self.one) / sum(self.one):.0f} calls/s on one connection")
 
 
 def free_port():
