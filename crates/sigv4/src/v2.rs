@@ -16,7 +16,10 @@ use crate::{Received, Rules};
 /// Whether the query or the form carries a version 1 or 2 signature.
 pub(crate) fn is_signed(received: &Received<'_>, form: &str, rules: &Rules) -> bool {
     let has = |raw: &str| {
-        crate::pairs(raw).any(|(name, _)| matches!(name, "AWSAccessKeyId" | "Signature"))
+        crate::pairs(raw).any(|(name, _)| {
+            let name = crate::encode::decode_form(name);
+            matches!(name.as_slice(), b"AWSAccessKeyId" | b"Signature")
+        })
     };
     has(received.query) || (!rules.s3 && has(form))
 }

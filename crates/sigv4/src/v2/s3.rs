@@ -11,7 +11,7 @@ use crate::{
     Received, Refused, Rules,
     claim::{Proven, check_window},
     decode,
-    encode::pairs,
+    encode::{decode_form, pairs},
     encode_path,
     hash::{hmac_sha1, same},
     received::{S3_PREFIXES, text},
@@ -106,7 +106,8 @@ impl S3Claim {
         received: &Received<'_>,
     ) -> Result<(String, Option<String>, Self), Refused> {
         let field = |name: &'static str| -> Result<String, Refused> {
-            let mut found = pairs(received.query).filter(|(key, _)| *key == name);
+            let mut found =
+                pairs(received.query).filter(|(key, _)| decode_form(key) == name.as_bytes());
             let value = found.next().ok_or(Refused::Missing(name))?.1;
             match found.next() {
                 Some(_) => Err(Refused::Duplicated(name.to_owned())),
@@ -275,9 +276,11 @@ fn is_bucket(path: &str) -> bool {
     path.len() > 1 && path[1..].split('/').count() == 1
 }
 
+/// Names are decoded first, as the service does: `%61cl` is a sub-resource too.
 fn sub_resource_forms(query: &str) -> Vec<String> {
-    let mut fields: Vec<(&str, &str)> = pairs(query)
-        .filter(|(name, _)| SUB_RESOURCES.contains(name))
+    let mut fields: Vec<(String, &str)> = pairs(query)
+        .map(|(name, value)| (text(decode_form(name)), value))
+        .filter(|(name, _)| SUB_RESOURCES.contains(&name.as_str()))
         .collect();
     if fields.is_empty() {
         return vec![String::new()];
@@ -287,7 +290,7 @@ fn sub_resource_forms(query: &str) -> Vec<String> {
         let fields: Vec<String> = fields
             .iter()
             .map(|(name, value)| match *value {
-                "" => (*name).to_owned(),
+                "" => name.clone(),
                 value => format!("{name}={}", value_of(value)),
             })
             .collect();

@@ -62,10 +62,39 @@ fn a_sub_resource_that_was_not_signed_is_refused() {
         "policy",
         "uploads",
         "response-content-type=text%2Fhtml",
+        "%61cl",
+        "ac%6C=",
     ] {
         assert!(s3("GET", "/bucket", query, &signed).is_err(), "{query}");
     }
     s3("GET", "/bucket", "prefix=a&max-keys=0", &signed).unwrap();
+}
+
+#[test]
+fn a_sub_resource_is_signed_by_its_decoded_name() {
+    let signed = format!("GET\n\n\n{DATE}\n/bucket?acl");
+    s3("GET", "/bucket", "%61cl", &signed).unwrap();
+    let signed = format!("GET\n\n\n{DATE}\n/bucket?%61cl");
+    assert!(s3("GET", "/bucket", "%61cl", &signed).is_err());
+}
+
+#[test]
+fn the_fields_of_a_version_2_address_count_however_their_names_are_written() {
+    let signature = encode(sha1_signature("GET\n\n\n1795406519\n/bucket/key").as_bytes());
+    let ask = |query: String| {
+        Ask::new("GET", "/bucket/key", &query)
+            .header("host", HOST)
+            .verify(SECRET, &Rules::S3, NOW)
+    };
+    let fields = format!("AWSAccessKeyId=AKID&%53ignature={signature}&Expires=1795406519");
+    ask(fields.clone()).unwrap();
+    let twice = ask(format!("{fields}&%45xpires=1795406520")).unwrap_err();
+    assert_eq!(twice, Refused::Duplicated("Expires".into()));
+    let header = Ask::new("GET", "/bucket", "%53ignature=x")
+        .header("date", DATE)
+        .header("authorization", "AWS AKID:x")
+        .verify(SECRET, &Rules::S3, NOW);
+    assert!(matches!(header, Err(Refused::TwoSignatures)));
 }
 
 #[test]
