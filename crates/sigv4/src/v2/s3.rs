@@ -233,10 +233,14 @@ fn amz_headers(received: &Received<'_>) -> BTreeMap<String, Vec<u8>> {
 
 /// The resources that an honest client may have signed, the documented one first: the path as sent
 /// or encoded anew, whole or (euca2ools) without the endpoint's own part; sub-resources decoded or
-/// as sent.
+/// as sent. A bucket that the host names stands before all of them: version 2 does not sign the
+/// host, so without it one signature would fit every bucket.
 fn resource_forms(received: &Received<'_>) -> Vec<String> {
+    let bucket = received.host_bucket.map(|bucket| format!("/{bucket}"));
+    let bucket = bucket.unwrap_or_default();
     let mut paths: Vec<String> = Vec::new();
-    let mut add = |path: String| {
+    let mut add = |path: &str| {
+        let path = format!("{bucket}{path}");
         if !paths.contains(&path) {
             paths.push(path);
         }
@@ -245,16 +249,13 @@ fn resource_forms(received: &Received<'_>) -> Vec<String> {
         received.path.to_owned(),
         encode_path(&decode(received.path)),
     ] {
-        if let Some(bucket) = received.host_bucket {
-            add(format!("/{bucket}{path}"));
-        }
         let stripped = S3_PREFIXES
             .iter()
             .find_map(|prefix| path.strip_prefix(prefix));
-        add(path.clone());
+        add(&path);
         match stripped {
-            Some("") => add("/".to_owned()),
-            Some(rest) if rest.starts_with('/') => add(rest.to_owned()),
+            Some("") => add("/"),
+            Some(rest) if rest.starts_with('/') => add(rest),
             _ => {}
         }
     }

@@ -98,6 +98,31 @@ fn the_fields_of_a_version_2_address_count_however_their_names_are_written() {
 }
 
 #[test]
+fn a_bucket_that_the_host_names_is_part_of_what_is_signed() {
+    let get = |path: &str, resource: &str| {
+        let signature = sha1_signature(&format!("GET\n\n\n{DATE}\n{resource}"));
+        let ask = Ask::new("GET", path, "")
+            .header("host", "theirs.s3.example.com")
+            .header("date", DATE)
+            .header("authorization", &format!("AWS AKID:{signature}"));
+        let host_bucket = Some("theirs");
+        Ask { host_bucket, ..ask }.verify(SECRET, &Rules::S3, NOW)
+    };
+    get("/mine/key", "/theirs/mine/key").unwrap();
+    get("/", "/theirs/").unwrap();
+    get("/services/objectstorage/key", "/theirs/key").unwrap();
+    // Signed for the bucket in the path, sent to the bucket in the host.
+    for (path, resource) in [
+        ("/mine/key", "/mine/key"),
+        ("/mine", "/mine/"),
+        ("/", "/"),
+        ("/services/objectstorage/mine/key", "/mine/key"),
+    ] {
+        assert!(get(path, resource).is_err(), "{path} {resource}");
+    }
+}
+
+#[test]
 fn boto_ends_a_buckets_resource_with_a_slash_that_it_does_not_send() {
     for prefix in ["", "/services/objectstorage"] {
         let signed = format!("GET\n\n\n{DATE}\n/bucket/?acl");

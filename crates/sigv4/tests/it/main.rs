@@ -21,6 +21,7 @@ pub(crate) struct Ask {
     pub(crate) query: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: String,
+    pub(crate) host_bucket: Option<&'static str>,
 }
 
 impl Ask {
@@ -59,7 +60,7 @@ impl Ask {
             path: &self.path,
             query: &self.query,
             headers: &headers,
-            host_bucket: None,
+            host_bucket: self.host_bucket,
         };
         let claim = Claim::read(&received, &self.body, rules)?.expect("the request is signed");
         claim.verify(
