@@ -8,6 +8,9 @@ pub const QUERY_WINDOW_MS: i64 = 5 * 60 * 1000;
 pub const S3_WINDOW_MS: i64 = 15 * 60 * 1000;
 /// The longest life of a presigned request: seven days.
 pub const PRESIGN_MAX_SECS: i64 = 7 * 24 * 3600;
+/// The longest life of a version 2 request to a query service by its own `Expires`: whoever checks
+/// for replays has to remember it so long.
+pub const QUERY_EXPIRES_MAX_SECS: i64 = 15 * 60;
 
 /// Where Walrus lives below the front door; euca2ools' version 2 signatures leave it out.
 pub const S3_PREFIXES: [&str; 2] = ["/services/objectstorage", "/services/Walrus"];

@@ -8,7 +8,7 @@ use crate::{
     encode,
     encode::{decode_form, pairs},
     hash::{hmac_sha1, hmac_sha256, same},
-    received::{PRESIGN_MAX_SECS, text},
+    received::{QUERY_EXPIRES_MAX_SECS, text},
     refused::Expected,
     stamp,
     v4::{body::Promise, join_fields},
@@ -111,9 +111,11 @@ impl QueryClaim {
             Life::Until(expired_ms) if now_ms >= expired_ms => {
                 Err(Refused::Expired { expired_ms, now_ms })
             }
-            Life::Until(ms) if ms - now_ms > PRESIGN_MAX_SECS * 1000 => Err(Refused::BadExpires {
-                max_secs: PRESIGN_MAX_SECS,
-            }),
+            Life::Until(ms) if ms - now_ms > QUERY_EXPIRES_MAX_SECS * 1000 => {
+                Err(Refused::BadExpires {
+                    max_secs: QUERY_EXPIRES_MAX_SECS,
+                })
+            }
             Life::Until(ms) => Ok(ms),
         }
     }

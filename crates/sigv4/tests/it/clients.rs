@@ -276,6 +276,25 @@ fn a_version_2_form_is_refused_if_anything_is_missing_added_doubled_or_old() {
 }
 
 #[test]
+fn a_version_2_query_lives_no_longer_than_fifteen_minutes() {
+    let signed = |expires: &str| {
+        let expires = encode(expires.as_bytes());
+        let fields = format!(
+            "AWSAccessKeyId=AKID&Action=RebootInstances&Expires={expires}\
+             &SignatureMethod=HmacSHA1&SignatureVersion=2"
+        );
+        let text = format!("GET\n{HOST}\n/\n{fields}");
+        let signature = encode(sha1_signature(&text).as_bytes());
+        Ask::new("GET", "/", &format!("{fields}&Signature={signature}"))
+            .header("host", HOST)
+            .verify(SECRET, &Rules::QUERY, NOW)
+    };
+    signed("2026-11-23T03:16:59Z").unwrap();
+    let long = signed("2026-11-23T03:17:00Z").unwrap_err();
+    assert_eq!(long, Refused::BadExpires { max_secs: 900 });
+}
+
+#[test]
 fn libcloud_signs_a_version_2_get_without_the_port() {
     let fields = "AWSAccessKeyId=AKID&Action=DescribeInstances&SignatureMethod=HmacSHA256\
         &SignatureVersion=2&Timestamp=2026-11-23T03%3A01%3A59Z&Version=2016-11-15";
