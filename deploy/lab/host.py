@@ -141,5 +141,7 @@ def remove_networks(layout):
     for name in sorted(namespaces()):
         if name in mine or name.startswith(prefixes):
             run("ip", "netns", "del", name)
+    # It goes with its other end, which the kernel may be about to take away.
+    subprocess.run(["ip", "link", "del", layout.root_veth], capture_output=True)
     if has_link(layout.root_veth):
-        run("ip", "link", "del", layout.root_veth)
+        raise RuntimeError(f"{layout.root_veth} cannot be removed")
