@@ -53,6 +53,13 @@ pub(super) fn everything_out(group: &SecurityGroup, id: SecurityGroupRuleId) -> 
     }
 }
 
+/// What a request wants done with the rules that it speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    Authorize,
+    Revoke,
+}
+
 /// All rules that a request speaks of, one for each other end.
 pub(super) fn wanted(
     tx: &Tx,
@@ -60,6 +67,7 @@ pub(super) fn wanted(
     group: &SecurityGroup,
     ask: &RulesAsk,
     is_egress: bool,
+    doing: Doing,
 ) -> Result<Vec<Wanted>> {
     let mut asked = ask.ip_permissions.clone();
     asked.extend(flat(ask)?);
@@ -68,6 +76,7 @@ pub(super) fn wanted(
     }
     let mut all = Vec::new();
     for permission in asked {
+        no_ipv6(&permission, doing)?;
         one_permission(tx, caller, group, &permission, is_egress, &mut all)?;
     }
     Ok(all)
@@ -142,11 +151,6 @@ fn one_permission(
             &pair.description,
         )?;
     }
-    // There is no IPv6 here, so that no such rule can be there, nor be asked for.
-    if let Some(range) = asked.ipv6_ranges.first() {
-        let message = format!("IPv6 is not supported: {}", range.cidr_ipv6);
-        return Err(Error::new(Code::InvalidPermissionNotFound, message));
-    }
     if !asked.prefix_list_ids.is_empty() {
         return Err(malformed("Prefix lists are not supported"));
     }
@@ -154,6 +158,20 @@ fn one_permission(
         return Err(ec2::Error::missing("IpPermissions.N.IpRanges.N.CidrIp").into());
     }
     Ok(())
+}
+
+/// There is no IPv6 here: no such rule can be made, and none is there to be revoked. Terraform
+/// revokes the one of every new group and expects to hear that it is not there.
+fn no_ipv6(asked: &IpPermission, doing: Doing) -> Result<()> {
+    let Some(range) = asked.ipv6_ranges.first() else {
+        return Ok(());
+    };
+    let code = match doing {
+        Doing::Authorize => Code::InvalidParameterValue,
+        Doing::Revoke => Code::InvalidPermissionNotFound,
+    };
+    let message = format!("IPv6 is not supported: {}", range.cidr_ipv6);
+    Err(Error::new(code, message))
 }
 
 fn malformed(message: impl Into<String>) -> Error {

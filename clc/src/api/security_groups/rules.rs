@@ -13,7 +13,7 @@ use ec2::{
 use types::SecurityGroupRuleId;
 
 use super::{
-    permissions::{self, Wanted},
+    permissions::{self, Doing, Wanted},
     which,
 };
 use crate::{
@@ -80,7 +80,7 @@ async fn authorize(
 
     let (group, made) = change(clc, caller, move |tx| {
         let group = which(tx, &by, ask.group_id.as_ref(), ask.group_name.as_deref())?;
-        let wanted = permissions::wanted(tx, &by, &group, &ask, is_egress)?;
+        let wanted = permissions::wanted(tx, &by, &group, &ask, is_egress, Doing::Authorize)?;
         let there = rows::security_groups::rules(tx, &group.id)?;
         let count = there
             .iter()
@@ -175,8 +175,8 @@ async fn revoke(
             gone.push(rule.cloned().ok_or_else(|| ec2::Error::not_found(id))?);
         }
         if ask.security_group_rule_ids.is_empty() {
-            for Wanted { permission, .. } in permissions::wanted(tx, &by, &group, &ask, is_egress)?
-            {
+            let wanted = permissions::wanted(tx, &by, &group, &ask, is_egress, Doing::Revoke)?;
+            for Wanted { permission, .. } in wanted {
                 let rule = there.iter().find(|rule| rule.permission == permission);
                 gone.push(rule.cloned().ok_or_else(|| no_such_rule(&permission))?);
             }

@@ -182,7 +182,7 @@ async fn a_group_and_a_range_in_one_permission_are_both_admitted() {
 }
 
 #[tokio::test]
-async fn everything_is_revoked_whatever_ports_are_named_with_it() {
+async fn everything_is_revoked_whatever_ports_are_named_with_it_and_ipv6_is_never_there() {
     let world = World::new().await;
     let id = group(&world, "web").await;
     // Terraform's first call after CreateSecurityGroup, and its second, for the rule of IPv6.
@@ -196,6 +196,13 @@ async fn everything_is_revoked_whatever_ports_are_named_with_it() {
         "Action=RevokeSecurityGroupEgress&GroupId={id}&{all_out}&IpPermissions.1.Ipv6Ranges.1.CidrIpv6=::/0"
     );
     assert_eq!(world.code(&v6).await, "InvalidPermission.NotFound");
+    for way in ["Egress", "Ingress"] {
+        let made = v6.replace(
+            "RevokeSecurityGroupEgress",
+            &format!("AuthorizeSecurityGroup{way}"),
+        );
+        assert_eq!(world.code(&made).await, "InvalidParameterValue", "{way}");
+    }
     assert!(shown(&world, &id).await.contains("<ipPermissionsEgress/>"));
 }
 
