@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
-use sigv4::{Received, Version};
+use sigv4::{QUERY_EXPIRES_MAX_SECS, Received, Version};
 use tokio::sync::Semaphore;
 use wire::{Parameters, RequestId};
 
@@ -104,10 +104,11 @@ async fn act<B: Behind>(
 
     let action = need(&parameters, "Action", "MissingAction").map_err(fail)?;
     need(&parameters, "Version", "MissingParameter").map_err(fail)?;
+    // What the cloud does not know changes nothing, and takes no room among the used signatures.
     if edge.behind.knows(service, &action) {
         named.action.clone_from(&action);
+        refuse_replay(edge, &authentic.verified, &action, now_ms).map_err(fail)?;
     }
-    refuse_replay(edge, &authentic.verified, &action, now_ms).map_err(fail)?;
     let asked = Asked {
         holder: authentic.holder,
         verified: authentic.verified,
@@ -159,13 +160,17 @@ fn refuse_replay<B: Behind>(
     action: &str,
     now_ms: i64,
 ) -> Result<(), Failure> {
-    if verified.version == Version::Four || !is_mutating(action) {
+    let is_bound_to_now = verified.version == Version::Four && !verified.presigned;
+    if is_bound_to_now || !is_mutating(action) {
         return Ok(());
     }
-    match edge
-        .replays
-        .admit(&verified.signature, verified.valid_until_ms, now_ms)
-    {
+    check_life(verified, now_ms)?;
+    match edge.replays.admit(
+        &verified.access_key,
+        &verified.signature,
+        verified.valid_until_ms,
+        now_ms,
+    ) {
         Admitted::First => Ok(()),
         Admitted::Again => Err(Failure::new(
             StatusCode::UNAUTHORIZED,
@@ -178,6 +183,22 @@ fn refuse_replay<B: Behind>(
             "Too many requests. Try again later, or sign by version 4.",
         )),
     }
+}
+
+/// A call that changes something may not be presigned for longer than it is remembered.
+fn check_life(verified: &sigv4::Verified, now_ms: i64) -> Result<(), Failure> {
+    let from_ms = verified.signed_at_ms.unwrap_or(now_ms);
+    if verified.valid_until_ms - from_ms <= QUERY_EXPIRES_MAX_SECS * 1000 {
+        return Ok(());
+    }
+    let message = format!(
+        "A presigned request that changes something may live {QUERY_EXPIRES_MAX_SECS} seconds at most."
+    );
+    Err(Failure::new(
+        StatusCode::BAD_REQUEST,
+        "InvalidParameterValue",
+        message,
+    ))
 }
 
 fn need(parameters: &Parameters, name: &str, code: &'static str) -> Result<String, Failure> {

@@ -1,17 +1,20 @@
 //! Signatures that were used. Versions 1 and 2 cover so little of a request that a copy of a
-//! mutating one is a second launch; version 4 relies on its window, because two honest calls within
-//! one second sign alike.
+//! mutating one is a second launch, and an address presigned by version 4 is there to be handed on;
+//! the version 4 header relies on its window, because two honest calls within one second sign alike.
 //!
-//! Memory only: after a restart, requests of the last five minutes could come again. A ClientToken
-//! closes that gap where it matters.
+//! Memory only: after a restart, requests of the last fifteen minutes could come again. A
+//! ClientToken closes that gap where it matters.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::Mutex,
 };
 
 /// Mutating calls remembered at once; five minutes at 300 a second.
 const SIGNATURES_MAX: usize = 100_000;
+/// Those of one access key; five minutes at 16 a second. Whoever fills their share locks out nobody
+/// else.
+const SIGNATURES_PER_KEY_MAX: usize = SIGNATURES_MAX / 20;
 
 /// Used signatures, until they would be refused anyway.
 #[derive(Debug, Default)]
@@ -19,8 +22,11 @@ pub struct Replays(Mutex<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
-    signatures: HashSet<String>,
+    /// Each signature and the access key that it was made with.
+    signatures: HashMap<String, String>,
     by_end: BTreeSet<(i64, String)>,
+    /// How many signatures each access key has here; none has zero.
+    shares: HashMap<String, usize>,
 }
 
 /// What became of a signature.
@@ -35,20 +41,29 @@ pub enum Admitted {
 }
 
 impl Replays {
-    /// Admits a signature once; it is forgotten after `valid_until_ms`.
-    pub fn admit(&self, signature: &str, valid_until_ms: i64, now_ms: i64) -> Admitted {
+    /// Admits a signature of an access key once; it is forgotten after `valid_until_ms`.
+    pub fn admit(
+        &self,
+        access_key: &str,
+        signature: &str,
+        valid_until_ms: i64,
+        now_ms: i64,
+    ) -> Admitted {
         let mut seen = self
             .0
             .lock()
             .expect("no one panics while holding this lock");
         seen.forget_until(now_ms);
-        if seen.signatures.contains(signature) {
+        if seen.signatures.contains_key(signature) {
             return Admitted::Again;
         }
-        if seen.signatures.len() >= SIGNATURES_MAX {
+        let share = seen.shares.get(access_key).copied().unwrap_or_default();
+        if share >= SIGNATURES_PER_KEY_MAX || seen.signatures.len() >= SIGNATURES_MAX {
             return Admitted::NoRoom;
         }
-        seen.signatures.insert(signature.to_owned());
+        seen.shares.insert(access_key.to_owned(), share + 1);
+        seen.signatures
+            .insert(signature.to_owned(), access_key.to_owned());
         seen.by_end.insert((valid_until_ms, signature.to_owned()));
         Admitted::First
     }
@@ -62,7 +77,19 @@ impl Seen {
             .is_some_and(|(end_ms, _)| *end_ms < now_ms)
         {
             let (_, signature) = self.by_end.pop_first().expect("there is a first");
-            self.signatures.remove(&signature);
+            if let Some(access_key) = self.signatures.remove(&signature) {
+                self.give_back(&access_key);
+            }
+        }
+    }
+
+    fn give_back(&mut self, access_key: &str) {
+        let Some(share) = self.shares.get_mut(access_key) else {
+            return;
+        };
+        *share -= 1;
+        if *share == 0 {
+            self.shares.remove(access_key);
         }
     }
 }
@@ -81,20 +108,37 @@ mod tests {
     #[test]
     fn a_signature_is_admitted_once_while_it_would_be_valid() {
         let replays = Replays::default();
-        assert_eq!(replays.admit("a", 1000, 0), Admitted::First);
-        assert_eq!(replays.admit("a", 1000, 1000), Admitted::Again);
-        assert_eq!(replays.admit("b", 1000, 0), Admitted::First);
-        assert_eq!(replays.admit("a", 3000, 1001), Admitted::First);
+        assert_eq!(replays.admit("k", "a", 1000, 0), Admitted::First);
+        assert_eq!(replays.admit("k", "a", 1000, 1000), Admitted::Again);
+        assert_eq!(replays.admit("k", "b", 1000, 0), Admitted::First);
+        assert_eq!(replays.admit("k", "a", 3000, 1001), Admitted::First);
     }
 
     #[test]
     fn what_cannot_be_remembered_is_not_let_in() {
         let replays = Replays::default();
         for n in 0..SIGNATURES_MAX {
-            replays.admit(&n.to_string(), 1000, 0);
+            let key = (n / SIGNATURES_PER_KEY_MAX).to_string();
+            assert_eq!(
+                replays.admit(&key, &n.to_string(), 1000, 0),
+                Admitted::First
+            );
         }
-        assert_eq!(replays.admit("one more", 1000, 0), Admitted::NoRoom);
-        assert_eq!(replays.admit("one more", 2000, 1001), Admitted::First);
+        assert_eq!(replays.admit("k", "one more", 1000, 0), Admitted::NoRoom);
+        assert_eq!(replays.admit("k", "one more", 2000, 1001), Admitted::First);
+    }
+
+    #[test]
+    fn one_key_fills_its_own_share_and_gets_it_back() {
+        let replays = Replays::default();
+        for n in 0..SIGNATURES_PER_KEY_MAX {
+            replays.admit("loud", &n.to_string(), 1000, 0);
+        }
+        assert_eq!(replays.admit("loud", "x", 1000, 0), Admitted::NoRoom);
+        assert_eq!(replays.admit("quiet", "y", 2000, 0), Admitted::First);
+        assert_eq!(replays.admit("loud", "x", 2000, 1001), Admitted::First);
+        let shares = replays.0.lock().unwrap().shares.clone();
+        assert_eq!((shares["loud"], shares["quiet"]), (1, 1));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use sigv4::sign::{Presign, Target};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{KEY, Running, read, text};
@@ -202,6 +203,47 @@ async fn a_version_2_call_that_changes_something_is_taken_once() {
     let version_4 = edge.form("/", "ec2", "Action=RebootInstances&Version=2015-10-01", now);
     for _ in 0..2 {
         assert_eq!(edge.send(&version_4).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_presigned_version_4_call_that_changes_something_is_taken_once_and_lives_shortly() {
+    let edge = Running::alone().await;
+    let host = edge.address.to_string();
+    let presigned = |action: &str, expires_secs| {
+        let ask = Presign {
+            method: "GET",
+            host: &host,
+            path: "/",
+            query: &format!("Action={action}&Version=2015-10-01"),
+            expires_secs,
+        };
+        let target = Target {
+            region: "eucalyptus",
+            service: "ec2",
+        };
+        let address = sigv4::sign::v4_presign(ask, KEY, target, edge.now_ms());
+        format!("GET {address} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")
+    };
+    let reboot = presigned("RebootInstances", 900);
+    let answer = edge.send(reboot.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    refused(&edge, reboot.as_bytes(), 401, "AuthFailure").await;
+    let long = presigned("RebootInstances", 901);
+    refused(&edge, long.as_bytes(), 400, "InvalidParameterValue").await;
+
+    let describe = presigned("DescribeImages", 86_400);
+    for _ in 0..2 {
+        assert_eq!(edge.send(describe.as_bytes()).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_signature_of_an_action_that_nobody_knows_takes_no_room() {
+    let edge = Running::alone().await;
+    let invented = version_2(&edge, "InventedAction", edge.now_ms());
+    for _ in 0..2 {
+        assert_ne!(edge.send(&invented).await.status, 401);
     }
 }
 
