@@ -87,12 +87,19 @@ impl Life {
         }
     }
 
-    /// Nobody is there to say that it is gone, so the declaration says it, for what was wished away.
-    /// What was not keeps its record: its disk may be found whole.
+    /// Nobody is there to say that it is gone, so the declaration says it, for what was wished away,
+    /// was going down by itself or never ran: first it is wished away, so that its cluster keeps no
+    /// room for it. What ran keeps its record: its disk may be found whole.
     fn on_node_lost(&self) -> Next {
+        use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
         match (self.state, self.wanted) {
-            (InstanceState::Terminated, _) | (_, Wanted::Running) => Next::Same,
-            (_, Wanted::Terminated) => Next::Becomes(InstanceState::Terminated, None),
+            (Terminated, _) | (Running | Stopping | Stopped, Wanted::Running) => Next::Same,
+            (ShuttingDown, Wanted::Running) => Next::Ends(shut_itself_down()),
+            (Pending, Wanted::Running) => Next::Ends(StateReason::new(
+                "Server.InternalError",
+                "Server.InternalError: its node was lost before it ran",
+            )),
+            (_, Wanted::Terminated) => Next::Becomes(Terminated, None),
         }
     }
 
@@ -117,12 +124,14 @@ fn launch_failed(report: &InstanceReport) -> StateReason {
 }
 
 fn went_down(report: &InstanceReport) -> StateReason {
-    report.reason.clone().unwrap_or_else(|| {
-        StateReason::new(
-            "Client.InstanceInitiatedShutdown",
-            "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
-        )
-    })
+    report.reason.clone().unwrap_or_else(shut_itself_down)
+}
+
+fn shut_itself_down() -> StateReason {
+    StateReason::new(
+        "Client.InstanceInitiatedShutdown",
+        "Client.InstanceInitiatedShutdown: Instance initiated shutdown",
+    )
 }
 
 #[cfg(test)]
@@ -248,12 +257,27 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_node_ends_what_was_wished_away_and_nothing_else() {
+    fn a_lost_node_ends_what_was_wished_away_and_leaves_what_ran() {
         for state in InstanceState::ALL {
-            assert_eq!(life(state, Wanted::Running).on(Event::NodeLost), Next::Same);
             let next = life(state, Wanted::Terminated).on(Event::NodeLost);
             let ends = state != InstanceState::Terminated;
             assert_eq!(becomes(next) == Some(InstanceState::Terminated), ends);
+        }
+        let ran = life(InstanceState::Running, Wanted::Running);
+        assert_eq!(ran.on(Event::NodeLost), Next::Same);
+    }
+
+    #[test]
+    fn a_lost_node_wishes_away_what_went_down_by_itself_and_what_never_ran() {
+        for (state, code) in [
+            (
+                InstanceState::ShuttingDown,
+                "Client.InstanceInitiatedShutdown",
+            ),
+            (InstanceState::Pending, "Server.InternalError"),
+        ] {
+            let next = life(state, Wanted::Running).on(Event::NodeLost);
+            assert!(matches!(next, Next::Ends(reason) if reason.code == code));
         }
     }
 }

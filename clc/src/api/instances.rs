@@ -3,7 +3,10 @@
 
 mod shown;
 
-use control::{node::ConsoleRead, rpc::Call};
+use control::{
+    node::{ConsoleRead, Wanted},
+    rpc::Call,
+};
 use ec2::{
     Code, Done,
     instances::{
@@ -288,6 +291,13 @@ pub async fn terminate_instances(
 
 fn terminate(tx: &Tx, row: Row, now: Timestamp) -> Result<InstanceStateChange> {
     let current = match row.state {
+        // It goes down by itself. The wish makes sure of it, whatever becomes of its node.
+        InstanceState::ShuttingDown if row.wanted == Wanted::Running => {
+            let reason = row.reason.clone();
+            let reason = reason.unwrap_or_else(StateReason::user_initiated);
+            rows::instances::want_terminated(tx, &row.id, &reason, &row.transition, now)?;
+            row.state
+        }
         // It has ended, or is about to: said again, it is no error.
         InstanceState::ShuttingDown | InstanceState::Terminated => row.state,
         InstanceState::Pending

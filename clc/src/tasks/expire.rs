@@ -32,7 +32,7 @@ impl Reconcile for Expire {
     async fn pass(&mut self) -> Result<Summary, BoxError> {
         let (now, limits) = (self.0.now(), self.0.config.limits.clone());
         let summary = self.0.db.write(move |tx| expire(tx, &limits, now)).await?;
-        if summary.0.contains_key("given_up") {
+        if summary.0.contains_key("given_up") || summary.0.contains_key("wishes") {
             self.0.wakes.instances.wake();
         }
         if summary.0.contains_key("networks") {
@@ -64,6 +64,7 @@ fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
         observe::end_on_dead_node(tx, &node.zone, &node.id, now, &mut observed)?;
     }
     summary.count("networks", u64::from(observed.network_changed));
+    summary.count("wishes", u64::from(observed.wishes_changed));
     Ok(summary)
 }
 

@@ -81,7 +81,9 @@ fn follow(
         Next::Same => Ok(()),
         Next::Ends(reason) => {
             observed.wishes_changed = true;
-            instances::want_terminated(tx, &instance.id, &reason, "", now)
+            // A reason that was given already says more.
+            let reason = instance.reason.as_ref().unwrap_or(&reason);
+            instances::want_terminated(tx, &instance.id, reason, &instance.transition, now)
         }
         Next::Becomes(state, reason) => {
             become_state(tx, instance, state, reason.as_ref(), now)?;
@@ -146,7 +148,7 @@ fn node(
     Ok(())
 }
 
-/// Ends what was wished away on a node that is declared dead: it will never say so itself.
+/// Ends what has to end on a node that is declared dead: it will never say so itself.
 pub(super) fn end_on_dead_node(
     tx: &Tx,
     zone: &Zone,

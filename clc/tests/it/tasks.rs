@@ -222,6 +222,37 @@ async fn what_was_wished_away_on_a_node_that_is_declared_dead_ends() {
 }
 
 #[tokio::test]
+async fn what_went_down_by_itself_or_never_ran_ends_with_its_dead_node_and_keeps_no_room() {
+    let rig = Rig::running().await;
+    let down = rig.launch().await;
+    rig.until(&down, InstanceState::Running).await;
+    rig.cluster.is_slow.store(true, Ordering::SeqCst);
+    let wish = rig.cluster.wish(&down).unwrap();
+    rig.cluster.say(report(&wish, Seen::ShuttingDown));
+    rig.until(&down, InstanceState::ShuttingDown).await;
+    let never = rig.launch().await;
+    rig.clc
+        .db
+        .write(|tx| clc::rows::nodes::declare_dead(tx, &node(), true))
+        .await
+        .unwrap();
+    rig.clc.wakes.expire.wake();
+    for (id, code) in [
+        (&down, "Client.InstanceInitiatedShutdown"),
+        (&never, "Server.InternalError"),
+    ] {
+        rig.eventually("the end is wished for", async || {
+            let wish = rig.cluster.wish(id)?;
+            (wish.wanted == Wanted::Terminated).then_some(())
+        })
+        .await;
+        rig.clc.wakes.expire.wake();
+        let ended = rig.until(id, InstanceState::Terminated).await;
+        assert_eq!(ended.reason.unwrap().code, code);
+    }
+}
+
+#[tokio::test]
 async fn the_terminated_are_shown_for_an_hour_and_then_forgotten() {
     let rig = Rig::running().await;
     let id = rig.launch().await;

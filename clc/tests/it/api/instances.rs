@@ -367,3 +367,23 @@ async fn a_listing_of_thousands_is_one_pass() {
     assert_eq!(all(&answer, "instanceState").len(), 3000);
     assert!(took.as_secs() < 10, "{took:?}");
 }
+
+#[tokio::test]
+async fn one_that_goes_down_by_itself_is_wished_away_when_it_is_asked_to_end() {
+    let world = World::new().await;
+    let id = world.launch(1, "").await.remove(0);
+    set_state(&world, &id, InstanceState::ShuttingDown).await;
+    for _ in 0..2 {
+        let ended = world
+            .ok(&format!("Action=TerminateInstances&InstanceId.1={id}"))
+            .await;
+        assert!(ended.contains("<name>shutting-down</name>"));
+    }
+    let parsed = id.parse().unwrap();
+    let read = world
+        .clc
+        .db
+        .read(move |tx| clc::rows::instances::load(tx, &parsed));
+    let row = read.await.unwrap().unwrap();
+    assert_eq!(row.wanted, control::node::Wanted::Terminated);
+}
