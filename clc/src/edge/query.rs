@@ -31,6 +31,9 @@ const BODY_LIMIT: Duration = Duration::from_secs(20);
 /// euca2ools gives up after thirty seconds. What was begun goes on.
 const ANSWER_LIMIT: Duration = Duration::from_secs(28);
 
+/// The actions whose `ClientToken` makes asking twice the same as asking once.
+const TOKEN_ACTIONS: [&str; 2] = ["RunInstances", "CreateVolume"];
+
 /// Fields that carry the signature and are no parameters of the action.
 const SIGNATURE_FIELDS: [&str; 7] = [
     "AWSAccessKeyId",
@@ -125,6 +128,7 @@ async fn act<B: Behind>(
 /// Runs the call as a task of its own: a client that hangs up does not stop it halfway.
 async fn call<B: Behind>(edge: &Arc<Edge<B>>, asked: Asked<B::Holder>) -> Result<String, Failure> {
     let (tell, told) = tokio::sync::oneshot::channel();
+    let late = too_late(&asked.action, &asked.parameters);
     let behind = edge.behind.clone();
     edge.context.detach(async move {
         // Whoever waited may be gone; the work is done all the same.
@@ -137,12 +141,27 @@ async fn call<B: Behind>(edge: &Arc<Edge<B>>, asked: Asked<B::Holder>) -> Result
             Err(Failure::from(&error))
         }
         Ok(Err(_gone)) => Err(Failure::from(&ec2::Error::internal("the call panicked"))),
-        Err(_elapsed) => Err(Failure::new(
+        Err(_elapsed) => Err(late),
+    }
+}
+
+/// What is said when the answer takes too long. Every client sends a 503 again by itself, and a call
+/// that changes something would be done twice: that one gets a code that no client retries.
+fn too_late(action: &str, parameters: &Parameters) -> Failure {
+    let has_token = TOKEN_ACTIONS.contains(&action) && parameters.get("ClientToken").is_some();
+    if has_token || !is_mutating(action) {
+        return Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "Unavailable",
-            "The cloud did not answer in time. What you asked for may still happen.",
-        )),
+            "The cloud did not answer in time. Try again.",
+        );
     }
+    let code = ec2::Code::IncorrectState;
+    Failure::from(&ec2::Error::new(
+        code,
+        "The operation is still in progress and may yet succeed. Look at what is there before you \
+         ask again.",
+    ))
 }
 
 /// An error of ours is logged here, once, with its whole chain; the user's own are theirs.

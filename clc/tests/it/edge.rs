@@ -69,7 +69,7 @@ impl Behind for FakeCloud {
             .unwrap()
             .push(format!("{service}:{}", asked.action));
         match asked.action.as_str() {
-            "RunInstances" => self.go_on.notified().await,
+            "RunInstances" | "DescribeSlowly" => self.go_on.notified().await,
             "DescribeNothing" => {
                 return Err(ec2::Error::new(
                     ec2::Code::InvalidAction,

@@ -56,6 +56,29 @@ async fn a_form_that_never_comes_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_call_is_sent_again_by_itself_only_where_that_does_no_harm() {
+    let edge = Running::alone().await;
+    for (ask, status, code) in [
+        ("RunInstances", 400, "IncorrectState"),
+        ("RunInstances&ClientToken=once", 503, "Unavailable"),
+        ("DescribeSlowly", 503, "Unavailable"),
+    ] {
+        let body = format!("Action={ask}&Version=2015-10-01");
+        let mut stream = TcpStream::connect(edge.address).await.unwrap();
+        let form = edge.form("/", "ec2", &body, edge.now_ms());
+        stream.write_all(&form).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}"))
+                && answer.contains(&format!("<Code>{code}</Code>")),
+            "{ask}: {answer}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_head_that_is_too_large_is_refused() {
     let edge = Running::alone().await;
     let mut request = b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec();
