@@ -42,6 +42,12 @@ pub struct AdoptInstances {
     orphans: HashMap<InstanceId, Instant>,
 }
 
+/// A record, and whether a QEMU process has disks beside it open.
+struct Kept {
+    record: Record,
+    in_use: bool,
+}
+
 impl AdoptInstances {
     /// For these keepers.
     pub fn new(keepers: Keepers) -> Self {
@@ -77,11 +83,12 @@ impl Reconcile for AdoptInstances {
 
         let instances = site.instances.clone();
         let records = tokio::task::spawn_blocking(move || read_records(&instances)).await??;
-        for record in records {
+        for Kept { record, in_use } in records {
             let instance = &record.wish.instance;
             if self.keepers.get(instance).is_none() {
                 summary.count("adopted", 1);
-                let there = domains.contains(instance);
+                // A guest that libvirt has lost runs on: the next pass says that we are unsure.
+                let there = domains.contains(instance) || in_use;
                 self.keepers.adopt(record, there);
             }
         }
@@ -173,7 +180,7 @@ impl AdoptInstances {
 
 /// Every record below the folder. What is no instance's folder is left alone; an empty folder of
 /// one is what a crash before the first record leaves, and goes.
-fn read_records(instances: &Path) -> Result<Vec<Record>, BoxError> {
+fn read_records(instances: &Path) -> Result<Vec<Kept>, BoxError> {
     let mut records = Vec::new();
     for entry in std::fs::read_dir(instances)? {
         let entry = entry?;
@@ -185,7 +192,10 @@ fn read_records(instances: &Path) -> Result<Vec<Record>, BoxError> {
             continue;
         };
         match Record::read(&entry.path()) {
-            Ok(Some(record)) if record.wish.instance == instance => records.push(record),
+            Ok(Some(record)) if record.wish.instance == instance => {
+                let in_use = in_use::find(&entry.path()).is_some();
+                records.push(Kept { record, in_use });
+            }
             Ok(Some(record)) => {
                 tracing::error!(%instance, holds = %record.wish.instance, "another's record");
             }

@@ -372,13 +372,10 @@ async fn a_guest_that_ended_while_nobody_watched_is_terminated_with_a_reason() {
     rig.assert_nothing_left(&b.instance);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_disk_that_a_qemu_process_has_open_is_never_wiped_whatever_libvirt_says() {
-    let rig = Rig::new();
-    let node = rig.start().await;
-    let wish = fakes::wish(1);
-    node.run(&wish).await;
-    let path = rig.dir.path().join("i-00000001/disk.qcow2");
+/// A disk of the instance, open for as long as the file is.
+fn open_as_qemu(rig: &Rig, wish: &InstanceWish) -> std::fs::File {
+    let folder = rig.dir.path().join(wish.instance.as_str());
+    let path = folder.join("disk.qcow2");
     std::fs::write(&path, "x").unwrap();
     let qemu = std::fs::File::open(&path).unwrap();
     let lock = libc::flock {
@@ -389,6 +386,46 @@ async fn a_disk_that_a_qemu_process_has_open_is_never_wiped_whatever_libvirt_say
         l_pid: 0,
     };
     nix::fcntl::fcntl(&qemu, nix::fcntl::FcntlArg::F_OFD_SETLK(&lock)).unwrap();
+    qemu
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_libvirt_lost_while_the_node_was_down_keeps_its_disks_and_its_tap() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let (stays, ends) = (fakes::wish(1), fakes::wish(2));
+    node.run(&stays).await;
+    node.run(&ends).await;
+    let qemus = [open_as_qemu(&rig, &stays), open_as_qemu(&rig, &ends)];
+    node.stop().await;
+    rig.hypervisor.end_unseen(&stays.instance);
+    rig.hypervisor.end_unseen(&ends.instance);
+
+    let node = rig.start().await;
+    node.wish(&terminated(&ends)).await;
+    pause(120_000).await;
+    let report = node.keepers.get(&stays.instance).unwrap().report();
+    assert_eq!(report.seen, Seen::Running);
+    assert!(report.stage.contains("has its disk open"), "{report:?}");
+    for wish in [&stays, &ends] {
+        assert!(rig.disks.there().contains(&wish.instance));
+        let tap = wish.spec.interface.short;
+        assert!(rig.networks.plugged_now().contains(&tap));
+    }
+
+    drop(qemus);
+    node.until(&stays.instance, Seen::Terminated).await;
+    node.until(&ends.instance, Seen::Terminated).await;
+    rig.assert_nothing_left(&ends.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_a_qemu_process_has_open_is_never_wiped_whatever_libvirt_says() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    let qemu = open_as_qemu(&rig, &wish);
 
     rig.hypervisor.end_unseen(&wish.instance);
     pause(120_000).await;

@@ -274,11 +274,8 @@ async fn plug(site: &Site, dir: &std::path::Path, wish: &InstanceWish) {
 }
 
 async fn wipe(site: &Site, dir: &std::path::Path, wish: &InstanceWish) -> Result<(), String> {
-    site.networks
-        .unplugged(&wish.spec.interface)
-        .await
-        .map_err(|error| chain(&*error))?;
     let files = dir.to_owned();
+    // Before anything is taken away: the tap of a guest that lives is its user's as the disk is.
     blocking(move || match in_use::find(&files) {
         Some(path) => Err(format!(
             "{} is still in use by a QEMU process",
@@ -287,6 +284,10 @@ async fn wipe(site: &Site, dir: &std::path::Path, wish: &InstanceWish) -> Result
         None => Ok(()),
     })
     .await?;
+    site.networks
+        .unplugged(&wish.spec.interface)
+        .await
+        .map_err(|error| chain(&*error))?;
     site.disks
         .wipe(&wish.instance, dir)
         .await
