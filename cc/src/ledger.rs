@@ -70,11 +70,11 @@ impl PlacementRow {
         wanted == Some(Wanted::Terminated)
     }
 
-    /// Whether its node has said that it ran.
+    /// Whether its node has said that it ran, or has left that behind.
     pub fn has_run(&self) -> bool {
         self.report
             .as_ref()
-            .is_some_and(|r| r.seen == Seen::Running)
+            .is_some_and(|r| r.seen != Seen::Pending)
     }
 }
 
