@@ -35,7 +35,7 @@ use crate::{
 /// How often leases, silence and memory are looked at: well below the shortest of their limits.
 const LOOK: Duration = Duration::from_millis(500);
 /// After so long without a call the CLC is out of reach: its long poll comes more often. Nobody
-/// else places here, so its holds may as well wait for it: leases stand still meanwhile.
+/// else places here, so its holds may as well wait for it, and what ended is not forgotten before it was told.
 const CLC_SILENT_MS: u64 = control::POLL_WAIT_MS_MAX + 10_000;
 
 /// The way to a node.
@@ -140,7 +140,7 @@ impl Cc {
         let now = self.now();
         let called_ms = self.0.clc_called_ms.load(Ordering::Relaxed);
         if now.saturating_sub(called_ms) > CLC_SILENT_MS {
-            book.stretch_leases(LOOK.as_millis() as u64);
+            book.stand_still(LOOK.as_millis() as u64);
         }
         let limit_ms = book.limits.unreachable_ms;
         let silent = book.nodes.grow_silent(now, limit_ms);

@@ -127,9 +127,11 @@ impl Book {
         }
     }
 
-    /// Lets no lease run for so long: whoever asked for the holds cannot be heard.
-    pub fn stretch_leases(&mut self, by_ms: u64) {
-        self.leases.values_mut().for_each(|until| *until += by_ms);
+    /// Lets no lease run for so long, and nothing be forgotten: the CLC, which asked for the holds
+    /// and has yet to hear what ended, cannot be heard.
+    pub fn stand_still(&mut self, for_ms: u64) {
+        let ends = self.leases.values_mut().chain(self.forget_at.values_mut());
+        ends.for_each(|until| *until += for_ms);
     }
 
     /// The holds whose lease is over.

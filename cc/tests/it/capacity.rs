@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cc::{
-    book::{Book, Limits},
-    ledger::{Change, Saved},
+    book::{Book, Limits, REMEMBER_MS},
+    ledger::{Change, PlacementRow, Saved},
     schedule::Policy,
 };
 use control::{
@@ -374,6 +374,27 @@ fn a_hold_that_nobody_wished_for_is_free_again_after_its_lease() {
     assert_eq!(world.book.committed(&samples::node(1)), samples::smalls(1));
     world.new_hold(3, 3);
     assert_eq!(world.granted.len(), 12);
+}
+
+#[test]
+fn while_the_clc_is_silent_no_lease_runs_and_no_end_is_forgotten() {
+    let mut world = world();
+    world.new_hold(1, 1);
+    world.new_hold(1, 1);
+    world.step(&Op::Wish(0));
+    let row = world.book.saved().placements.values().next().unwrap();
+    let ended = PlacementRow {
+        ended: true,
+        ..row.clone()
+    };
+    world.commit(vec![Change::Placement(Box::new(ended))]);
+
+    world.book.stand_still(REMEMBER_MS);
+    let until = world.now + REMEMBER_MS;
+    assert!(world.book.lapsed(until).is_empty());
+    assert!(world.book.forgotten(until).is_empty());
+    assert!(!world.book.lapsed(until + LEASE_MS).is_empty());
+    assert_eq!(world.book.forgotten(until + REMEMBER_MS).len(), 1);
 }
 
 #[test]
