@@ -47,6 +47,9 @@ impl Answers {
 pub struct ClusterSeen {
     /// Whether its CC answers.
     pub answers: Answers,
+    /// Since when it has answered without a pause, its first full report being written: before that,
+    /// what was not heard is our own silence. Nothing while it is silent.
+    pub answering_since: Option<Timestamp>,
     /// How many lives of it we have seen: each must be told everything.
     pub lives: u64,
     /// Its nodes, as the CC sees them.

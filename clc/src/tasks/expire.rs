@@ -7,14 +7,14 @@ use daemon::{
     reconcile::{Reconcile, Summary},
 };
 use store::{Error, Tx};
-use types::{InstanceState, Timestamp};
+use types::{InstanceState, Timestamp, Zone};
 
 use super::observe::{self, Observed};
 use crate::{
     Clc,
     config::Limits,
     instance::{Event, Next},
-    rows::{client_tokens, cloud, instances, nodes, services},
+    rows::{client_tokens, instances, nodes, services},
 };
 
 /// How long a client's token is remembered: longer than any SDK retries.
@@ -31,7 +31,9 @@ impl Reconcile for Expire {
 
     async fn pass(&mut self) -> Result<Summary, BoxError> {
         let (now, limits) = (self.0.now(), self.0.config.limits.clone());
-        let summary = self.0.db.write(move |tx| expire(tx, &limits, now)).await?;
+        let answering = answering(&self.0);
+        let write = move |tx: &Tx| expire(tx, &limits, &answering, now);
+        let summary = self.0.db.write(write).await?;
         if summary.0.contains_key("given_up") || summary.0.contains_key("wishes") {
             self.0.wakes.instances.wake();
         }
@@ -42,7 +44,21 @@ impl Reconcile for Expire {
     }
 }
 
-fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
+/// The zones whose cluster answers, and since when.
+fn answering(clc: &Clc) -> Vec<(Zone, Timestamp)> {
+    let since = |zone: Zone| {
+        let since = clc.seen.cluster(&zone).answering_since?;
+        Some((zone, since))
+    };
+    clc.peers.zones().into_iter().filter_map(since).collect()
+}
+
+fn expire(
+    tx: &Tx,
+    limits: &Limits,
+    answering: &[(Zone, Timestamp)],
+    now: Timestamp,
+) -> Result<Summary, Error> {
     let mut summary = Summary::nothing();
     let shown_since = now.plus_millis(-millis(limits.terminated_shown_s));
     summary.count(
@@ -57,7 +73,12 @@ fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
     );
     summary.count(
         "given_up",
-        give_up(tx, now.plus_millis(-millis(limits.pending_s)), now)?,
+        give_up(
+            tx,
+            answering,
+            now.plus_millis(-millis(limits.pending_s)),
+            now,
+        )?,
     );
     let mut observed = Observed::default();
     for node in nodes::list(tx)?.into_iter().filter(|node| node.dead) {
@@ -68,12 +89,18 @@ fn expire(tx: &Tx, limits: &Limits, now: Timestamp) -> Result<Summary, Error> {
     Ok(summary)
 }
 
-/// Launches whose node has said nothing new since then. A node that is silent is no reason: its
-/// instance may run.
-fn give_up(tx: &Tx, since: Timestamp, now: Timestamp) -> Result<u64, Error> {
+/// Launches whose node has said nothing new since then. A node or a cluster that is silent is no
+/// reason, nor that we did not listen: the instance may run.
+fn give_up(
+    tx: &Tx,
+    answering: &[(Zone, Timestamp)],
+    since: Timestamp,
+    now: Timestamp,
+) -> Result<u64, Error> {
     let mut given_up = 0;
-    for zone in cloud::zones(tx)? {
-        for instance in instances::list_alive(tx, &zone)? {
+    let listened = answering.iter().filter(|(_, begun)| *begun < since);
+    for (zone, _) in listened {
+        for instance in instances::list_alive(tx, zone)? {
             let heard = instances::seen_at(tx, &instance.id)?.unwrap_or(instance.state_since);
             let waits = instance.state == InstanceState::Pending && heard < since;
             if !waits || instance.unreachable_since.is_some() {

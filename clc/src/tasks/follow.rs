@@ -107,8 +107,10 @@ async fn follow_cluster(clc: &Arc<Clc>, zone: &Zone) {
             Ok(position) => after = Some(position),
             Err(silent) => {
                 let why = silent.why();
-                clc.seen
-                    .note_cluster(zone, |seen| note_silence(&mut seen.answers, &why));
+                clc.seen.note_cluster(zone, |seen| {
+                    note_silence(&mut seen.answers, &why);
+                    seen.answering_since = None;
+                });
                 clc.clock.sleep(RETRY).await;
             }
         }
@@ -186,6 +188,9 @@ async fn take_cluster(
     clc.seen.note_cluster(zone, |seen| {
         was_silent |= !matches!(seen.answers, Answers::At(_));
         seen.answers = Answers::At(now);
+        if was_silent {
+            seen.answering_since = Some(now);
+        }
         seen.lives += u64::from(full);
         if full {
             seen.nodes.clear();

@@ -277,6 +277,7 @@ async fn a_launch_without_progress_is_given_up_and_its_node_told() {
     let id = rig.launch().await;
     rig.eventually("the wish is taken", async || rig.cluster.wish(&id))
         .await;
+    is_followed(&rig).await;
     rig.clock.jump(31 * 60 * 1000);
     rig.clc.wakes.expire.wake();
     let given_up = rig.until(&id, InstanceState::ShuttingDown).await;
@@ -287,6 +288,47 @@ async fn a_launch_without_progress_is_given_up_and_its_node_told() {
             .filter(|wish| wish.wanted == Wanted::Terminated)
     })
     .await;
+}
+
+async fn is_followed(rig: &Rig) {
+    rig.eventually("the cluster is followed", async || {
+        rig.clc.seen.cluster(&zone()).answering_since
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn our_own_silence_gives_nothing_up_and_listening_is_counted_from_its_start() {
+    let mut rig = Rig::running().await;
+    rig.cluster.is_slow.store(true, Ordering::SeqCst);
+    let id = rig.launch().await;
+    rig.eventually("the wish is taken", async || rig.cluster.wish(&id))
+        .await;
+    let still_pending = async |rig: &Rig| {
+        rig.clc.wakes.expire.wake();
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(
+            rig.instance(&id).await.unwrap().state,
+            InstanceState::Pending
+        );
+    };
+
+    rig.cluster.is_up.store(false, Ordering::SeqCst);
+    rig.eventually("the cluster is silent", async || {
+        let since = rig.clc.seen.cluster(&zone()).answering_since;
+        since.is_none().then_some(())
+    })
+    .await;
+    rig.clock.jump(31 * 60 * 1000);
+    still_pending(&rig).await;
+    rig.restart().await;
+    still_pending(&rig).await;
+    rig.cluster.is_up.store(true, Ordering::SeqCst);
+    is_followed(&rig).await;
+    still_pending(&rig).await;
+    rig.clock.jump(31 * 60 * 1000);
+    rig.clc.wakes.expire.wake();
+    rig.until(&id, InstanceState::ShuttingDown).await;
 }
 
 #[tokio::test]
