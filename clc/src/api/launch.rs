@@ -169,13 +169,7 @@ impl Checked {
                 message,
             ));
         }
-        let alive = rows::instances::count_alive(tx, caller.account())?;
-        if alive + u64::from(asked.min_count) > INSTANCES_MAX {
-            let message = format!(
-                "You have requested more instances than your limit of {INSTANCES_MAX} allows"
-            );
-            return Err(Error::new(Code::InstanceLimitExceeded, message));
-        }
+        within_limit(tx, caller, u64::from(asked.min_count))?;
         let groups = groups.into_iter().map(|group| group.id).collect();
         Ok(Self {
             image,
@@ -201,6 +195,17 @@ impl Checked {
             disk_gib: disk,
         }
     }
+}
+
+/// Refuses what would make an account's instances too many.
+fn within_limit(tx: &Tx, caller: &Caller, more: u64) -> Result<()> {
+    let alive = rows::instances::count_alive(tx, caller.account())?;
+    if alive + more > INSTANCES_MAX {
+        let message =
+            format!("You have requested more instances than your limit of {INSTANCES_MAX} allows");
+        return Err(Error::new(Code::InstanceLimitExceeded, message));
+    }
+    Ok(())
 }
 
 fn public_key(tx: &Tx, caller: &Caller, name: &str) -> Result<String> {
@@ -330,6 +335,8 @@ async fn record(
         }
         // Looked up again: what was checked may have gone while the cluster was asked.
         let checked = Checked::of(tx, &by, &asked)?;
+        // There may be room for more than the least that was asked for.
+        within_limit(tx, &by, hold.placements.len() as u64)?;
         let subnet = checked.subnets.iter().find(|subnet| subnet.zone == zone);
         let subnet =
             subnet.ok_or_else(|| ec2::Error::internal("a subnet vanished from its zone"))?;

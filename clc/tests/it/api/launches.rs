@@ -302,3 +302,31 @@ async fn old_clients_find_a_groups_name_where_its_id_is_now() {
     assert!(answer.contains("<groupSet><item><groupId>default</groupId><groupName>default</groupName></item></groupSet><instancesSet>"));
     assert!(answer.contains("xmlns=\"http://ec2.amazonaws.com/doc/2009-11-30/\""));
 }
+
+#[tokio::test]
+async fn the_limit_of_an_account_counts_all_that_would_start() {
+    let world = World::new().await;
+    let image = world.image().await;
+    world.launch(1, "").await;
+    fill(&world, clc::api::launch::INSTANCES_MAX - 2).await;
+    let run = |max: u32| format!("Action=RunInstances&ImageId={image}&MinCount=1&MaxCount={max}");
+    assert_eq!(world.code(&run(2)).await, "InstanceLimitExceeded");
+    assert_eq!(world.cluster.held(), 1, "the room is given back");
+    world.ok(&run(1)).await;
+}
+
+/// Copies the one instance that is there so many times.
+async fn fill(world: &World, copies: u64) {
+    let write = world.clc.db.write(move |tx| {
+        let one = clc::rows::instances::list_all(tx)?.remove(0);
+        for _ in 0..copies {
+            let copy = clc::rows::instances::Instance {
+                id: types::InstanceId::mint(&mut rand::rng()),
+                ..one.clone()
+            };
+            clc::rows::instances::insert(tx, &copy, &Default::default())?;
+        }
+        Ok::<_, store::Error>(())
+    });
+    write.await.unwrap();
+}
