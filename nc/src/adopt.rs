@@ -48,6 +48,14 @@ struct Kept {
     in_use: bool,
 }
 
+/// What lies below the folder of instances.
+#[derive(Default)]
+struct Records {
+    kept: Vec<Kept>,
+    /// Instances that have a record which we cannot use: they are known, and not ours to end.
+    unreadable: BTreeSet<InstanceId>,
+}
+
 impl AdoptInstances {
     /// For these keepers.
     pub fn new(keepers: Keepers) -> Self {
@@ -83,7 +91,7 @@ impl Reconcile for AdoptInstances {
 
         let instances = site.instances.clone();
         let records = tokio::task::spawn_blocking(move || read_records(&instances)).await??;
-        for Kept { record, in_use } in records {
+        for Kept { record, in_use } in records.kept {
             let instance = &record.wish.instance;
             if self.keepers.get(instance).is_none() {
                 summary.count("adopted", 1);
@@ -97,7 +105,9 @@ impl Reconcile for AdoptInstances {
         for (instance, report) in &before {
             summary.count("vanished", self.compare(instance, report, &domains).await);
         }
-        summary.count("ended", self.end_unwanted(&domains, &before).await);
+        summary.count("unreadable", records.unreadable.len() as u64);
+        let endable = domains.difference(&records.unreadable).cloned().collect();
+        summary.count("ended", self.end_unwanted(&endable, &before).await);
         Ok(summary)
     }
 }
@@ -136,7 +146,8 @@ impl AdoptInstances {
         }
     }
 
-    /// Ends domains that are not to be: of terminated instances, and of nobody for too long.
+    /// Ends those of these domains that are not to be: of terminated instances, and of nobody for
+    /// too long.
     async fn end_unwanted(
         &mut self,
         domains: &BTreeSet<InstanceId>,
@@ -180,8 +191,8 @@ impl AdoptInstances {
 
 /// Every record below the folder. What is no instance's folder is left alone; an empty folder of
 /// one is what a crash before the first record leaves, and goes.
-fn read_records(instances: &Path) -> Result<Vec<Kept>, BoxError> {
-    let mut records = Vec::new();
+fn read_records(instances: &Path) -> Result<Records, BoxError> {
+    let mut records = Records::default();
     for entry in std::fs::read_dir(instances)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -194,13 +205,17 @@ fn read_records(instances: &Path) -> Result<Vec<Kept>, BoxError> {
         match Record::read(&entry.path()) {
             Ok(Some(record)) if record.wish.instance == instance => {
                 let in_use = in_use::find(&entry.path()).is_some();
-                records.push(Kept { record, in_use });
+                records.kept.push(Kept { record, in_use });
             }
             Ok(Some(record)) => {
                 tracing::error!(%instance, holds = %record.wish.instance, "another's record");
+                records.unreadable.insert(instance);
             }
             Ok(None) => remove_if_idle(&entry.path()),
-            Err(error) => tracing::error!(%instance, error = chain(&error), "left alone"),
+            Err(error) => {
+                tracing::error!(%instance, error = chain(&error), "left alone");
+                records.unreadable.insert(instance);
+            }
         }
     }
     Ok(records)

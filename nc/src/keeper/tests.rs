@@ -498,6 +498,31 @@ async fn only_domains_that_bear_our_mark_are_ever_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guest_whose_record_cannot_be_read_is_left_running() {
+    for text in ["", "{\"form\": 99}"] {
+        let rig = Rig::new();
+        let node = rig.start().await;
+        let wish = fakes::wish(1);
+        node.run(&wish).await;
+        node.stop().await;
+        let record = rig.dir.path().join("i-00000001/instance.json");
+        let whole = std::fs::read(&record).unwrap();
+        std::fs::write(&record, text).unwrap();
+
+        let node = rig.start().await;
+        pause(1_300_000).await;
+        assert_eq!(rig.hypervisor.domains().len(), 1, "{text}");
+        assert!(node.keepers.get(&wish.instance).is_none());
+
+        // What can be read again is taken up again.
+        std::fs::write(&record, whole).unwrap();
+        pause(60_000).await;
+        let report = node.keepers.get(&wish.instance).unwrap().report();
+        assert_eq!(report.seen, Seen::Running);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_hypervisor_is_away_takes_no_wish_before_it_has_looked() {
     let rig = Rig::new();
     let node = rig.start().await;
