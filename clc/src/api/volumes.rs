@@ -212,14 +212,14 @@ pub async fn delete_volume(clc: &Clc, caller: &Caller, ask: DeleteVolume) -> Res
         let volume = rows::volumes::find(tx, &account, &ask.volume_id)?
             .ok_or_else(|| ec2::Error::not_found(&ask.volume_id))?;
         match volume.state {
-            VolumeState::Available | VolumeState::Error => {
+            VolumeState::Creating | VolumeState::Available | VolumeState::Error => {
                 Ok(rows::volumes::want_absent(tx, &volume.id, now)?)
             }
             VolumeState::InUse => {
                 let message = format!("Volume {} is currently attached", volume.id);
                 Err(Error::new(Code::VolumeInUse, message))
             }
-            VolumeState::Creating | VolumeState::Deleting => {
+            VolumeState::Deleting => {
                 let message = format!("Volume {} is in state {}", volume.id, volume.state.as_str());
                 Err(Error::new(Code::IncorrectState, message))
             }

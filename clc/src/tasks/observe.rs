@@ -191,7 +191,8 @@ fn volume(tx: &Tx, report: &VolumeReport, now: Timestamp) -> Result<(), Error> {
     };
     let next = match (volume.state, report.seen) {
         (VolumeState::Creating, VolumeSeen::Available) => VolumeState::Available,
-        (VolumeState::Creating, VolumeSeen::Error) => VolumeState::Error,
+        // Its file may vanish later, too.
+        (VolumeState::Creating | VolumeState::Available, VolumeSeen::Error) => VolumeState::Error,
         (VolumeState::Deleting, VolumeSeen::Deleted) => VolumeState::Deleted,
         // Nothing else is news: attachments are ours to decide, and a state never goes back.
         (

@@ -69,6 +69,10 @@ async fn push(clc: &Clc, volume: &Volume, summary: &mut Summary) -> Result<(), B
             summary.count("refused", 1);
             clc.db
                 .write(move |tx| {
+                    // Wished away meanwhile: the newer wish is yet to be answered.
+                    if volumes::load(tx, &id)?.is_none_or(|now| now.generation != generation) {
+                        return Ok(());
+                    }
                     volumes::set_state(tx, &id, VolumeState::Error, Some(&error.message), now)?;
                     volumes::set_taken(tx, &id, generation)
                 })

@@ -14,13 +14,6 @@ async fn a_volume_is_creating_until_its_zone_has_it_and_then_deleting() {
         ("creating".to_owned(), "5".to_owned())
     );
     assert!(made.contains("<attachmentSet/>") && made.contains("<key>k</key>"));
-    assert_eq!(
-        world
-            .code(&format!("Action=DeleteVolume&VolumeId={id}"))
-            .await,
-        "IncorrectState"
-    );
-
     settle(&world, &id, types::VolumeState::Available).await;
     world
         .ok(&format!("Action=DeleteVolume&VolumeId={id}"))
@@ -113,4 +106,17 @@ async fn a_token_makes_one_volume_however_often_it_is_sent() {
         all(&world.ok("Action=DescribeVolumes").await, "volumeId"),
         [first]
     );
+}
+
+#[tokio::test]
+async fn a_volume_may_be_given_up_before_it_is_made() {
+    let world = World::new().await;
+    let id = one(&world.ok(ASK).await, "volumeId");
+    let delete = format!("Action=DeleteVolume&VolumeId={id}");
+    world.ok(&delete).await;
+    assert_eq!(
+        one(&world.ok("Action=DescribeVolumes").await, "status"),
+        "deleting"
+    );
+    assert_eq!(world.code(&delete).await, "IncorrectState");
 }
