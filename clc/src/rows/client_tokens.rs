@@ -67,7 +67,9 @@ pub fn expire(tx: &Tx, before: Timestamp) -> Result<usize, Error> {
     Ok(tx
         .prepare_cached(
             "DELETE FROM client_tokens WHERE created_at < ?1 \
-             AND NOT EXISTS (SELECT 1 FROM instances WHERE reservation = client_tokens.made)",
+             AND NOT EXISTS (SELECT 1 FROM instances WHERE reservation = client_tokens.made) \
+             AND NOT EXISTS (SELECT 1 FROM volumes WHERE id = client_tokens.made \
+             AND (state <> 'deleted' OR state_since >= ?1))",
         )?
         .execute([before.as_millis()])?)
 }

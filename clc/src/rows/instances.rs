@@ -522,10 +522,20 @@ pub fn add_moment(tx: &Tx, id: &InstanceId, moment: &Moment) -> Result<(), Error
 }
 
 /// Forgets instances that terminated before `before`, with their reservations and tags.
-pub fn forget_terminated(tx: &Tx, before: Timestamp) -> Result<usize, Error> {
+///
+/// The token of a launch lives on for its time from `now`, so that it never launches again meanwhile.
+pub fn forget_terminated(tx: &Tx, before: Timestamp, now: Timestamp) -> Result<usize, Error> {
     let gone = "SELECT id FROM instances WHERE state = 'terminated' AND state_since < ?1";
     tx.prepare_cached(&format!("DELETE FROM tags WHERE resource IN ({gone})"))?
         .execute([before.as_millis()])?;
+    let due = tx.prepare_cached(gone)?.exists([before.as_millis()])?;
+    if due {
+        tx.prepare_cached(
+            "UPDATE client_tokens SET created_at = ?2 WHERE made IN \
+             (SELECT reservation FROM instances WHERE state = 'terminated' AND state_since < ?1)",
+        )?
+        .execute([before.as_millis(), now.as_millis()])?;
+    }
     let rows = tx
         .prepare_cached("DELETE FROM instances WHERE state = 'terminated' AND state_since < ?1")?
         .execute([before.as_millis()])?;

@@ -63,7 +63,7 @@ fn expire(
     let shown_since = now.plus_millis(-millis(limits.terminated_shown_s));
     summary.count(
         "forgotten",
-        instances::forget_terminated(tx, shown_since)? as u64,
+        instances::forget_terminated(tx, shown_since, now)? as u64,
     );
     let tokens = client_tokens::expire(tx, now.plus_millis(-CLIENT_TOKEN_MS))? as u64;
     summary.count("client_tokens", tokens);

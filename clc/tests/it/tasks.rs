@@ -409,3 +409,49 @@ async fn a_volume_is_made_and_removed_and_one_that_does_not_fit_says_why() {
     let failed = volume_until(&rig, &large, VolumeState::Error).await;
     assert_eq!(failed.reason.as_deref(), Some("the pool has 10 GiB free"));
 }
+
+#[tokio::test]
+async fn a_token_lives_for_a_day_after_what_it_launched_was_forgotten() {
+    use clc::rows::client_tokens::{self, ClientToken};
+    let rig = Rig::running().await;
+    let id = rig.launch().await;
+    let launched = rig.until(&id, InstanceState::Running).await;
+    let (account, now) = (rig.credentials.account_id.clone(), rig.clc.now());
+    let used = ClientToken {
+        digest: String::new(),
+        made: launched.reservation.to_string(),
+    };
+    let insert = rig
+        .clc
+        .db
+        .write(move |tx| client_tokens::insert(tx, &account, "RunInstances", "t", &used, now));
+    insert.await.unwrap();
+    let known = async || {
+        let account = rig.credentials.account_id.clone();
+        let read = rig
+            .clc
+            .db
+            .read(move |tx| client_tokens::find(tx, &account, "RunInstances", "t"));
+        read.await.unwrap().is_some()
+    };
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+    rig.clock.jump(48 * HOUR_MS);
+    rig.terminate(&id).await;
+    rig.until(&id, InstanceState::Terminated).await;
+    rig.clock.jump(2 * HOUR_MS);
+    rig.clc.wakes.expire.wake();
+    rig.eventually("it is forgotten", async || {
+        rig.instance(&id).await.is_none().then_some(())
+    })
+    .await;
+    rig.clock.jump(23 * HOUR_MS);
+    rig.clc.wakes.expire.wake();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(known().await);
+    rig.clock.jump(2 * HOUR_MS);
+    rig.clc.wakes.expire.wake();
+    rig.eventually("its token is forgotten", async || {
+        (!known().await).then_some(())
+    })
+    .await;
+}
