@@ -210,6 +210,11 @@ impl Cache {
         Ok(())
     }
 
+    /// The bytes of its file system that it may take beyond what it has, and keeps free.
+    pub fn to_come_bytes(&self) -> Result<u64, CacheError> {
+        self.shared.filler.to_come_bytes()
+    }
+
     /// `holder` uses nothing any more.
     pub fn release(&self, holder: &InstanceId) -> Result<(), CacheError> {
         Ok(self.shared.folder.unmark(holder)?)

@@ -1,6 +1,6 @@
 //! What the host has: found by default, overridden by the configuration.
 
-use std::{io, path::Path};
+use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use control::node::Shape;
 use daemon::files;
@@ -11,6 +11,9 @@ use crate::config::Capacity;
 
 /// What the host's own system, libvirtd and this daemon need.
 const HOST_MIB: u64 = 1024;
+/// On a file system that is nearly full the cache may claim this part of what is free, whatever its
+/// limit: it evicts, and a node without any room for disks is none.
+const CACHE_PART: u64 = 2;
 /// The flags of Intel's and AMD's virtualisation in /proc/cpuinfo.
 const CPU_FLAGS: [&str; 2] = ["vmx", "svm"];
 
@@ -21,20 +24,28 @@ pub struct Found {
     pub cpus: u32,
     /// Memory in all, MiB.
     pub memory_mib: u64,
-    /// Bytes that instances could fill: what is free, and what they have already.
+    /// Bytes that instances could fill: what is free, and what they have already, less what the
+    /// image cache may still take of the same file system.
     pub disk_bytes: u64,
 }
 
 impl Found {
-    /// Looks at this host and at the filesystem of that folder.
-    pub fn look(instances: &Path) -> io::Result<Self> {
+    /// Looks at this host and at the filesystem of that folder, of which the cache in the other may
+    /// still take so many bytes if it is there too.
+    pub fn look(instances: &Path, cache: &Path, cache_bytes: u64) -> io::Result<Self> {
         let filesystem = statvfs(instances)?;
         let free = filesystem.blocks_available() * filesystem.fragment_size();
+        let shared = instances.metadata()?.dev() == cache.metadata()?.dev();
+        let promised = if shared {
+            cache_bytes.min(free / CACHE_PART)
+        } else {
+            0
+        };
         Ok(Self {
             cpus: std::thread::available_parallelism()
                 .map_or(1, |n| n.get().try_into().unwrap_or(1)),
             memory_mib: memory_mib(&files::read_text("/proc/meminfo")?),
-            disk_bytes: free + taken_bytes(instances),
+            disk_bytes: (free + taken_bytes(instances)).saturating_sub(promised),
         })
     }
 
@@ -73,7 +84,6 @@ fn memory_mib(meminfo: &str) -> u64 {
 
 /// What the files of all instances take, two levels deep.
 fn taken_bytes(instances: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt;
     let files = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
     files(instances)
         .flat_map(|instance| files(&instance.path()))
@@ -144,8 +154,14 @@ mod tests {
 
     #[test]
     fn this_host_is_found_to_have_something() {
-        let found = Found::look(Path::new("/")).unwrap();
+        let found = Found::look(Path::new("/"), Path::new("/proc"), u64::MAX).unwrap();
         assert!(found.cpus > 0 && found.memory_mib > 0);
+        assert!(found.disk_bytes > 0, "a cache elsewhere takes nothing");
+        let shared = Found::look(Path::new("/"), Path::new("/"), u64::MAX).unwrap();
+        assert!(
+            shared.disk_bytes < found.disk_bytes,
+            "what the cache may take is not promised"
+        );
         assert!(!boot_id().unwrap().is_empty());
     }
 

@@ -58,7 +58,10 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let network = Network::open(&config.state_dir, settings).map_err(anyhow::Error::from_boxed)?;
     let boot_id = resources::boot_id()?;
     let templates = config.state_dir.join("templates");
-    let disks = LocalDisks::new(cache(&config, &member, &node)?, &templates, &boot_id)
+    let cache = cache(&config, &member, &node)?;
+    let to_come = cache.to_come_bytes()?;
+    let found = resources::Found::look(&instances, &cache_dir(&config), to_come)?;
+    let disks = LocalDisks::new(cache, &templates, &boot_id)
         .with_context(|| format!("templates of disks in {}", templates.display()))?;
     let parts = Parts {
         hypervisor: Arc::new(hypervisor),
@@ -73,7 +76,7 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
 
     network.start(&context, residents.clone(), signs.clone());
     metadata::start(&context, &network, residents, signs).map_err(anyhow::Error::from_boxed)?;
-    watch(&config, &context, &keepers, events, signs_told)?;
+    watch(&config, &context, &keepers, found, events, signs_told)?;
     let routes = control::node::routes(Api::new(keepers));
     let served = member.serve(&context, config.control.listen, routes).await;
     served.map_err(anyhow::Error::from_boxed)
@@ -113,6 +116,7 @@ fn watch(
     config: &Config,
     context: &Context,
     keepers: &Keepers,
+    found: resources::Found,
     events: Events,
     signs: tokio::sync::mpsc::Receiver<(types::InstanceId, crate::signs::Sign)>,
 ) -> anyhow::Result<()> {
@@ -123,7 +127,7 @@ fn watch(
         hostname: control::join::hostname(),
         underlay: network::underlay(&config.network, config.control.listen)
             .map_err(anyhow::Error::from_boxed)?,
-        capacity: resources::Found::look(&site.instances)?.capacity(&config.capacity),
+        capacity: found.capacity(&config.capacity),
         hypervisor: state.subscribe(),
         ready: context.ready.condition("hypervisor"),
         instances: InstanceCounts::new(&context.metrics),

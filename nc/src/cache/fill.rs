@@ -110,13 +110,24 @@ impl Filler {
             .map_err(|error| failed(error.into()))
     }
 
+    /// The bytes of the file system that the cache may take beyond what it has, and keeps free.
+    pub fn to_come_bytes(&self) -> Result<u64, CacheError> {
+        let (_, all_bytes) = self.folder.file_system()?;
+        let has: u64 = self.folder.entries()?.iter().map(|entry| entry.bytes).sum();
+        Ok(self.limit(all_bytes).saturating_sub(has) + evict::RESERVE_BYTES)
+    }
+
+    fn limit(&self, all_bytes: u64) -> u64 {
+        self.limit_bytes.unwrap_or(all_bytes / DEFAULT_SHARE)
+    }
+
     /// Promises room for the image, evicting what is not in use; refuses before a byte is fetched.
     fn make_room(&self, image: &ImageRef, size_bytes: u64) -> Result<Promise, CacheError> {
         let need_bytes = mbr::disk_bytes(size_bytes);
         let _one_at_a_time = self.making_room.lock().expect("no one panics holding it");
         let (free_bytes, all_bytes) = self.folder.file_system()?;
         let room = Room {
-            limit_bytes: self.limit_bytes.unwrap_or(all_bytes / DEFAULT_SHARE),
+            limit_bytes: self.limit(all_bytes),
             free_bytes,
             promised_bytes: self.promised.load(Ordering::Relaxed),
         };
