@@ -3,7 +3,8 @@
 //! The server keeps the latest value of each thing with the revision of its last change. A reader
 //! says the position it has; an answer comes at once if there is something newer, else when there
 //! is or when the wait is over. A feed has an epoch, new with each start of the server: a position
-//! of another epoch gets the full list, after which things absent from it are gone.
+//! of another epoch gets the full list of what the server knows by now. What is absent from it may
+//! only not have been heard of yet: a thing is gone when its last value said so.
 
 use std::{collections::BTreeMap, sync::Mutex, time::Duration};
 
@@ -35,7 +36,7 @@ pub struct Poll {
 pub struct Changes<T> {
     /// Where the reader is after this.
     pub position: Position,
-    /// Whether `items` is everything there is: what is not in it is gone.
+    /// Whether `items` is everything the server knows, after its start maybe not yet everything.
     pub full: bool,
     /// The latest value of each thing that changed.
     pub items: Vec<T>,
