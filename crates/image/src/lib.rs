@@ -7,6 +7,8 @@
 //! | [`bundle`] | image file → tar → gzip → AES → parts |
 //! | [`unbundle`] | parts → AES → gunzip → untar → sparse file, in one pass |
 //! | [`recognise`] | what the first bytes of a raw image say it is; formats that we refuse |
+//! | [`overlay`] | a qcow2 overlay over a raw file, with all that a first write would have to say in it |
+//! | [`extents`] | where a sparse file has data |
 //! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
 //! | [`digest`] | SHA-1 and SHA-256 as types |
 //!
@@ -16,9 +18,11 @@
 pub mod boot;
 pub mod bundle;
 pub mod digest;
+pub mod extents;
 pub mod keys;
 pub mod manifest;
 pub mod mbr;
+pub mod overlay;
 pub mod recognise;
 pub mod unbundle;
 
