@@ -1,7 +1,7 @@
 //! An instance's local disks: made from the cache in milliseconds, removed with the instance.
 //!
-//! The root is a qcow2 overlay on a read-only raw file of the cache; nothing is copied. Beside a root
-//! *partition* the instance gets the rest of its type's disk, as Eucalyptus laid it out: `ephemeral0`
+//! The root is a clone of, or an overlay on, a read-only raw file of the cache ([`root`]); nothing is
+//! copied. Beside a root *partition* the instance gets the rest of its type's disk, as Eucalyptus laid it out: `ephemeral0`
 //! with a file system, and swap. A whole-disk image gets all of it as its root, for its own tools to
 //! grow into.
 //!
@@ -9,7 +9,7 @@
 //! `disks.json` when they are on disk as well, which is waited for while the guest starts. While one
 //! of them holds, the disks stay as they are, whatever recipe this version of the program would use.
 
-pub mod overlay;
+pub mod root;
 pub mod scratch;
 pub mod template;
 
@@ -35,10 +35,9 @@ use crate::{
     cache::{Cache, CacheError, Form},
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
-use overlay::Overlays;
+use root::Roots;
 use template::Templates;
 
-const ROOT: &str = "root.qcow2";
 const EPHEMERAL: &str = "ephemeral0.raw";
 const SWAP: &str = "swap.raw";
 /// Says that the disks beside it are whole and on disk, and what they are.
@@ -50,7 +49,7 @@ const MADE: &str = "disks.made";
 #[derive(Clone)]
 pub struct LocalDisks {
     cache: Cache,
-    overlays: Overlays,
+    roots: Roots,
     templates: Templates,
     boot_id: String,
 }
@@ -121,7 +120,7 @@ impl LocalDisks {
     pub fn new(cache: Cache, templates: &Path, boot_id: &str) -> io::Result<Self> {
         Ok(Self {
             cache,
-            overlays: Overlays::default(),
+            roots: Roots::new("qemu-img"),
             templates: Templates::open(templates)?,
             boot_id: boot_id.to_owned(),
         })
@@ -255,18 +254,14 @@ impl LocalDisks {
         kernel: Option<Kernel>,
         dir: &Path,
     ) -> Result<BootDisks, DiskError> {
-        let (root, ephemeral, swap) = (dir.join(ROOT), dir.join(EPHEMERAL), dir.join(SWAP));
-        let entry = image.file_name().unwrap_or_default().to_string_lossy();
+        let (ephemeral, swap) = (dir.join(EPHEMERAL), dir.join(SWAP));
         let Layout {
             root_bytes,
             ephemeral_bytes,
             swap_bytes,
         } = *layout;
-        let overlay = format!("{entry}.{root_bytes}");
-        tokio::try_join!(
-            self.templates.copy(&overlay, &root, |path| async move {
-                self.overlays.make(&path, image, root_bytes).await
-            }),
+        let (root, (), ()) = tokio::try_join!(
+            self.roots.make(image, root_bytes, dir, &self.templates),
             async {
                 if ephemeral_bytes == 0 {
                     return Ok(());
@@ -283,11 +278,7 @@ impl LocalDisks {
             path: path.to_owned(),
             format,
         };
-        let mut disks = vec![Disk {
-            file: file(&root, DiskFormat::Qcow2),
-            backing: Some(file(image, DiskFormat::Raw)),
-            serial: None,
-        }];
+        let mut disks = vec![root];
         for (path, bytes, serial) in [
             (&ephemeral, layout.ephemeral_bytes, "ephemeral0"),
             (&swap, layout.swap_bytes, "swap"),
@@ -350,7 +341,8 @@ impl Disks for LocalDisks {
         let dir = dir.to_owned();
         blocking(move || {
             // First what says that the disks are whole, so that half of them is never taken for all.
-            for name in [WHOLE, MADE, ROOT, EPHEMERAL, SWAP] {
+            let disks = root::NAMES.into_iter().chain([EPHEMERAL, SWAP]);
+            for name in [WHOLE, MADE].into_iter().chain(disks) {
                 let path = dir.join(name);
                 match std::fs::remove_file(&path) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {

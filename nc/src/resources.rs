@@ -4,6 +4,7 @@ use std::{io, os::unix::fs::MetadataExt, path::Path};
 
 use control::node::Shape;
 use daemon::files;
+use fiemap::FiemapExtentFlags;
 use nix::sys::statvfs::statvfs;
 use types::{Gib, Mib};
 
@@ -82,14 +83,25 @@ fn memory_mib(meminfo: &str) -> u64 {
     kib.unwrap_or(0_u64) / 1024
 }
 
-/// What the files of all instances take, two levels deep.
+/// What the files of all instances take, two levels deep. What a clone shares with its image is not
+/// the instance's.
 fn taken_bytes(instances: &Path) -> u64 {
     let files = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten();
     files(instances)
         .flat_map(|instance| files(&instance.path()))
-        .filter_map(|file| file.metadata().ok())
-        .map(|meta| meta.blocks() * 512)
+        .filter_map(|file| own_bytes(&file.path()).ok())
         .sum()
+}
+
+/// The bytes on disk that are this file's alone.
+pub fn own_bytes(file: &Path) -> io::Result<u64> {
+    let extents = fiemap::fiemap(file)?.flatten();
+    let shared: u64 = extents
+        .filter(|extent| extent.fe_flags.contains(FiemapExtentFlags::SHARED))
+        .map(|extent| extent.fe_length)
+        .sum();
+    // A file system that does not list extents has none that are shared.
+    Ok((file.metadata()?.blocks() * 512).saturating_sub(shared))
 }
 
 /// Whether guests can run on the processor itself: the device and the flag, for on some hosts

@@ -7,14 +7,10 @@
 use std::{
     fs::{File, OpenOptions},
     io,
+    ops::Range,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
-};
-
-use nix::{
-    errno::Errno,
-    unistd::{Whence, lseek},
 };
 
 use super::{DiskError, at, blocking};
@@ -110,35 +106,16 @@ fn copy_sparse(from: &File, to: &Path) -> io::Result<()> {
     let bytes = from.metadata()?.len();
     let to = create(to, bytes)?;
     let mut buffer = vec![0; COPY_BYTES];
-    let mut after = 0;
-    while let Some((start, end)) = next_data(from, after, bytes)? {
-        let mut offset = start;
-        while offset < end {
-            let part = &mut buffer[..COPY_BYTES.min((end - offset) as usize)];
-            from.read_exact_at(part, offset)?;
-            to.write_all_at(part, offset)?;
-            offset += part.len() as u64;
+    for extent in image::extents::data(from)? {
+        let Range { mut start, end } = extent?;
+        while start < end {
+            let part = &mut buffer[..COPY_BYTES.min((end - start) as usize)];
+            from.read_exact_at(part, start)?;
+            to.write_all_at(part, start)?;
+            start += part.len() as u64;
         }
-        after = end;
     }
     Ok(())
-}
-
-/// The first stretch of data at or after an offset.
-fn next_data(file: &File, after: u64, bytes: u64) -> io::Result<Option<(u64, u64)>> {
-    let seek = |offset: u64, whence| {
-        let offset = i64::try_from(offset).map_err(io::Error::other)?;
-        match lseek(file, offset, whence) {
-            Ok(found) => u64::try_from(found).map(Some).map_err(io::Error::other),
-            Err(Errno::ENXIO) => Ok(None),
-            Err(errno) => Err(io::Error::from(errno)),
-        }
-    };
-    let Some(start) = seek(after, Whence::SeekData)? else {
-        return Ok(None);
-    };
-    let end = seek(start, Whence::SeekHole)?.unwrap_or(bytes);
-    Ok(Some((start, end)))
 }
 
 #[cfg(test)]
