@@ -5,7 +5,7 @@ use futures_util::{Stream, TryStreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
-use s3::{Code, Error, documents::error::write_error};
+use s3::{Code, Error, VersionId, documents::error::write_error};
 
 /// An error in the middle of a stream: the connection is cut, which tells the client.
 pub type StreamError = Box<dyn std::error::Error + Send + Sync>;
@@ -62,6 +62,13 @@ pub fn set(headers: &mut HeaderMap, name: impl TryInto<HeaderName>, value: impl 
     }
 }
 
+/// Names the version that was read, written or deleted, in a bucket that has versions.
+pub fn set_version(headers: &mut HeaderMap, version: Option<&VersionId>) {
+    if let Some(version) = version {
+        set(headers, "x-amz-version-id", version.as_str());
+    }
+}
+
 /// An error; HEAD and 304 have no body.
 pub fn error(error: &Error, resource: &str, request_id: &str, is_head: bool) -> Answer {
     let code = error.code.status();
@@ -72,6 +79,9 @@ pub fn error(error: &Error, resource: &str, request_id: &str, is_head: bool) -> 
         *answer.status_mut() = code;
         answer
     };
+    for (name, value) in &error.headers {
+        set(answer.headers_mut(), *name, value);
+    }
     // What a HEAD cannot say in a document.
     if error.code == Code::InvalidRange
         && let Some((_, size)) = error

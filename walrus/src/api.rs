@@ -8,13 +8,16 @@ mod delete;
 mod list;
 mod multipart;
 mod objects;
+mod versions;
 
 use std::sync::Arc;
 
 use daemon::clock::SharedClock;
 use http::request::Parts;
 use hyper::body::Incoming;
-use s3::{BucketName, Code, Error, Key, Operation, Request, address::Domains, request::Place};
+use s3::{
+    BucketName, Code, Error, Key, Operation, Request, VersionId, address::Domains, request::Place,
+};
 use sigv4::Rules;
 use types::Timestamp;
 
@@ -24,7 +27,7 @@ use crate::{
     authorise::Wish,
     body::RequestBody,
     directory::{Caller, Directory},
-    engine::{Engine, Failure, Found, change::SameBucket, facts::Bucket},
+    engine::{Engine, Failure, Found, Object, Sought, change::SameBucket, facts::Bucket},
     identity::Identity,
     metrics::Metrics,
 };
@@ -169,6 +172,13 @@ impl Ask<'_> {
             Operation::PutBucketAcl { bucket, acl } => self.put_bucket_acl(bucket, acl, body).await,
             Operation::ListObjects { bucket, list } => self.list_objects(bucket, list).await,
             Operation::DeleteObjects { bucket } => self.delete_objects(bucket, body).await,
+            Operation::ListObjectVersions { bucket, list } => {
+                self.list_object_versions(bucket, list).await
+            }
+            Operation::GetBucketVersioning { bucket } => self.get_bucket_versioning(bucket).await,
+            Operation::PutBucketVersioning { bucket } => {
+                self.put_bucket_versioning(bucket, body).await
+            }
             Operation::ListMultipartUploads { bucket, list } => {
                 self.list_multipart_uploads(bucket, list).await
             }
@@ -246,15 +256,49 @@ impl Ask<'_> {
     /// Finds an object, ready to be read, in a bucket that is the expected owner's. Only who may
     /// list the bucket learns that an object is not there.
     async fn find_object(&self, at: Place) -> Result<(Bucket, Found), Failure> {
-        let Place { bucket, key } = at;
-        let look = self.api.engine.look(bucket.clone(), key.clone()).await?;
+        let expected = self.expected_owner.as_deref();
+        self.find_object_as(&self.wish(), expected, at).await
+    }
+
+    async fn find_object_as(
+        &self,
+        wish: &Wish<'_>,
+        expected_owner: Option<&str>,
+        at: Place,
+    ) -> Result<(Bucket, Found), Failure> {
+        let Place {
+            bucket,
+            key,
+            version,
+        } = at;
+        let engine = &self.api.engine;
+        let look = engine
+            .look(bucket.clone(), key.clone(), version.clone())
+            .await?;
         let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
-        check_owner(self.expected_owner.as_deref(), &look.bucket)?;
-        match look.found {
-            Some(found) => Ok((look.bucket, found)),
-            None => Err(self.wish().on_absent(&look.bucket, &key).into()),
+        check_owner(expected_owner, &look.bucket)?;
+        let absent = || wish.on_absent(&look.bucket, &key, version.as_ref());
+        match look.sought {
+            Sought::Object(found) => Ok((look.bucket, found)),
+            Sought::Marker(marker) => Err(on_marker(absent(), &marker, version.as_ref()).into()),
+            Sought::Nothing => Err(absent().into()),
         }
     }
+}
+
+/// What is said of a delete marker: as the newest version it hides the object; named itself it can
+/// only be deleted (S3 user guide, "Working with delete markers").
+fn on_marker(absent: Error, marker: &Object, asked: Option<&VersionId>) -> Error {
+    if absent.code == Code::AccessDenied {
+        return absent;
+    }
+    let error = match asked {
+        None => absent,
+        Some(_) => Error::from(Code::MethodNotAllowed),
+    };
+    error
+        .header("x-amz-delete-marker", "true")
+        .header("x-amz-version-id", marker.version.as_str())
 }
 
 fn check_owner(expected: Option<&str>, bucket: &Bucket) -> Result<(), Error> {

@@ -4,7 +4,7 @@
 //! An access list is a policy of its resource: what it grants to the caller becomes one statement.
 
 use iam::{Context, Policies, Policy, Principal, Request, Statement};
-use s3::{Acl, Action, BucketName, Code, Key, Result, acl::Permission};
+use s3::{Acl, Action, BucketName, Code, Key, Result, VersionId, acl::Permission};
 use types::{AccountId, Arn};
 
 use crate::{
@@ -30,6 +30,16 @@ impl Wish<'_> {
         owner: &AccountId,
         list: Option<(&Acl, Permission)>,
     ) -> Result<()> {
+        self.judge_as(self.action.policy_action(), resource, owner, list)
+    }
+
+    fn judge_as(
+        &self,
+        action: &str,
+        resource: &Arn,
+        owner: &AccountId,
+        list: Option<(&Acl, Permission)>,
+    ) -> Result<()> {
         let denied = || Err(Code::AccessDenied.into());
         let account = self.caller.account();
         if account == Some(&AccountId::system()) {
@@ -42,7 +52,6 @@ impl Wish<'_> {
             return denied();
         };
 
-        let action = self.action.policy_action();
         let granted = list.and_then(|(acl, asked)| grant(acl, asked, account, action));
         let request = Request {
             principal: &self.caller.principal,
@@ -80,6 +89,7 @@ impl Wish<'_> {
             Action::HeadBucket
             | Action::ListObjects
             | Action::ListObjectsV2
+            | Action::ListObjectVersions
             | Action::ListMultipartUploads
             | Action::GetBucketLocation => Some(Permission::Read),
             Action::GetBucketAcl => Some(Permission::ReadAcp),
@@ -92,28 +102,37 @@ impl Wish<'_> {
 
     /// Writing or deleting under a key: the bucket's list decides, whosever the object is.
     pub fn on_key(&self, bucket: &Bucket, key: &Key) -> Result<()> {
-        let resource = Arn::s3(bucket.name.as_str(), Some(key.as_str()));
-        self.judge(
-            &resource,
-            &bucket.owner,
-            Some((&bucket.acl, Permission::Write)),
-        )
+        let list = Some((&bucket.acl, Permission::Write));
+        self.judge(&resource_of(&bucket.name, key), &bucket.owner, list)
     }
 
-    /// Reading an object or its list, or writing its list: the object's own list decides.
-    pub fn on_object(&self, object: &Object) -> Result<()> {
+    /// Deleting an object, or one version of it for good, which is another right.
+    pub fn on_deletion(&self, bucket: &Bucket, key: &Key, of_version: bool) -> Result<()> {
+        let action = if of_version {
+            "s3:DeleteObjectVersion"
+        } else {
+            "s3:DeleteObject"
+        };
+        let list = Some((&bucket.acl, Permission::Write));
+        self.judge_as(action, &resource_of(&bucket.name, key), &bucket.owner, list)
+    }
+
+    /// Reading an object or its list, or writing its list: the object's own list decides. Naming a
+    /// version is another right than asking for the newest.
+    pub fn on_object(&self, object: &Object, of_version: bool) -> Result<()> {
         let asked = match self.action {
             Action::GetObjectAcl => Permission::ReadAcp,
             Action::PutObjectAcl => Permission::WriteAcp,
             _ => Permission::Read,
         };
-        let resource = Arn::s3(object.bucket.as_str(), Some(object.key.as_str()));
-        self.judge(&resource, &object.owner, Some((&object.acl, asked)))
+        let resource = resource_of(&object.bucket, &object.key);
+        let action = self.action.policy_action_of(of_version);
+        self.judge_as(action, &resource, &object.owner, Some((&object.acl, asked)))
     }
 
     /// What an absent object is answered with: only who may list the bucket learns that it is not
     /// there (GetObject reference, "Permissions").
-    pub fn on_absent(&self, bucket: &Bucket, key: &Key) -> s3::Error {
+    pub fn on_absent(&self, bucket: &Bucket, key: &Key, version: Option<&VersionId>) -> s3::Error {
         let is_system = self.caller.account() == Some(&AccountId::system());
         let listing = Self {
             action: Action::ListObjects,
@@ -121,9 +140,18 @@ impl Wish<'_> {
         };
         match listing.on_bucket(bucket) {
             Err(denied) if !is_system => denied,
-            _ => s3::Error::from(Code::NoSuchKey).with("Key", key.as_str()),
+            _ => match version {
+                None => s3::Error::from(Code::NoSuchKey).with("Key", key.as_str()),
+                Some(version) => s3::Error::from(Code::NoSuchVersion)
+                    .with("Key", key.as_str())
+                    .with("VersionId", version.as_str()),
+            },
         }
     }
+}
+
+fn resource_of(bucket: &BucketName, key: &Key) -> Arn {
+    Arn::s3(bucket.as_str(), Some(key.as_str()))
 }
 
 /// The list's statement about this caller, if it grants what is asked.
@@ -162,6 +190,7 @@ mod tests {
             owner: account('1'),
             created: Timestamp(0),
             location: None,
+            settings: s3::settings::Settings::default(),
             acl: Canned::parse(acl)
                 .unwrap()
                 .resolve(&account('1'), &account('1')),
@@ -172,6 +201,8 @@ mod tests {
         Object {
             bucket: BucketName::parse("bucket").unwrap(),
             key: Key::parse("key").unwrap(),
+            version: VersionId::null(),
+            order: 0,
             etag: String::new(),
             size: 0,
             modified: Timestamp(0),
@@ -236,7 +267,7 @@ mod tests {
 
         let gets = |caller: &Caller, acl: &str| {
             may(caller, Action::GetObject, |wish| {
-                wish.on_object(&object('2', acl))
+                wish.on_object(&object('2', acl), false)
             })
         };
         assert!(
@@ -261,7 +292,7 @@ mod tests {
         );
         let gets = |caller: &Caller, acl: &str| {
             may(caller, Action::GetObject, |wish| {
-                wish.on_object(&object('1', acl))
+                wish.on_object(&object('1', acl), false)
             })
         };
         assert!(!gets(&nothing, "private") && gets(&reader, "private"));
@@ -279,9 +310,9 @@ mod tests {
             policies: Some(Arc::new([])),
         };
         assert!(may(&system, Action::GetObject, |wish| wish
-            .on_object(&object('2', "private"))));
+            .on_object(&object('2', "private"), false)));
         assert!(!may(&system, Action::GetObjectAcl, |wish| wish
-            .on_object(&object('2', "private"))));
+            .on_object(&object('2', "private"), false)));
         assert!(!may(&system, Action::ListObjects, |wish| wish
             .on_bucket(&bucket("public-read"))));
         assert!(!may(&system, Action::CreateBucket, |wish| wish.on_account(None)));
@@ -296,7 +327,7 @@ mod tests {
                 action: Action::GetObject,
                 context: &Context::new(),
             };
-            wish.on_absent(&bucket(acl), &key).code
+            wish.on_absent(&bucket(acl), &key, None).code
         };
         assert_eq!(absent(&root('1'), "private"), Code::NoSuchKey);
         assert_eq!(absent(&root('2'), "private"), Code::AccessDenied);

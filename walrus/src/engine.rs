@@ -40,7 +40,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use s3::{BucketName, Key};
+use s3::{BucketName, Key, VersionId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use change::{Change, Done};
@@ -145,13 +145,28 @@ pub struct Found {
     _pin: Pin,
 }
 
-/// A bucket and perhaps an object of it, from one snapshot.
+/// A bucket and what was looked for in it, from one snapshot.
 #[derive(Debug)]
 pub struct Look {
     /// The bucket.
     pub bucket: Bucket,
-    /// The object.
-    pub found: Option<Found>,
+    /// What is there.
+    pub sought: Sought,
+}
+
+/// What is found under a key.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it is moved once and taken apart"
+)]
+pub enum Sought {
+    /// An object.
+    Object(Found),
+    /// A delete marker.
+    Marker(Object),
+    /// Nothing.
+    Nothing,
 }
 
 impl Engine {
@@ -290,35 +305,44 @@ impl Engine {
         seen
     }
 
-    /// Finds a bucket and an object in it, ready to be read.
-    pub async fn look(&self, bucket: BucketName, key: Key) -> Result<Option<Look>> {
-        self.blocking(move |engine| engine.look_now(&bucket, &key))
+    /// Finds a bucket and an object in it, ready to be read: the newest version or a given one.
+    pub async fn look(
+        &self,
+        bucket: BucketName,
+        key: Key,
+        version: Option<VersionId>,
+    ) -> Result<Option<Look>> {
+        self.blocking(move |engine| engine.look_now(&bucket, &key, version.as_ref()))
             .await
     }
 
-    fn look_now(&self, bucket: &BucketName, key: &Key) -> Result<Option<Look>> {
+    fn look_now(
+        &self,
+        bucket: &BucketName,
+        key: &Key,
+        version: Option<&VersionId>,
+    ) -> Result<Option<Look>> {
         for _ in 0..LOOKS_MAX {
             let seen = self.view_now(|view| {
                 let found = view.find_bucket(bucket)?;
-                Ok(found
-                    .map(|kept| kept.thing)
-                    .zip(Some(view.find_object(bucket, key)?)))
+                let object = match version {
+                    None => view.find_newest(bucket, key)?,
+                    Some(version) => view.find_version(bucket, key, version)?,
+                };
+                Ok(found.map(|kept| kept.thing).zip(Some(object)))
             })?;
             let Some((bucket, object)) = seen else {
                 return Ok(None);
             };
-            let Some(object) = object else {
-                return Ok(Some(Look {
-                    bucket,
-                    found: None,
-                }));
+            let sought = match object {
+                None => Sought::Nothing,
+                Some(kept) if kept.thing.is_marker() => Sought::Marker(kept.thing),
+                Some(kept) => match self.hold(kept)? {
+                    Some(found) => Sought::Object(found),
+                    None => continue,
+                },
             };
-            if let Some(found) = self.hold(object)? {
-                return Ok(Some(Look {
-                    bucket,
-                    found: Some(found),
-                }));
-            }
+            return Ok(Some(Look { bucket, sought }));
         }
         Err(s3::Code::SlowDown.into())
     }
@@ -336,7 +360,13 @@ impl Engine {
         if let Some(first) = pieces.first()
             && !self.0.blobs.path(&first.blob).exists()
         {
-            let now = self.view_now(|v| v.find_object(&kept.thing.bucket, &kept.thing.key))?;
+            let Object {
+                bucket,
+                key,
+                version,
+                ..
+            } = &kept.thing;
+            let now = self.view_now(|view| view.find_version(bucket, key, version))?;
             if now.as_ref() == Some(&kept) {
                 let what = format!("{:?} of {} is lost", first.blob, kept.thing.key);
                 return Err(Failure::Damaged(what));
@@ -344,7 +374,7 @@ impl Engine {
             return Ok(None);
         }
         let inline = match kept.thing.body {
-            Body::Pieces(_) => None,
+            Body::Pieces(_) | Body::Marker => None,
             Body::Inline => match journal::read_frame(&self.journal_folder(), kept.at) {
                 Ok(frame) => Some(frame.body),
                 // Compaction may have moved it and removed the segment.

@@ -20,7 +20,7 @@ use crate::{
     api::Api,
     authorise::Wish,
     directory::Caller,
-    engine::{Failure, Found},
+    engine::{Failure, Found, Sought},
     outflow,
 };
 
@@ -42,7 +42,7 @@ impl Service {
         let look = self
             .0
             .engine
-            .look(bucket.clone(), key.clone())
+            .look(bucket.clone(), key.clone(), None)
             .await
             .map_err(in_s3_words)?;
         let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
@@ -53,10 +53,10 @@ impl Service {
             action: Action::GetObject,
             context: &context,
         };
-        let found = look
-            .found
-            .ok_or_else(|| wish.on_absent(&look.bucket, &key))?;
-        wish.on_object(&found.object)?;
+        let Sought::Object(found) = look.sought else {
+            return Err(wish.on_absent(&look.bucket, &key, None));
+        };
+        wish.on_object(&found.object, false)?;
         Ok(found)
     }
 }

@@ -33,9 +33,36 @@ macro_rules! actions {
                 match self { $(Self::$name => $policy),* }
             }
 
+            /// The action that a policy must allow if a version is named.
+            pub const fn policy_action_of(self, a_version: bool) -> &'static str {
+                match self {
+                    Self::GetObject | Self::HeadObject if a_version => "s3:GetObjectVersion",
+                    Self::GetObjectAcl if a_version => "s3:GetObjectVersionAcl",
+                    Self::PutObjectAcl if a_version => "s3:PutObjectVersionAcl",
+                    Self::GetObjectTagging if a_version => "s3:GetObjectVersionTagging",
+                    Self::PutObjectTagging if a_version => "s3:PutObjectVersionTagging",
+                    Self::DeleteObjectTagging if a_version => "s3:DeleteObjectVersionTagging",
+                    Self::GetObjectAttributes if a_version => "s3:GetObjectVersionAttributes",
+                    other => other.policy_action(),
+                }
+            }
+
             /// What it acts on.
             pub const fn scope(self) -> Scope {
                 match self { $(Self::$name => Scope::$scope),* }
+            }
+
+            /// Whether it makes an object or begins to, so that no version can be named.
+            pub const fn makes_object(self) -> bool {
+                matches!(
+                    self,
+                    Self::PutObject
+                        | Self::CopyObject
+                        | Self::CreateMultipartUpload
+                        | Self::UploadPart
+                        | Self::UploadPartCopy
+                        | Self::CompleteMultipartUpload
+                )
             }
 
             /// Whether Walrus does it.
@@ -66,9 +93,9 @@ actions! {
     PutBucketAcl Bucket "s3:PutBucketAcl" yes;
     DeleteObjects Bucket "s3:DeleteObject" yes;
 
-    ListObjectVersions Bucket "s3:ListBucketVersions" not_yet;
-    GetBucketVersioning Bucket "s3:GetBucketVersioning" not_yet;
-    PutBucketVersioning Bucket "s3:PutBucketVersioning" not_yet;
+    ListObjectVersions Bucket "s3:ListBucketVersions" yes;
+    GetBucketVersioning Bucket "s3:GetBucketVersioning" yes;
+    PutBucketVersioning Bucket "s3:PutBucketVersioning" yes;
     GetBucketPolicy Bucket "s3:GetBucketPolicy" not_yet;
     PutBucketPolicy Bucket "s3:PutBucketPolicy" not_yet;
     DeleteBucketPolicy Bucket "s3:DeleteBucketPolicy" not_yet;

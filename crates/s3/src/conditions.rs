@@ -1,5 +1,5 @@
 //! `If-Match` and its relatives. Reads are judged in the order of RFC 9110 (13.2.2); writes know
-//! only the two tag conditions, and are judged inside the commit.
+//! only the two tag conditions, deletes also time and size; both are judged inside the commit.
 
 use crate::{Code, Result};
 use types::Timestamp;
@@ -103,6 +103,44 @@ impl WriteConditions {
     }
 }
 
+/// Conditions of a delete. What is not there is deleted already, whatever they say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteConditions {
+    /// Only an object with one of these tags.
+    pub if_match: Option<Tags>,
+    /// Only an object that was written in this second.
+    pub modified: Option<Timestamp>,
+    /// Only an object of this size.
+    pub size: Option<u64>,
+}
+
+impl DeleteConditions {
+    /// Judges against the version that is to be deleted; a delete marker has no tag.
+    pub fn judge(&self, etag: Option<&str>, modified: Timestamp, size: u64) -> Result<()> {
+        let tag_fits = match (&self.if_match, etag) {
+            (None, _) | (Some(Tags::Any), None) => true,
+            (Some(Tags::These(_)), None) => false,
+            (Some(tags), Some(etag)) => tags.match_tag(etag),
+        };
+        let time_fits = self
+            .modified
+            .is_none_or(|asked| asked.as_secs() == modified.as_secs());
+        if tag_fits && time_fits && self.size.is_none_or(|asked| asked == size) {
+            Ok(())
+        } else {
+            Err(Code::PreconditionFailed.into())
+        }
+    }
+}
+
+/// A date as headers have it (RFC 2822) or as documents have it (RFC 3339).
+pub fn parse_date(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let header = jiff::fmt::rfc2822::parse(text).map(|zoned| zoned.timestamp());
+    let instant = header.or_else(|_| text.parse::<jiff::Timestamp>()).ok()?;
+    Some(Timestamp(instant.as_millisecond()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +174,30 @@ mod tests {
             Code::NotModified
         );
         assert!(ask.judge("bb", Timestamp(11_000)).is_ok());
+    }
+
+    #[test]
+    fn a_delete_wants_what_it_names() {
+        let named = |tag: &str| DeleteConditions {
+            if_match: Some(Tags::parse(tag)),
+            ..DeleteConditions::default()
+        };
+        let now = Timestamp(10_000);
+        assert!(named("aa").judge(Some("aa"), now, 1).is_ok());
+        assert!(named("bb").judge(Some("aa"), now, 1).is_err());
+        assert!(named("*").judge(None, now, 0).is_ok(), "a marker is there");
+        assert!(named("aa").judge(None, now, 0).is_err());
+
+        let date = "Thu, 01 Jan 1970 00:00:10 GMT";
+        let dated = DeleteConditions {
+            modified: parse_date(date),
+            size: Some(1),
+            ..DeleteConditions::default()
+        };
+        assert!(dated.judge(Some("aa"), Timestamp(10_999), 1).is_ok());
+        assert!(dated.judge(Some("aa"), Timestamp(11_000), 1).is_err());
+        assert!(dated.judge(Some("aa"), now, 2).is_err());
+        assert_eq!(parse_date("1970-01-01T00:00:10Z"), parse_date(date));
     }
 
     #[test]

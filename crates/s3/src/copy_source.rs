@@ -1,6 +1,6 @@
 //! `x-amz-copy-source`: `/bucket/key` or `bucket/key`, percent-encoded, perhaps with a version.
 
-use crate::{BucketName, Code, Error, Key, Result, query};
+use crate::{BucketName, Code, Error, Key, Result, VersionId, query};
 
 /// Where a copy comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,14 +10,14 @@ pub struct CopySource {
     /// The source's key.
     pub key: Key,
     /// The version asked for, if one was.
-    pub version_id: Option<String>,
+    pub version: Option<VersionId>,
 }
 
 impl CopySource {
     /// Reads the header.
     pub fn parse(header: &str) -> Result<Self> {
-        let (path, version_id) = match header.split_once("?versionId=") {
-            Some((path, version)) => (path, Some(query::decode(version)?)),
+        let (path, version) = match header.split_once("?versionId=") {
+            Some((path, version)) => (path, Some(VersionId::parse(&query::decode(version)?)?)),
             None => (header, None),
         };
         // Split before decoding where that is possible, so that an escaped slash stays a letter.
@@ -29,7 +29,7 @@ impl CopySource {
         Ok(Self {
             bucket: BucketName::parse(&bucket)?,
             key: Key::parse(&key)?,
-            version_id,
+            version,
         })
     }
 }

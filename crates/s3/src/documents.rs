@@ -8,3 +8,4 @@ pub mod delete;
 pub mod error;
 pub mod list;
 pub mod multipart;
+pub mod versions;

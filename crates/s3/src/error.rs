@@ -15,6 +15,8 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// Further elements of the document, such as `StringToSign` or `ServerTime`, in order.
     pub details: Vec<(&'static str, String)>,
+    /// Headers of the answer.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 /// What parsing and serving answer.
@@ -27,6 +29,7 @@ impl Error {
             code,
             message: message.into(),
             details: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -34,6 +37,13 @@ impl Error {
     #[must_use]
     pub fn with(mut self, element: &'static str, text: impl Into<String>) -> Self {
         self.details.push((element, text.into()));
+        self
+    }
+
+    /// The same with one more header beside the document.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 

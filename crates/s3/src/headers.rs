@@ -11,7 +11,7 @@ use crate::{
     Code, Error, Result,
     acl::{self, AclWish, Canned, Permission},
     checksum::{Algorithm, Kind},
-    conditions::{ReadConditions, Tags, WriteConditions},
+    conditions::{DeleteConditions, ReadConditions, Tags, WriteConditions, parse_date},
 };
 
 /// User metadata, names and values together (S3 user guide, "Working with object metadata").
@@ -20,7 +20,7 @@ const MAX_METADATA_BYTES: usize = 2048;
 const METADATA: &str = "x-amz-meta-";
 
 /// Features that exist in S3 and not here yet, by the start of the header that asks for them.
-const NOT_YET: [&str; 8] = [
+const NOT_YET: [&str; 7] = [
     "x-amz-server-side-encryption",
     "x-amz-copy-source-server-side-encryption",
     "x-amz-object-lock-",
@@ -28,7 +28,6 @@ const NOT_YET: [&str; 8] = [
     "x-amz-website-redirect-location",
     "x-amz-mfa",
     "x-amz-write-offset-bytes",
-    "x-amz-if-match-",
 ];
 
 /// Storage classes that are kept as a label; the ones that would need a restore are not.
@@ -70,8 +69,7 @@ impl<'a> Headers<'a> {
     }
 
     fn date(self, name: &str) -> Option<Timestamp> {
-        let instant = jiff::fmt::rfc2822::parse(&self.text(name)?).ok()?;
-        Some(Timestamp(instant.timestamp().as_millisecond()))
+        parse_date(&self.text(name)?)
     }
 
     fn names(self) -> impl Iterator<Item = &'a str> {
@@ -111,6 +109,15 @@ impl<'a> Headers<'a> {
             if_match: read.if_match,
             if_none_match: read.if_none_match,
         }
+    }
+
+    /// Conditions of a delete.
+    pub fn delete_conditions(self) -> Result<DeleteConditions> {
+        Ok(DeleteConditions {
+            if_match: self.read_conditions("").if_match,
+            modified: self.date("x-amz-if-match-last-modified-time"),
+            size: self.number("x-amz-if-match-size")?,
+        })
     }
 
     /// The access list that is asked for; `None` if no header speaks of one.

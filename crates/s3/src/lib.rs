@@ -7,6 +7,8 @@
 //! | [`request`] | the typed request: address, operation, parsed headers and parameters |
 //! | [`address`] | which bucket and key a host and a path name |
 //! | [`names`] | bucket names and keys |
+//! | [`version`] | version ids, and how lists of versions go on |
+//! | [`settings`] | what a bucket's owner sets about it |
 //! | [`query`] | the query string as decoded pairs |
 //! | [`headers`] | what a writer says about an object: metadata, checksums, conditions |
 //! | [`range`], [`conditions`], [`copy_source`] | the small languages of single headers |
@@ -30,6 +32,8 @@ pub mod names;
 pub mod query;
 pub mod range;
 pub mod request;
+pub mod settings;
+pub mod version;
 pub mod xml;
 
 pub use acl::{Acl, AclWish};
@@ -38,3 +42,4 @@ pub use code::Code;
 pub use error::{Error, Result};
 pub use names::{BucketName, Key};
 pub use request::{Operation, Request};
+pub use version::VersionId;

@@ -7,11 +7,11 @@ mod route;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
-    Action, BucketName, Error, Key, Result,
+    Action, BucketName, Error, Key, Result, VersionId,
     acl::AclWish,
     address::Address,
     checksum::Algorithm,
-    conditions::{ReadConditions, WriteConditions},
+    conditions::{DeleteConditions, ReadConditions, WriteConditions},
     copy_source::CopySource,
     headers::{Attributes, BodyClaims, ChecksumPlan},
     range::ByteRange,
@@ -78,6 +78,16 @@ pub enum Operation {
         bucket: BucketName,
         list: ListUploads,
     },
+    ListObjectVersions {
+        bucket: BucketName,
+        list: ListVersions,
+    },
+    GetBucketVersioning {
+        bucket: BucketName,
+    },
+    PutBucketVersioning {
+        bucket: BucketName,
+    },
 
     PutObject {
         at: Place,
@@ -97,7 +107,7 @@ pub enum Operation {
     },
     DeleteObject {
         at: Place,
-        conditions: WriteConditions,
+        conditions: DeleteConditions,
     },
     GetObjectAcl {
         at: Place,
@@ -140,13 +150,15 @@ pub enum Operation {
     NotServed,
 }
 
-/// An object's place. Only the null version exists.
+/// An object's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The bucket.
     pub bucket: BucketName,
     /// The key.
     pub key: Key,
+    /// The version; none means the current one.
+    pub version: Option<VersionId>,
 }
 
 /// Parameters of ListBuckets.
@@ -235,6 +247,23 @@ pub struct ListUploads {
     pub upload_id_marker: String,
     /// So many at most.
     pub max_uploads: u32,
+    /// Whether keys are answered percent-encoded.
+    pub encode: bool,
+}
+
+/// Parameters of ListObjectVersions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListVersions {
+    /// Only keys that start so.
+    pub prefix: String,
+    /// Roll up what follows this.
+    pub delimiter: Option<String>,
+    /// List what comes after this key,
+    pub key_marker: String,
+    /// or what is older than this version of it.
+    pub version_marker: String,
+    /// So many versions and prefixes at most.
+    pub max_keys: u32,
     /// Whether keys are answered percent-encoded.
     pub encode: bool,
 }
@@ -427,10 +456,22 @@ mod tests {
     }
 
     #[test]
-    fn only_the_null_version_exists() {
-        assert!(parse("GET", "/bucket/key?versionId=null", &[]).is_ok());
-        let error = parse("GET", "/bucket/key?versionId=abc", &[]).unwrap_err();
-        assert_eq!(error.code, Code::NoSuchVersion);
+    fn a_version_is_named_where_there_can_be_one() {
+        let Operation::GetObject { at, .. } = parse("GET", "/bucket/key?versionId=abc", &[])
+            .unwrap()
+            .operation
+        else {
+            panic!("it is a GET");
+        };
+        assert_eq!(at.version.unwrap().as_str(), "abc");
+        for wrong in [
+            ("GET", "/bucket/key?versionId="),
+            ("PUT", "/bucket/key?versionId=abc"),
+        ] {
+            let error = parse(wrong.0, wrong.1, &[]).unwrap_err();
+            assert_eq!(error.code, Code::InvalidArgument, "{wrong:?}");
+        }
+        assert!(parse("GET", "/bucket?versions&version-id-marker=x", &[]).is_err());
     }
 
     proptest::proptest! {

@@ -8,11 +8,14 @@ use s3::{
 };
 use types::AccountId;
 
-use super::{Ask, Done, same};
+use super::{Ask, Done, same, versions::shown};
 use crate::{
     answer,
     body::RequestBody,
-    engine::{Change, change::Seen},
+    engine::{
+        Change,
+        change::{BucketChange, ObjectChange, Seen},
+    },
 };
 
 /// A hundred grants with long names.
@@ -42,20 +45,19 @@ impl Ask<'_> {
         let acl = wish.resolve(&bucket.owner, &bucket.owner, self.people())?;
         self.api
             .engine
-            .commit(Change::SetBucketAcl(same(&bucket), acl))
+            .commit(Change::SetBucket(same(&bucket), BucketChange::Acl(acl)))
             .await?;
         Ok(answer::status(StatusCode::OK))
     }
 
     pub(super) async fn get_object_acl(&self, at: Place) -> Done {
-        let (_, found) = self.find_object(at).await?;
+        let is_named = at.version.is_some();
+        let (bucket, found) = self.find_object(at).await?;
         let object = &found.object;
-        self.wish().on_object(object)?;
-        Ok(answer::xml(write_acl(
-            &object.owner,
-            &object.acl,
-            self.people(),
-        )))
+        self.wish().on_object(object, is_named)?;
+        let mut answer = answer::xml(write_acl(&object.owner, &object.acl, self.people()));
+        answer::set_version(answer.headers_mut(), shown(&bucket, object));
+        Ok(answer)
     }
 
     pub(super) async fn put_object_acl(
@@ -64,24 +66,24 @@ impl Ask<'_> {
         acl: Option<AclWish>,
         body: &mut RequestBody,
     ) -> Done {
-        let key = at.key.clone();
+        let (key, is_named) = (at.key.clone(), at.version.is_some());
         let (bucket, found) = self.find_object(at).await?;
         let object = &found.object;
-        self.wish().on_object(object)?;
+        self.wish().on_object(object, is_named)?;
 
         let wish = self.read_list(acl, &object.owner, body).await?;
         let acl = wish.resolve(&object.owner, &bucket.owner, self.people())?;
-        let (bucket, seen) = (same(&bucket), Seen::of(object));
-        self.api
-            .engine
-            .commit(Change::SetObjectAcl {
-                bucket,
-                key,
-                seen,
-                acl,
-            })
-            .await?;
-        Ok(answer::status(StatusCode::OK))
+        let version = shown(&bucket, object).cloned();
+        let change = Change::SetObject {
+            bucket: same(&bucket),
+            key,
+            seen: Seen::of(object),
+            change: ObjectChange::Acl(acl),
+        };
+        self.api.engine.commit(change).await?;
+        let mut answer = answer::status(StatusCode::OK);
+        answer::set_version(answer.headers_mut(), version.as_ref());
+        Ok(answer)
     }
 
     /// The list comes in headers, else in the body.

@@ -6,6 +6,7 @@ use s3::{
     acl::People as _,
     documents::bucket::{BucketList, read_location, write_location},
     request::{ListBuckets, token_of},
+    settings::Settings,
 };
 
 use super::{Ask, Done, same};
@@ -63,9 +64,11 @@ impl Ask<'_> {
             location: read_location(&document)?,
             acl: acl.resolve(&owner, &owner, self.people())?,
             owner,
+            settings: Settings::default(),
             name: name.clone(),
         };
-        self.api.engine.commit(Change::CreateBucket(bucket)).await?;
+        let change = Change::CreateBucket(Box::new(bucket));
+        self.api.engine.commit(change).await?;
 
         let mut answer = answer::status(StatusCode::OK);
         answer::set(answer.headers_mut(), "location", format!("/{name}"));

@@ -2,20 +2,21 @@
 
 use std::ops::Range;
 
+use http::HeaderMap;
 use s3::{
-    Action, Code, Error,
+    Action, Code, Error, VersionId,
     documents::copy::write_copy,
     range::ByteRange,
     request::{CopyObject, PartName, Place, Source},
 };
 
-use super::{Ask, Done, check_owner, same};
+use super::{Ask, Done, same, versions::shown};
 use crate::{
     answer,
     authorise::Wish,
     digests::{Digests, Verified},
     engine::{
-        Body, Change, Engine, Failure, Found, Object,
+        Body, Bucket, Change, Engine, Failure, Found, Object,
         blobs::NewBlob,
         change::PutChange,
         facts::{Part, Piece},
@@ -25,32 +26,32 @@ use crate::{
 
 impl Ask<'_> {
     /// Finds what is to be copied, if the caller may read it and its conditions hold.
-    async fn source(&self, source: &Source) -> Result<Found, Failure> {
-        let (bucket, key) = (source.from.bucket.clone(), source.from.key.clone());
-        let look = self.api.engine.look(bucket.clone(), key.clone()).await?;
-        let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
-        check_owner(source.expected_owner.as_deref(), &look.bucket)?;
-
+    async fn source(&self, source: &Source) -> Result<(Bucket, Found), Failure> {
+        let at = Place {
+            bucket: source.from.bucket.clone(),
+            key: source.from.key.clone(),
+            version: source.from.version.clone(),
+        };
         let wish = Wish {
             action: Action::GetObject,
             ..self.wish()
         };
-        let found = look
-            .found
-            .ok_or_else(|| wish.on_absent(&look.bucket, &key))?;
-        wish.on_object(&found.object)?;
+        let expected = source.expected_owner.as_deref();
+        let (bucket, found) = self.find_object_as(&wish, expected, at).await?;
+        wish.on_object(&found.object, source.from.version.is_some())?;
         let judged = source
             .conditions
             .judge(&found.object.etag, found.object.modified);
         judged.map_err(|_| Error::from(Code::PreconditionFailed))?;
-        Ok(found)
+        Ok((bucket, found))
     }
 
     pub(super) async fn copy_object(&self, at: Place, copy: CopyObject) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
-        let found = self.source(&copy.source).await?;
+        let (origin, found) = self.source(&copy.source).await?;
         let source = &copy.source.from;
-        let onto_itself = (&source.bucket, &source.key) == (&at.bucket, &at.key);
+        let onto_itself =
+            (&source.bucket, &source.key) == (&at.bucket, &at.key) && source.version.is_none();
         if onto_itself && copy.replace.is_none() && copy.storage_class.is_none() {
             return Err(Error::new(
                 Code::InvalidRequest,
@@ -63,6 +64,7 @@ impl Ask<'_> {
 
         let owner = self.owner_of_new(&bucket);
         let acl = copy.acl.resolve(&owner, &bucket.owner, self.people())?;
+        let origin_object = found.object.clone();
         let (body, blobs) = self.duplicate(&found).await?;
         let mut attributes = copy
             .replace
@@ -91,12 +93,14 @@ impl Ask<'_> {
             inline: found.inline().cloned().unwrap_or_default(),
             blobs,
             conditions: copy.conditions,
+            unique: rand::random(),
         };
-        self.api
-            .engine
-            .commit(Change::PutObject(Box::new(put)))
-            .await?;
-        Ok(answer::xml(document))
+        let version = self.put(put).await?;
+        let mut answer = answer::xml(document);
+        let headers = answer.headers_mut();
+        answer::set_version(headers, version.as_ref());
+        set_source_version(headers, shown(&origin, &origin_object));
+        Ok(answer)
     }
 
     async fn duplicate(&self, found: &Found) -> Result<(Body, Vec<NewBlob>), Failure> {
@@ -124,7 +128,8 @@ impl Ask<'_> {
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
         let upload = self.find_upload(&at, &name.upload_id).await?;
-        let found = self.source(&source).await?;
+        let (origin, found) = self.source(&source).await?;
+        let source_version = shown(&origin, &found.object).cloned();
         let bytes = part_range(range, found.object.size)?;
         let _room = self.api.engine.admit(bytes.end - bytes.start)?;
 
@@ -156,7 +161,15 @@ impl Ask<'_> {
             blob,
         };
         self.api.engine.commit(change).await?;
-        Ok(answer::xml(document))
+        let mut answer = answer::xml(document);
+        set_source_version(answer.headers_mut(), source_version.as_ref());
+        Ok(answer)
+    }
+}
+
+fn set_source_version(headers: &mut HeaderMap, version: Option<&VersionId>) {
+    if let Some(version) = version {
+        answer::set(headers, "x-amz-copy-source-version-id", version.as_str());
     }
 }
 

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use s3::{
     BucketName, Code, Error,
-    conditions::{Tags, WriteConditions},
-    documents::delete::{Delete, DeleteLine, Outcome, write_outcomes},
+    conditions::DeleteConditions,
+    documents::delete::{Delete, DeleteLine, Deleted, Outcome, write_outcomes},
     request::Place,
     xml::MAX_DOCUMENT_BYTES,
 };
@@ -13,20 +13,27 @@ use super::{Ask, Done, same};
 use crate::{
     answer,
     body::RequestBody,
-    engine::{Change, Failure, facts::Bucket},
+    engine::{self, Change, Failure, change::DeleteChange, facts::Bucket},
 };
 
 impl Ask<'_> {
-    pub(super) async fn delete_object(&self, at: Place, conditions: WriteConditions) -> Done {
-        let bucket = self.bucket_to_write(at.bucket, &at.key).await?;
-        let bucket = same(&bucket);
-        let change = Change::DeleteObject {
-            bucket,
-            key: at.key,
+    pub(super) async fn delete_object(&self, at: Place, conditions: DeleteConditions) -> Done {
+        let bucket = self.find_bucket(at.bucket).await?;
+        let line = DeleteLine {
+            key: Ok(at.key),
+            version: at.version,
             conditions,
         };
-        self.api.engine.commit(change).await?;
-        Ok(answer::status(StatusCode::NO_CONTENT))
+        let change = self.delete_change(&bucket, line)?;
+        let deleted = deleted(self.api.engine.commit(change).await?)?;
+
+        let mut answer = answer::status(StatusCode::NO_CONTENT);
+        let headers = answer.headers_mut();
+        answer::set_version(headers, deleted.version.as_ref());
+        if deleted.is_marker {
+            answer::set(headers, "x-amz-delete-marker", "true");
+        }
+        Ok(answer)
     }
 
     pub(super) async fn delete_objects(&self, name: BucketName, body: &mut RequestBody) -> Done {
@@ -51,26 +58,26 @@ impl Ask<'_> {
         let mut outcomes = Vec::new();
         let (mut changes, mut places) = (Vec::new(), Vec::new());
         for line in lines {
-            match self.delete_change(bucket, line) {
-                Ok((key, change)) => {
+            let (key, version) = (line.name().to_owned(), line.version.clone());
+            let result = match self.delete_change(bucket, line) {
+                Ok(change) => {
                     places.push(outcomes.len());
-                    outcomes.push(Outcome {
-                        key,
-                        result: Ok(()),
-                    });
                     changes.push(change);
+                    Ok(Deleted::default())
                 }
-                Err((key, error)) => outcomes.push(Outcome {
-                    key,
-                    result: Err(error),
-                }),
-            }
+                Err(error) => Err(error),
+            };
+            outcomes.push(Outcome {
+                key,
+                version,
+                result,
+            });
         }
 
         let done = self.api.engine.commit_all(changes).await;
         for (place, done) in places.into_iter().zip(done) {
             match done {
-                Ok(_) => {}
+                Ok(done) => outcomes[place].result = Ok(deleted(done)?),
                 Err(Failure::Refused(error)) => outcomes[place].result = Err(error),
                 Err(failure) => return Err(failure),
             }
@@ -78,30 +85,25 @@ impl Ask<'_> {
         Ok(outcomes)
     }
 
-    fn delete_change(
-        &self,
-        bucket: &Bucket,
-        line: DeleteLine,
-    ) -> Result<(String, Change), (String, Error)> {
-        let key = line.key?;
-        let name = key.as_str().to_owned();
-        if line.version_id.is_some_and(|version| version != "null") {
-            return Err((name, Code::NoSuchVersion.into()));
-        }
-        if let Err(denied) = self.wish().on_key(bucket, &key) {
-            return Err((name, denied));
-        }
-        let conditions = WriteConditions {
-            if_match: line.etag.map(|etag| Tags::These(vec![etag])),
-            if_none_match: None,
-        };
-        Ok((
-            name,
-            Change::DeleteObject {
-                bucket: same(bucket),
-                key,
-                conditions,
-            },
-        ))
+    fn delete_change(&self, bucket: &Bucket, line: DeleteLine) -> s3::Result<Change> {
+        let key = line.key.map_err(|(_, error)| error)?;
+        self.wish()
+            .on_deletion(bucket, &key, line.version.is_some())?;
+        Ok(Change::DeleteObject(Box::new(DeleteChange {
+            bucket: same(bucket),
+            key,
+            version: line.version,
+            conditions: line.conditions,
+            owner: self.owner_of_new(bucket),
+            now: self.now,
+            unique: rand::random(),
+        })))
+    }
+}
+
+fn deleted(done: engine::Done) -> Result<Deleted, Failure> {
+    match done {
+        engine::Done::Deleted(deleted) => Ok(deleted),
+        _ => Err(Code::InternalError.into()),
     }
 }

@@ -132,23 +132,26 @@ impl Ask<'_> {
             size: complete.size,
             conditions: complete.conditions,
             now: self.now,
+            unique: rand::random(),
         };
         let done = self
             .api
             .engine
             .commit(Change::CompleteUpload(Box::new(change)))
             .await?;
-        let engine::Done::Completed(object) = done else {
+        let engine::Done::Completed(object, version) = done else {
             return Err(s3::Code::InternalError.into());
         };
         let location = format!("http://{}{}", self.host, self.path);
-        Ok(answer::xml(write_completed(
+        let mut answer = answer::xml(write_completed(
             &location,
             object.bucket.as_str(),
             object.key.as_str(),
             &object.etag,
             object.checksum.as_ref(),
-        )))
+        ));
+        answer::set_version(answer.headers_mut(), version.as_ref());
+        Ok(answer)
     }
 
     pub(super) async fn abort_multipart_upload(&self, at: Place, upload_id: String) -> Done {

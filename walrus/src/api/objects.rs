@@ -2,16 +2,16 @@
 
 use http::{HeaderMap, StatusCode, header};
 use s3::{
-    Code, Error,
+    Code, Error, VersionId,
     checksum::Checksum,
     request::{GetObject, Place, PutObject},
 };
 
-use super::{Ask, Done, same};
+use super::{Ask, Done, same, versions::shown};
 use crate::{
     answer,
     body::RequestBody,
-    engine::{Change, Object, change::PutChange, facts::Bucket},
+    engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket},
     intake::{self, Taken},
     outflow::{self, Span},
 };
@@ -40,9 +40,11 @@ impl Ask<'_> {
             upload_id: None,
             bucket: at.bucket,
             key: at.key,
+            version: VersionId::null(),
+            order: 0,
         };
         self.api.metrics.received(object.size);
-        let answer = put_answer(&object.etag, object.checksum.as_ref());
+        let mut answer = put_answer(&object.etag, object.checksum.as_ref());
         let Taken { inline, blob, .. } = taken;
         let put = PutChange {
             bucket: same(&bucket),
@@ -50,12 +52,20 @@ impl Ask<'_> {
             inline,
             blobs: blob.into_iter().collect(),
             conditions: put.conditions,
+            unique: rand::random(),
         };
-        self.api
-            .engine
-            .commit(Change::PutObject(Box::new(put)))
-            .await?;
+        let version = self.put(put).await?;
+        answer::set_version(answer.headers_mut(), version.as_ref());
         Ok(answer)
+    }
+
+    /// Commits an object; answers its version if its bucket has versions.
+    pub(super) async fn put(&self, put: PutChange) -> Result<Option<VersionId>, Failure> {
+        let change = Change::PutObject(Box::new(put));
+        match self.api.engine.commit(change).await? {
+            engine::Done::Written(version) => Ok(version),
+            _ => Err(Code::InternalError.into()),
+        }
     }
 
     /// What nobody in particular writes belongs to the bucket's owner, or it could never be
@@ -70,8 +80,10 @@ impl Ask<'_> {
                 "Request specific response headers cannot be used for anonymous GET requests.";
             return Err(Error::new(Code::InvalidRequest, why).into());
         }
-        let (_, found) = self.find_object(at).await?;
-        self.wish().on_object(&found.object)?;
+        let is_named = at.version.is_some();
+        let (bucket, found) = self.find_object(at).await?;
+        self.wish().on_object(&found.object, is_named)?;
+        let version = shown(&bucket, &found.object).cloned();
         match get
             .conditions
             .judge(&found.object.etag, found.object.modified)
@@ -85,6 +97,7 @@ impl Ask<'_> {
         let span = Span::of(&found.object, &get)?;
         let mut headers = HeaderMap::new();
         set_headers(&mut headers, &found.object, &span, &get);
+        answer::set_version(&mut headers, version.as_ref());
         let mut answer = if is_head {
             answer::status(StatusCode::OK)
         } else {

@@ -53,6 +53,8 @@ pub fn assemble(
     Ok(Object {
         bucket: upload.bucket,
         key: upload.key,
+        version: s3::VersionId::null(),
+        order: 0,
         etag: etag(&parts)?,
         size,
         modified: now,

@@ -1,22 +1,27 @@
 //! What a request wants to become true. [`Change::decide`] looks at what is, and answers the facts
 //! that make it so, or why not. It runs inside the commit: nothing changes between look and write.
 
+mod buckets;
+mod objects;
+mod uploads;
+
 use bytes::Bytes;
 use s3::{
-    Acl, BucketName, Code, Error, Key, conditions::WriteConditions, documents::multipart::NamedPart,
+    BucketName, Code, Error, Key, VersionId,
+    conditions::{DeleteConditions, WriteConditions},
+    documents::{delete::Deleted, multipart::NamedPart, versions::Versioning},
 };
 use types::Timestamp;
 
 use super::{
-    assemble::assemble,
     blobs::NewBlob,
-    facts::{Body, Bucket, Fact, Object, Part, Upload},
-    failure::{Failure, Result},
+    facts::{Bucket, Fact, Object, Part, Upload},
+    failure::Result,
     index::{Kept, View},
 };
 
-/// The most buckets of one account. S3's own default limit is 10,000 since 2024.
-pub const BUCKETS_MAX: u64 = 10_000;
+pub use buckets::{BUCKETS_MAX, BucketChange};
+pub use objects::ObjectChange;
 
 /// A bucket as the request saw it: another one of the same name is not meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,32 +37,25 @@ pub struct SameBucket {
 #[derive(Debug)]
 pub enum Change {
     /// Make a bucket.
-    CreateBucket(Bucket),
+    CreateBucket(Box<Bucket>),
     /// Delete an empty bucket, and its unfinished uploads.
     DeleteBucket(SameBucket),
-    /// Set a bucket's access list.
-    SetBucketAcl(SameBucket, Acl),
+    /// Change something about a bucket.
+    SetBucket(SameBucket, BucketChange),
     /// Write an object.
     PutObject(Box<PutChange>),
-    /// Delete an object; one that is not there is no error.
-    DeleteObject {
+    /// Delete an object or a version of it; what is not there is deleted already.
+    DeleteObject(Box<DeleteChange>),
+    /// Change something about a version of an object.
+    SetObject {
         /// Its bucket.
         bucket: SameBucket,
         /// Its key.
         key: Key,
-        /// Whether it may be deleted.
-        conditions: WriteConditions,
-    },
-    /// Set an object's access list.
-    SetObjectAcl {
-        /// Its bucket.
-        bucket: SameBucket,
-        /// Its key.
-        key: Key,
-        /// The object that was looked at.
+        /// The version that was looked at.
         seen: Seen,
-        /// The list.
-        acl: Acl,
+        /// What to change.
+        change: ObjectChange,
     },
     /// Begin an upload.
     CreateUpload(SameBucket, Box<Upload>),
@@ -86,6 +84,8 @@ pub enum Change {
 /// Which object a request looked at before it changed something about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
+    /// Its version.
+    pub version: VersionId,
     /// Its entity tag.
     pub etag: String,
     /// When it was written.
@@ -96,6 +96,7 @@ impl Seen {
     /// Of an object.
     pub fn of(object: &Object) -> Self {
         Self {
+            version: object.version.clone(),
             etag: object.etag.clone(),
             modified: object.modified,
         }
@@ -107,7 +108,7 @@ impl Seen {
 pub struct PutChange {
     /// Its bucket.
     pub bucket: SameBucket,
-    /// The object.
+    /// The object; its version and order are decided by the commit.
     pub object: Object,
     /// Its bytes, if they are inline.
     pub inline: Bytes,
@@ -115,6 +116,27 @@ pub struct PutChange {
     pub blobs: Vec<NewBlob>,
     /// Whether it may be written.
     pub conditions: WriteConditions,
+    /// What makes its version id one that nobody can guess.
+    pub unique: u64,
+}
+
+/// A version to be deleted, or a delete marker to be set.
+#[derive(Debug)]
+pub struct DeleteChange {
+    /// Its bucket.
+    pub bucket: SameBucket,
+    /// Its key.
+    pub key: Key,
+    /// Which version to delete for good; none means what the bucket's versioning says.
+    pub version: Option<VersionId>,
+    /// Whether it may be deleted.
+    pub conditions: DeleteConditions,
+    /// Whose a delete marker will be.
+    pub owner: types::AccountId,
+    /// When.
+    pub now: Timestamp,
+    /// What makes a marker's version id one that nobody can guess.
+    pub unique: u64,
 }
 
 /// An upload to be completed.
@@ -136,6 +158,8 @@ pub struct CompleteChange {
     pub conditions: WriteConditions,
     /// When.
     pub now: Timestamp,
+    /// What makes its version id one that nobody can guess.
+    pub unique: u64,
 }
 
 /// What a change did.
@@ -145,8 +169,12 @@ pub enum Done {
     Made,
     /// It was so already.
     Same,
-    /// The upload became this object.
-    Completed(Box<Object>),
+    /// An object was written, as this version if its bucket has versions.
+    Written(Option<VersionId>),
+    /// Something was deleted, or a delete marker was set.
+    Deleted(Deleted),
+    /// The upload became this object, in a bucket that has versions or not.
+    Completed(Box<Object>, Option<VersionId>),
 }
 
 /// What is to be written.
@@ -168,11 +196,8 @@ impl Decision {
         }
     }
 
-    fn same() -> Self {
-        Self {
-            done: Done::Same,
-            ..Self::of(Vec::new())
-        }
+    fn done(self, done: Done) -> Self {
+        Self { done, ..self }
     }
 }
 
@@ -182,48 +207,28 @@ pub(super) type InlineBody<'a> = &'a dyn Fn(&Kept<Object>) -> Result<Bytes>;
 impl Change {
     pub(super) fn decide(self, view: View<'_>, inline: InlineBody<'_>) -> Result<Decision> {
         match self {
-            Self::CreateBucket(bucket) => create_bucket(bucket, view),
-            Self::DeleteBucket(bucket) => delete_bucket(&bucket, view),
-            Self::SetBucketAcl(bucket, acl) => {
-                let bucket = same_bucket(&bucket, view)?;
-                Ok(Decision::of(vec![Fact::BucketSet(Bucket {
-                    acl,
-                    ..bucket
-                })]))
-            }
-            Self::PutObject(put) => put_object(*put, view),
-            Self::DeleteObject {
-                bucket,
-                key,
-                conditions,
-            } => delete_object(&bucket, key, &conditions, view),
-            Self::SetObjectAcl {
+            Self::CreateBucket(bucket) => buckets::create(*bucket, view),
+            Self::DeleteBucket(bucket) => buckets::delete(&bucket, view),
+            Self::SetBucket(bucket, change) => buckets::set(&bucket, change, view),
+            Self::PutObject(put) => objects::put(*put, view),
+            Self::DeleteObject(delete) => objects::delete(*delete, view),
+            Self::SetObject {
                 bucket,
                 key,
                 seen,
-                acl,
-            } => set_object_acl(&bucket, &key, &seen, acl, view, inline),
+                change,
+            } => objects::set(&bucket, &key, &seen, change, view, inline),
             Self::CreateUpload(bucket, upload) => {
                 same_bucket(&bucket, view)?;
                 Ok(Decision::of(vec![Fact::UploadSet(upload)]))
             }
-            Self::PutPart { bucket, part, blob } => {
-                find_upload(&bucket, None, &part.upload_id, view)?;
-                let fact = Fact::PartSet(part);
-                Ok(Decision {
-                    blobs: vec![blob],
-                    ..Decision::of(vec![fact])
-                })
-            }
-            Self::CompleteUpload(complete) => complete_upload(&complete, view),
+            Self::PutPart { bucket, part, blob } => uploads::put_part(&bucket, part, blob, view),
+            Self::CompleteUpload(complete) => uploads::complete(&complete, view),
             Self::AbortUpload {
                 bucket,
                 key,
                 upload_id,
-            } => {
-                find_upload(&bucket, Some(&key), &upload_id, view)?;
-                Ok(Decision::of(vec![Fact::UploadGone { upload_id }]))
-            }
+            } => uploads::abort(&bucket, &key, upload_id, view),
         }
     }
 }
@@ -244,151 +249,16 @@ pub fn no_such_upload(upload_id: &str) -> Error {
     Error::from(Code::NoSuchUpload).with("UploadId", upload_id)
 }
 
-fn create_bucket(bucket: Bucket, view: View<'_>) -> Result<Decision> {
-    if let Some(Kept { thing, .. }) = view.find_bucket(&bucket.name)? {
-        let own = thing.owner == bucket.owner;
-        let code = if own {
-            Code::BucketAlreadyOwnedByYou
-        } else {
-            Code::BucketAlreadyExists
-        };
-        return Err(Error::from(code)
-            .with("BucketName", bucket.name.as_str())
-            .into());
-    }
-    if view.count_buckets(&bucket.owner)? >= BUCKETS_MAX {
-        return Err(Code::TooManyBuckets.into());
-    }
-    Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
-}
-
-fn delete_bucket(seen: &SameBucket, view: View<'_>) -> Result<Decision> {
-    let bucket = same_bucket(seen, view)?;
-    if view.has_objects(&bucket.name)? {
-        let error = Error::from(Code::BucketNotEmpty);
-        return Err(error.with("BucketName", bucket.name.as_str()).into());
-    }
-    let uploads = view.upload_ids(&bucket.name)?;
-    let mut facts: Vec<_> = uploads
-        .into_iter()
-        .map(|upload_id| Fact::UploadGone { upload_id })
-        .collect();
-    facts.push(Fact::BucketGone(bucket.name));
-    Ok(Decision::of(facts))
-}
-
-fn judge(conditions: &WriteConditions, object: Option<&Object>) -> Result<()> {
-    Ok(conditions.judge(object.map(|object| object.etag.as_str()))?)
-}
-
-fn put_object(put: PutChange, view: View<'_>) -> Result<Decision> {
-    same_bucket(&put.bucket, view)?;
-    let old = view.find_object(&put.object.bucket, &put.object.key)?;
-    judge(&put.conditions, old.as_ref().map(|kept| &kept.thing))?;
-
-    let fact = Fact::ObjectSet(Box::new(put.object));
-    Ok(Decision {
-        body: put.inline,
-        blobs: put.blobs,
-        ..Decision::of(vec![fact])
-    })
-}
-
-fn delete_object(
-    bucket: &SameBucket,
-    key: Key,
-    conditions: &WriteConditions,
-    view: View<'_>,
-) -> Result<Decision> {
-    same_bucket(bucket, view)?;
-    let old = view.find_object(&bucket.name, &key)?;
-    judge(conditions, old.as_ref().map(|kept| &kept.thing))?;
-    match old {
-        None => Ok(Decision::same()),
-        Some(_) => Ok(Decision::of(vec![Fact::ObjectGone {
-            bucket: bucket.name.clone(),
-            key,
-        }])),
-    }
-}
-
-fn set_object_acl(
-    bucket: &SameBucket,
-    key: &Key,
-    seen: &Seen,
-    acl: Acl,
-    view: View<'_>,
-    inline: InlineBody<'_>,
-) -> Result<Decision> {
-    same_bucket(bucket, view)?;
-    let old = view.find_object(&bucket.name, key)?;
-    let old = old.ok_or_else(|| Error::from(Code::NoSuchKey).with("Key", key.as_str()))?;
-    // Whoever was allowed to change the list of one object was not asked about its successor.
-    if Seen::of(&old.thing) != *seen {
-        return Err(Code::ConditionalRequestConflict.into());
-    }
-    let body = match old.thing.body {
-        Body::Inline => inline(&old)?,
-        Body::Pieces(_) => Bytes::new(),
+/// Gives a new version its place and its id, as the bucket's versioning has it.
+fn place(object: &mut Object, bucket: &Bucket, newest: Option<&Object>, unique: u64) {
+    object.order = newest.map_or(0, |newest| newest.order + 1);
+    object.version = match bucket.settings.versioning {
+        Some(Versioning::Enabled) => VersionId::mint(object.order, unique),
+        Some(Versioning::Suspended) | None => VersionId::null(),
     };
-    let fact = Fact::ObjectSet(Box::new(Object { acl, ..old.thing }));
-    Ok(Decision {
-        body,
-        ..Decision::of(vec![fact])
-    })
 }
 
-fn find_upload(
-    bucket: &SameBucket,
-    key: Option<&Key>,
-    upload_id: &str,
-    view: View<'_>,
-) -> Result<Upload> {
-    same_bucket(bucket, view)?;
-    let upload = view.find_upload(upload_id)?.map(|kept| kept.thing);
-    let upload = upload
-        .filter(|upload| upload.bucket == bucket.name && key.is_none_or(|key| upload.key == *key));
-    upload.ok_or_else(|| no_such_upload(upload_id).into())
-}
-
-fn complete_upload(ask: &CompleteChange, view: View<'_>) -> Result<Decision> {
-    let old = view
-        .find_object(&ask.bucket.name, &ask.key)?
-        .map(|kept| kept.thing);
-    let upload = match find_upload(&ask.bucket, Some(&ask.key), &ask.upload_id, view) {
-        Ok(upload) => upload,
-        // The answer to the first completion may have been lost: the second one answers the same.
-        Err(Failure::Refused(error)) if error.code == Code::NoSuchUpload => {
-            let made = old.filter(|old| old.upload_id.as_deref() == Some(&ask.upload_id));
-            let made = made.ok_or(error)?;
-            return Ok(Decision {
-                done: Done::Completed(Box::new(made)),
-                ..Decision::same()
-            });
-        }
-        Err(other) => return Err(other),
-    };
-    judge(&ask.conditions, old.as_ref())?;
-
-    let parts = view.list_parts(&ask.upload_id, 0, u32::MAX)?;
-    let parts: Vec<Part> = parts.into_iter().map(|kept| kept.thing).collect();
-    let object = assemble(upload, &parts, &ask.parts, ask.checksum.as_ref(), ask.now)?;
-    if ask.size.is_some_and(|size| size != object.size) {
-        let why = format!(
-            "The object has {} bytes, not what x-amz-mp-object-size says.",
-            object.size
-        );
-        return Err(Error::new(Code::InvalidRequest, why).into());
-    }
-
-    let facts = vec![
-        Fact::ObjectSet(Box::new(object.clone())),
-        Fact::UploadGone {
-            upload_id: ask.upload_id.clone(),
-        },
-    ];
-    Ok(Decision {
-        done: Done::Completed(Box::new(object)),
-        ..Decision::of(facts)
-    })
+/// The version that is answered: none in a bucket that never had versions.
+fn told(version: &VersionId, bucket: &Bucket) -> Option<VersionId> {
+    bucket.settings.versioning.map(|_| version.clone())
 }

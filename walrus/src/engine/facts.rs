@@ -3,9 +3,10 @@
 //! fields. The index can be made anew from them at any time and keeps nothing that they lack.
 
 use s3::{
-    Acl, BucketName, Key,
+    Acl, BucketName, Key, VersionId,
     checksum::Checksum,
     headers::{Attributes, ChecksumPlan},
+    settings::Settings,
 };
 use serde::{Deserialize, Serialize};
 use types::{AccountId, Timestamp};
@@ -20,14 +21,17 @@ pub enum Fact {
     BucketSet(Bucket),
     /// A bucket is no more.
     BucketGone(BucketName),
-    /// An object is so.
+    /// A version of an object is so.
     ObjectSet(Box<Object>),
-    /// An object is no more.
+    /// A version of an object is no more.
     ObjectGone {
         /// Its bucket.
         bucket: BucketName,
         /// Its key.
         key: Key,
+        /// Which version.
+        #[serde(default, skip_serializing_if = "VersionId::is_null")]
+        version: VersionId,
     },
     /// An upload is under way.
     UploadSet(Box<Upload>),
@@ -56,15 +60,24 @@ pub struct Bucket {
     pub location: Option<String>,
     /// Who may do what.
     pub acl: Acl,
+    /// What its owner set.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
 }
 
-/// An object.
+/// A version of an object, or a delete marker in its place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Object {
     /// Its bucket.
     pub bucket: BucketName,
     /// Its key.
     pub key: Key,
+    /// Which version of the object.
+    #[serde(default, skip_serializing_if = "VersionId::is_null")]
+    pub version: VersionId,
+    /// Its place among the versions of its key: the newest has the highest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub order: u64,
     /// Its entity tag without quotes: the MD5, or `MD5 of MD5s-N`.
     pub etag: String,
     /// Its size in bytes.
@@ -88,6 +101,13 @@ pub struct Object {
     pub upload_id: Option<String>,
 }
 
+impl Object {
+    /// Whether this is a delete marker: no object, but a version all the same.
+    pub fn is_marker(&self) -> bool {
+        self.body == Body::Marker
+    }
+}
+
 /// Where an object's bytes are.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -96,13 +116,15 @@ pub enum Body {
     Inline,
     /// In files, in this order. More than one if it was uploaded in parts.
     Pieces(Vec<Piece>),
+    /// There are none: a delete marker.
+    Marker,
 }
 
 impl Body {
     /// The files that the body lies in.
     pub fn pieces(&self) -> &[Piece] {
         match self {
-            Self::Inline => &[],
+            Self::Inline | Self::Marker => &[],
             Self::Pieces(pieces) => pieces,
         }
     }
@@ -158,6 +180,11 @@ pub struct Part {
     pub piece: Piece,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(order: &u64) -> bool {
+    *order == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,8 +209,20 @@ mod tests {
     }
 
     #[test]
+    fn versions_say_what_they_are() {
+        for line in [
+            r#"{"object_gone":{"bucket":"photos","key":"a","version":"v1"}}"#,
+            r#"{"bucket_set":{"name":"photos","id":"00ff","owner":"111111111111","created":1,"acl":[],"settings":{"versioning":"enabled"}}}"#,
+            r#"{"object_set":{"bucket":"photos","key":"a","version":"v2","order":3,"etag":"","size":0,"modified":2,"owner":"111111111111","acl":[],"attributes":{},"body":"marker"}}"#,
+        ] {
+            let fact: Fact = serde_json::from_str(line).unwrap();
+            assert_eq!(serde_json::to_string(&fact).unwrap(), line);
+        }
+    }
+
+    #[test]
     fn a_field_of_a_later_version_is_no_obstacle() {
-        let line = r#"{"object_gone":{"bucket":"photos","key":"a","version":"v1"}}"#;
+        let line = r#"{"object_gone":{"bucket":"photos","key":"a","colour":"red"}}"#;
         assert!(serde_json::from_str::<Fact>(line).is_ok());
     }
 }

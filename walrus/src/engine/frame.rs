@@ -123,6 +123,7 @@ mod tests {
         Fact::ObjectGone {
             bucket: s3::BucketName::parse("bucket").unwrap(),
             key: s3::Key::parse(key).unwrap(),
+            version: s3::VersionId::null(),
         }
     }
 

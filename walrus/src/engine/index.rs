@@ -5,17 +5,19 @@
 //! the index says up to which place of the journal it knows, and recovery replays what follows.
 
 mod list;
+mod list_versions;
+mod versions;
 mod write;
 
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
-use s3::{BucketName, Key, documents::bucket::BucketLine};
+use s3::{BucketName, documents::bucket::BucketLine};
 use types::{AccountId, Timestamp};
 
 use super::{
     blobs::BlobId,
-    facts::{Bucket, Object, Part, Upload},
+    facts::{Bucket, Part, Upload},
     failure::{Failure, Result},
     journal::Location,
 };
@@ -23,7 +25,7 @@ use super::{
 pub use write::{Displaced, IndexWriter};
 
 /// Raised with every change of the tables: an index of another number is made anew.
-const SCHEMA: i64 = 1;
+const SCHEMA: i64 = 2;
 const TABLES: &str = include_str!("index/tables.sql");
 /// Statements kept prepared by each connection: all that we have.
 const STATEMENTS: usize = 64;
@@ -116,25 +118,13 @@ impl View<'_> {
         Ok(query.query_row(params![owner.as_str()], |row| row.get(0))?)
     }
 
-    /// Whether a bucket has any object.
+    /// Whether a bucket has any version of any object, delete markers included.
     pub fn has_objects(self, bucket: &BucketName) -> Result<bool> {
-        let mut query = self
-            .0
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM objects WHERE bucket = ?1)")?;
-        Ok(query.query_row(params![bucket.as_str()], |row| row.get(0))?)
-    }
-
-    /// An object.
-    pub fn find_object(self, bucket: &BucketName, key: &Key) -> Result<Option<Kept<Object>>> {
         let mut query = self.0.prepare_cached(
-            "SELECT record, segment, offset, length FROM objects WHERE bucket = ?1 AND key = ?2",
+            "SELECT EXISTS (SELECT 1 FROM objects WHERE bucket = ?1) \
+                 OR EXISTS (SELECT 1 FROM versions WHERE bucket = ?1)",
         )?;
-        let key = key.as_str().as_bytes();
-        query
-            .query_row(params![bucket.as_str(), key], record)
-            .optional()?
-            .map(kept)
-            .transpose()
+        Ok(query.query_row(params![bucket.as_str()], |row| row.get(0))?)
     }
 
     /// An upload that is under way.

@@ -15,3 +15,4 @@ mod http_auth;
 mod http_multipart;
 mod model;
 mod s3_client;
+mod versions;

@@ -6,16 +6,17 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use s3::{
-    Acl, BucketName, Code, Key,
-    conditions::{Tags, WriteConditions},
+    Acl, BucketName, Code, Key, VersionId,
+    conditions::{DeleteConditions, Tags, WriteConditions},
     headers::Attributes,
     request::{ListObjects, ListVersion},
+    settings::Settings,
 };
 use tempfile::TempDir;
 use types::{AccountId, Timestamp};
 use walrus::engine::{
-    Body, Bucket, Change, Engine, Failure, Object, Places, Tuning,
-    change::{PutChange, SameBucket},
+    Body, Bucket, Change, Engine, Failure, Object, Places, Sought, Tuning,
+    change::{DeleteChange, PutChange, SameBucket},
     facts::Piece,
     fsck,
 };
@@ -97,6 +98,8 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
     let object = Object {
         bucket: bucket_name(),
         key,
+        version: VersionId::null(),
+        order: 0,
         etag: "e".into(),
         size: data.len() as u64,
         modified: Timestamp(0),
@@ -118,6 +121,7 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
         inline,
         blobs,
         conditions,
+        unique: 0,
     };
     engine
         .commit(Change::PutObject(Box::new(change)))
@@ -126,12 +130,10 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
 }
 
 async fn get(engine: &Engine, key: Key) -> Option<Vec<u8>> {
-    let found = engine
-        .look(bucket_name(), key)
-        .await
-        .unwrap()
-        .unwrap()
-        .found?;
+    let look = engine.look(bucket_name(), key, None).await.unwrap();
+    let Sought::Object(found) = look.unwrap().sought else {
+        return None;
+    };
     if let Some(inline) = found.inline() {
         return Some(inline.to_vec());
     }
@@ -233,8 +235,10 @@ async fn play(steps: Vec<Step>) {
         created: Timestamp(0),
         location: None,
         acl: Acl::default(),
+        settings: Settings::default(),
     };
-    engine.commit(Change::CreateBucket(bucket)).await.unwrap();
+    let change = Change::CreateBucket(Box::new(bucket));
+    engine.commit(change).await.unwrap();
     let mut model: BTreeMap<String, Vec<u8>> = BTreeMap::new();
 
     for (at, step) in steps.iter().enumerate() {
@@ -260,15 +264,17 @@ async fn play(steps: Vec<Step>) {
             Step::Delete { key: number } => {
                 let key = key(*number);
                 model.remove(key.as_str());
-                let conditions = WriteConditions::default();
-                engine
-                    .commit(Change::DeleteObject {
-                        bucket: same(),
-                        key,
-                        conditions,
-                    })
-                    .await
-                    .unwrap();
+                let delete = DeleteChange {
+                    bucket: same(),
+                    key,
+                    version: None,
+                    conditions: DeleteConditions::default(),
+                    owner: account(),
+                    now: Timestamp(0),
+                    unique: 0,
+                };
+                let change = Change::DeleteObject(Box::new(delete));
+                engine.commit(change).await.unwrap();
             }
             Step::List { .. } => check_list(&engine, &model, step).await,
             Step::Reopen | Step::Rebuild => {
@@ -319,8 +325,10 @@ async fn the_journal_does_not_grow_without_bound() {
         created: Timestamp(0),
         location: None,
         acl: Acl::default(),
+        settings: Settings::default(),
     };
-    engine.commit(Change::CreateBucket(bucket)).await.unwrap();
+    let change = Change::CreateBucket(Box::new(bucket));
+    engine.commit(change).await.unwrap();
     put(&engine, key(0), b"stays", false).await.unwrap();
     for round in 0..600_u32 {
         put(

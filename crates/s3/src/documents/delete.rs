@@ -1,7 +1,8 @@
 //! DeleteObjects: a list of keys in, a list of outcomes out.
 
 use crate::{
-    Code, Error, Key, Result,
+    Error, Key, Result, VersionId,
+    conditions::{DeleteConditions, Tags, parse_date},
     request::MAX_PAGE,
     xml::{Element, Writer, malformed},
 };
@@ -20,10 +21,20 @@ pub struct Delete {
 pub struct DeleteLine {
     /// The key as it stood, or why it can't be one.
     pub key: Result<Key, (String, Error)>,
-    /// Only the null version exists.
-    pub version_id: Option<String>,
-    /// Delete only an object with this tag.
-    pub etag: Option<String>,
+    /// The version; none means to delete as the bucket's versioning has it.
+    pub version: Option<VersionId>,
+    /// Whether it may be deleted.
+    pub conditions: DeleteConditions,
+}
+
+impl DeleteLine {
+    /// The key as it stood.
+    pub fn name(&self) -> &str {
+        match &self.key {
+            Ok(key) => key.as_str(),
+            Err((name, _)) => name,
+        }
+    }
 }
 
 impl Delete {
@@ -43,12 +54,20 @@ impl Delete {
 
 fn line(object: &Element) -> Result<DeleteLine> {
     let key = object.required("Key")?;
+    let version = object.text_of("VersionId").filter(|text| !text.is_empty());
+    let number = |text: &str| {
+        text.trim()
+            .parse()
+            .map_err(|_| malformed("Size is no number"))
+    };
     Ok(DeleteLine {
         key: Key::parse(key).map_err(|error| (key.to_owned(), error)),
-        version_id: object.text_of("VersionId").map(str::to_owned),
-        etag: object
-            .text_of("ETag")
-            .map(|tag| tag.trim_matches('"').to_owned()),
+        version: version.map(VersionId::parse).transpose()?,
+        conditions: DeleteConditions {
+            if_match: object.text_of("ETag").map(Tags::parse),
+            modified: object.text_of("LastModifiedTime").and_then(parse_date),
+            size: object.text_of("Size").map(number).transpose()?,
+        },
     })
 }
 
@@ -57,19 +76,45 @@ fn line(object: &Element) -> Result<DeleteLine> {
 pub struct Outcome {
     /// The key.
     pub key: String,
-    /// Whether it is gone.
-    pub result: Result<()>,
+    /// The version that was named.
+    pub version: Option<VersionId>,
+    /// What was done, or why nothing was.
+    pub result: Result<Deleted>,
+}
+
+/// What a delete did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted {
+    /// The version that is gone or, without one named, the marker that was made.
+    pub version: Option<VersionId>,
+    /// Whether that version is a delete marker.
+    pub is_marker: bool,
 }
 
 /// Answer of DeleteObjects.
 pub fn write_outcomes(outcomes: &[Outcome], quiet: bool) -> String {
     Writer::document("DeleteResult", |xml| {
-        for Outcome { key, result } in outcomes {
+        for Outcome {
+            key,
+            version,
+            result,
+        } in outcomes
+        {
+            let version = version.as_ref().map(VersionId::as_str);
             match result {
-                Ok(()) if quiet => {}
-                Ok(()) => xml.nest("Deleted", |xml| xml.text("Key", key)),
+                Ok(_) if quiet => {}
+                Ok(deleted) => xml.nest("Deleted", |xml| {
+                    xml.text("Key", key);
+                    xml.maybe("VersionId", version);
+                    if deleted.is_marker {
+                        xml.plain("DeleteMarker", true);
+                        let marker = deleted.version.as_ref().map(VersionId::as_str);
+                        xml.maybe("DeleteMarkerVersionId", marker);
+                    }
+                }),
                 Err(error) => xml.nest("Error", |xml| {
                     xml.text("Key", key);
+                    xml.maybe("VersionId", version);
                     xml.text("Code", error.code.as_str());
                     xml.text("Message", &error.message);
                 }),
@@ -78,14 +123,10 @@ pub fn write_outcomes(outcomes: &[Outcome], quiet: bool) -> String {
     })
 }
 
-/// A key that can't be deleted since it is no version that there is.
-pub fn no_such_version() -> Error {
-    Code::NoSuchVersion.into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Code;
 
     #[test]
     fn a_delete_is_read_with_its_oddities() {

@@ -4,11 +4,11 @@ use http::request::Parts;
 
 use super::{
     Complete, CopyObject, CreateUpload, GetObject, ListBuckets, ListObjects, ListParts,
-    ListUploads, ListVersion, MAX_BUCKET_PAGE, MAX_PAGE, MAX_PARTS, Operation, PartName, Place,
-    PutObject, Request, Source, after_token, route,
+    ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE, MAX_PAGE, MAX_PARTS, Operation,
+    PartName, Place, PutObject, Request, Source, after_token, route,
 };
 use crate::{
-    Action, BucketName, Code, Error, Result,
+    Action, BucketName, Code, Error, Result, VersionId,
     address::{self, Address, Domains},
     copy_source::CopySource,
     headers::{Attributes, BodyClaims, ChecksumPlan, Headers},
@@ -73,14 +73,12 @@ impl<'a> Ask<'a> {
             Address::Account => Ok(Operation::ListBuckets(self.list_buckets()?)),
             Address::Bucket(bucket) => self.on_bucket(action, bucket.clone()),
             Address::Object(bucket, key) => {
-                self.only_null_version()?;
-                self.on_object(
-                    action,
-                    Place {
-                        bucket: bucket.clone(),
-                        key: key.clone(),
-                    },
-                )
+                let at = Place {
+                    bucket: bucket.clone(),
+                    key: key.clone(),
+                    version: self.version(action)?,
+                };
+                self.on_object(action, at)
             }
         }
     }
@@ -105,12 +103,18 @@ impl<'a> Ask<'a> {
                 bucket,
                 list: self.list_uploads()?,
             },
+            Action::ListObjectVersions => Operation::ListObjectVersions {
+                bucket,
+                list: self.list_versions()?,
+            },
+            Action::GetBucketVersioning => Operation::GetBucketVersioning { bucket },
+            Action::PutBucketVersioning => Operation::PutBucketVersioning { bucket },
             _ => Operation::NotServed,
         })
     }
 
     fn on_object(&self, action: Action, at: Place) -> Result<Operation> {
-        let (headers, conditions) = (self.headers, self.headers.write_conditions());
+        let headers = self.headers;
         Ok(match action {
             Action::PutObject => Operation::PutObject {
                 at,
@@ -128,7 +132,10 @@ impl<'a> Ask<'a> {
                 at,
                 get: self.get_object()?,
             },
-            Action::DeleteObject => Operation::DeleteObject { at, conditions },
+            Action::DeleteObject => Operation::DeleteObject {
+                at,
+                conditions: headers.delete_conditions()?,
+            },
             Action::GetObjectAcl => Operation::GetObjectAcl { at },
             Action::PutObjectAcl => Operation::PutObjectAcl {
                 at,
@@ -161,16 +168,20 @@ impl<'a> Ask<'a> {
         })
     }
 
-    /// No bucket has versions yet, so that `null` is the only one there can be.
-    fn only_null_version(&self) -> Result<()> {
-        match self.query.get("versionId") {
-            None | Some("null") => Ok(()),
-            Some("") => Err(Error::invalid_argument(
+    /// What makes an object has no say in which version it is.
+    fn version(&self, action: Action) -> Result<Option<VersionId>> {
+        let version = self
+            .query
+            .get("versionId")
+            .map(VersionId::parse)
+            .transpose()?;
+        match version {
+            Some(version) if action.makes_object() => Err(Error::invalid_argument(
                 "versionId",
-                "",
-                "Version id cannot be the empty string",
+                version.as_str(),
+                "This operation does not accept a version-id.",
             )),
-            Some(version) => Err(Error::from(Code::NoSuchVersion).with("VersionId", version)),
+            version => Ok(version),
         }
     }
 
@@ -246,11 +257,7 @@ impl<'a> Ask<'a> {
         Ok(ListObjects {
             prefix: self.text("prefix"),
             delimiter: self.query.get_text("delimiter").map(str::to_owned),
-            max_keys: self
-                .query
-                .get_number("max-keys")?
-                .unwrap_or(MAX_PAGE)
-                .min(MAX_PAGE),
+            max_keys: self.page("max-keys")?,
             encode: self.encode()?,
             version,
         })
@@ -262,23 +269,40 @@ impl<'a> Ask<'a> {
             delimiter: self.query.get_text("delimiter").map(str::to_owned),
             key_marker: self.text("key-marker"),
             upload_id_marker: self.text("upload-id-marker"),
-            max_uploads: self
-                .query
-                .get_number("max-uploads")?
-                .unwrap_or(MAX_PAGE)
-                .min(MAX_PAGE),
+            max_uploads: self.page("max-uploads")?,
             encode: self.encode()?,
         })
+    }
+
+    fn list_versions(&self) -> Result<ListVersions> {
+        let list = ListVersions {
+            prefix: self.text("prefix"),
+            delimiter: self.query.get_text("delimiter").map(str::to_owned),
+            key_marker: self.text("key-marker"),
+            version_marker: self.text("version-id-marker"),
+            max_keys: self.page("max-keys")?,
+            encode: self.encode()?,
+        };
+        if list.key_marker.is_empty() && !list.version_marker.is_empty() {
+            return Err(Error::invalid_argument(
+                "version-id-marker",
+                list.version_marker,
+                "A version-id marker cannot be specified without a key marker.",
+            ));
+        }
+        Ok(list)
+    }
+
+    /// How much of a list is asked for.
+    fn page(&self, name: &str) -> Result<u32> {
+        let asked = self.query.get_number(name)?;
+        Ok(asked.unwrap_or(MAX_PAGE).min(MAX_PAGE))
     }
 
     fn list_parts(&self) -> Result<ListParts> {
         Ok(ListParts {
             after: self.query.get_number("part-number-marker")?.unwrap_or(0),
-            max_parts: self
-                .query
-                .get_number("max-parts")?
-                .unwrap_or(MAX_PAGE)
-                .min(MAX_PAGE),
+            max_parts: self.page("max-parts")?,
         })
     }
 
@@ -293,13 +317,6 @@ impl<'a> Ask<'a> {
     fn source(&self) -> Result<Source> {
         let header = self.headers.text("x-amz-copy-source").unwrap_or_default();
         let from = CopySource::parse(&header)?;
-        if from
-            .version_id
-            .as_deref()
-            .is_some_and(|version| version != "null")
-        {
-            return Err(Code::NoSuchVersion.into());
-        }
         Ok(Source {
             from,
             conditions: self.headers.read_conditions("x-amz-copy-source-"),

@@ -18,10 +18,10 @@ use crate::engine::{
 };
 
 /// Rows fetched at once: a page and the one that says that there is more.
-const ROWS: u32 = 1001;
+pub(super) const ROWS: u32 = 1001;
 
 /// The first bytes that no text with this prefix reaches; `None` if there are none.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = prefix.to_vec();
     while let Some(last) = bytes.pop() {
         if last < 0xff {
@@ -33,7 +33,11 @@ fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The common prefix that a key is rolled up into.
-fn rolled_up<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<&'a str> {
+pub(super) fn rolled_up<'a>(
+    key: &'a str,
+    prefix: &str,
+    delimiter: Option<&str>,
+) -> Option<&'a str> {
     let rest = key.strip_prefix(prefix)?;
     let at = rest.find(delimiter?)?;
     Some(&key[..prefix.len() + at + delimiter?.len()])
@@ -41,7 +45,7 @@ fn rolled_up<'a>(key: &'a str, prefix: &str, delimiter: Option<&str>) -> Option<
 
 /// Where a walk over keys begins, inclusive. A marker inside a common prefix skips all of it: the
 /// prefix was on the page before.
-fn start(prefix: &str, after: &str, delimiter: Option<&str>) -> Option<Vec<u8>> {
+pub(super) fn start(prefix: &str, after: &str, delimiter: Option<&str>) -> Option<Vec<u8>> {
     if after.is_empty() || after < prefix {
         return Some(prefix.as_bytes().to_vec());
     }
@@ -179,7 +183,7 @@ impl View<'_> {
     }
 }
 
-fn text(bytes: &[u8]) -> Result<&str> {
+pub(super) fn text(bytes: &[u8]) -> Result<&str> {
     std::str::from_utf8(bytes).map_err(|_| Failure::Damaged("a key that is not UTF-8".to_owned()))
 }
 

@@ -1,4 +1,4 @@
--- The index of Walrus: schema 1. Everything here can be made anew from the journal.
+-- The index of Walrus: schema 2. Everything here can be made anew from the journal.
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL) STRICT;
 
 CREATE TABLE buckets (
@@ -7,12 +7,21 @@ CREATE TABLE buckets (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX buckets_of ON buckets (owner, name);
 
--- Keys are bytes: a BLOB sorts as memcmp does.
+-- The objects that a request without a version id means. A key whose newest version is a delete
+-- marker has none, so that lists need not step over it. Keys are bytes: a BLOB sorts as memcmp does.
 CREATE TABLE objects (
-    bucket TEXT NOT NULL, key BLOB NOT NULL, record TEXT NOT NULL, size INTEGER NOT NULL,
+    bucket TEXT NOT NULL, key BLOB NOT NULL, depth INTEGER NOT NULL, version TEXT NOT NULL, record TEXT NOT NULL,
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
     PRIMARY KEY (bucket, key)
 ) STRICT, WITHOUT ROWID;
+
+-- All other versions, and all delete markers, newest first.
+CREATE TABLE versions (
+    bucket TEXT NOT NULL, key BLOB NOT NULL, depth INTEGER NOT NULL, version TEXT NOT NULL, record TEXT NOT NULL,
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (bucket, key, depth, version)
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX versions_by_id ON versions (bucket, key, version);
 
 CREATE TABLE uploads (
     id TEXT PRIMARY KEY, bucket TEXT NOT NULL, key BLOB NOT NULL, record TEXT NOT NULL,

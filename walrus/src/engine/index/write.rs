@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use s3::{BucketName, Key};
+use s3::BucketName;
 
 use super::{Kept, View};
 use crate::engine::{
     blobs::BlobId,
-    facts::{Bucket, Fact, Object, Part, Upload},
+    facts::{Bucket, Fact, Part, Upload},
     failure::Result,
     journal::Location,
 };
@@ -23,7 +23,7 @@ pub type Displaced = BTreeSet<BlobId>;
 pub struct IndexWriter {
     connection: Connection,
     live: BTreeMap<u64, i64>,
-    totals: HashMap<BucketName, (i64, i64)>,
+    pub(super) totals: HashMap<BucketName, (i64, i64)>,
 }
 
 impl IndexWriter {
@@ -80,7 +80,7 @@ impl IndexWriter {
         self.run("DELETE FROM segments WHERE number = ?1", params![number])
     }
 
-    fn run(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<()> {
+    pub(super) fn run(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<()> {
         self.connection.prepare_cached(sql)?.execute(params)?;
         Ok(())
     }
@@ -117,10 +117,13 @@ impl IndexWriter {
             Fact::BucketGone(name) => self.remove_bucket(name),
             Fact::ObjectSet(object) => {
                 named.extend(object.body.pieces().iter().map(|piece| piece.blob.clone()));
-                self.remove_object(&object.bucket, &object.key, displaced)?;
-                self.set_object(object, at)
+                self.set_version(object, at, displaced)
             }
-            Fact::ObjectGone { bucket, key } => self.remove_object(bucket, key, displaced),
+            Fact::ObjectGone {
+                bucket,
+                key,
+                version,
+            } => self.remove_version(bucket, key, version, displaced),
             Fact::UploadSet(upload) => self.set_upload(upload, at),
             Fact::UploadGone { upload_id } => self.remove_upload(upload_id, displaced),
             Fact::PartSet(part) => {
@@ -131,7 +134,7 @@ impl IndexWriter {
         }
     }
 
-    fn add_live(&mut self, at: Location, sign: i64) {
+    pub(super) fn add_live(&mut self, at: Location, sign: i64) {
         *self.live.entry(at.segment).or_default() += sign * at.length.cast_signed();
     }
 
@@ -161,43 +164,6 @@ impl IndexWriter {
             )?;
         }
         Ok(())
-    }
-
-    fn set_object(&mut self, object: &Object, at: Location) -> Result<()> {
-        self.add_live(at, 1);
-        let total = self.totals.entry(object.bucket.clone()).or_default();
-        *total = (total.0 + 1, total.1 + object.size.cast_signed());
-        self.run(
-            "INSERT INTO objects VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                object.bucket.as_str(),
-                object.key.as_str().as_bytes(),
-                json(object),
-                object.size,
-                at.segment,
-                at.offset,
-                at.length
-            ],
-        )
-    }
-
-    fn remove_object(
-        &mut self,
-        bucket: &BucketName,
-        key: &Key,
-        displaced: &mut Displaced,
-    ) -> Result<()> {
-        let Some(Kept { thing, at }) = self.view().find_object(bucket, key)? else {
-            return Ok(());
-        };
-        displaced.extend(thing.body.pieces().iter().map(|piece| piece.blob.clone()));
-        self.add_live(at, -1);
-        let total = self.totals.entry(bucket.clone()).or_default();
-        *total = (total.0 - 1, total.1 - thing.size.cast_signed());
-        self.run(
-            "DELETE FROM objects WHERE bucket = ?1 AND key = ?2",
-            params![bucket.as_str(), key.as_str().as_bytes()],
-        )
     }
 
     fn set_upload(&mut self, upload: &Upload, at: Location) -> Result<()> {
@@ -264,7 +230,7 @@ impl IndexWriter {
         let place = match fact {
             Fact::BucketSet(bucket) => view.find_bucket(&bucket.name)?.map(|kept| kept.at),
             Fact::ObjectSet(object) => view
-                .find_object(&object.bucket, &object.key)?
+                .find_version(&object.bucket, &object.key, &object.version)?
                 .map(|kept| kept.at),
             Fact::UploadSet(upload) => view.find_upload(&upload.id)?.map(|kept| kept.at),
             Fact::PartSet(part) => view
@@ -285,6 +251,6 @@ impl IndexWriter {
     }
 }
 
-fn json(thing: &impl serde::Serialize) -> String {
+pub(super) fn json(thing: &impl serde::Serialize) -> String {
     serde_json::to_string(thing).expect("records hold nothing that JSON cannot say")
 }

@@ -1,0 +1,154 @@
+//! Objects: written, deleted, and what is set about them.
+
+use bytes::Bytes;
+use s3::{
+    Acl, Code, Error, Key, VersionId,
+    documents::{delete::Deleted, versions::Versioning},
+    headers::Attributes,
+};
+
+use super::{
+    Decision, DeleteChange, Done, InlineBody, PutChange, SameBucket, Seen, place, same_bucket, told,
+};
+use crate::engine::{
+    facts::{Body, Bucket, Fact, Object},
+    failure::Result,
+    index::View,
+};
+
+/// Something about an object that is changed.
+#[derive(Debug)]
+pub enum ObjectChange {
+    /// Its access list.
+    Acl(Acl),
+}
+
+pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
+    let bucket = same_bucket(&put.bucket, view)?;
+    let mut object = put.object;
+    let newest = view.find_newest(&object.bucket, &object.key)?;
+    let newest = newest.map(|kept| kept.thing);
+    let current = newest.as_ref().filter(|newest| !newest.is_marker());
+    put.conditions
+        .judge(current.map(|object| object.etag.as_str()))?;
+
+    place(&mut object, &bucket, newest.as_ref(), put.unique);
+    let version = told(&object.version, &bucket);
+    let fact = Fact::ObjectSet(Box::new(object));
+    Ok(Decision {
+        body: put.inline,
+        blobs: put.blobs,
+        done: Done::Written(version),
+        ..Decision::of(vec![fact])
+    })
+}
+
+pub(super) fn delete(delete: DeleteChange, view: View<'_>) -> Result<Decision> {
+    let bucket = same_bucket(&delete.bucket, view)?;
+    if let Some(version) = &delete.version {
+        return delete_version(&delete, version, &bucket, view);
+    }
+    let newest = view.find_newest(&bucket.name, &delete.key)?;
+    let newest = newest.map(|kept| kept.thing);
+    if let Some(newest) = &newest {
+        judge(&delete, newest)?;
+    }
+    match bucket.settings.versioning {
+        None => delete_version(&delete, &VersionId::null(), &bucket, view),
+        Some(Versioning::Enabled | Versioning::Suspended) => {
+            Ok(set_marker(&delete, &bucket, newest.as_ref()))
+        }
+    }
+}
+
+fn judge(delete: &DeleteChange, object: &Object) -> Result<()> {
+    let etag = (!object.is_marker()).then_some(object.etag.as_str());
+    Ok(delete
+        .conditions
+        .judge(etag, object.modified, object.size)?)
+}
+
+fn delete_version(
+    delete: &DeleteChange,
+    version: &VersionId,
+    bucket: &Bucket,
+    view: View<'_>,
+) -> Result<Decision> {
+    let found = view.find_version(&bucket.name, &delete.key, version)?;
+    let Some(object) = found.map(|kept| kept.thing) else {
+        let deleted = Deleted {
+            version: delete.version.clone(),
+            is_marker: false,
+        };
+        return Ok(Decision::of(Vec::new()).done(Done::Deleted(deleted)));
+    };
+    judge(delete, &object)?;
+    let deleted = Deleted {
+        version: told(version, bucket),
+        is_marker: object.is_marker(),
+    };
+    let fact = Fact::ObjectGone {
+        bucket: bucket.name.clone(),
+        key: object.key,
+        version: version.clone(),
+    };
+    Ok(Decision::of(vec![fact]).done(Done::Deleted(deleted)))
+}
+
+/// With versions a delete deletes nothing: a marker becomes the newest version. Where versioning is
+/// suspended it takes the place of the null version.
+fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -> Decision {
+    let mut marker = Object {
+        bucket: bucket.name.clone(),
+        key: delete.key.clone(),
+        version: VersionId::null(),
+        order: 0,
+        etag: String::new(),
+        size: 0,
+        modified: delete.now,
+        owner: delete.owner.clone(),
+        acl: Acl::default(),
+        attributes: Attributes::default(),
+        checksum: None,
+        body: Body::Marker,
+        upload_id: None,
+    };
+    place(&mut marker, bucket, newest, delete.unique);
+    let deleted = Deleted {
+        version: Some(marker.version.clone()),
+        is_marker: true,
+    };
+    Decision::of(vec![Fact::ObjectSet(Box::new(marker))]).done(Done::Deleted(deleted))
+}
+
+pub(super) fn set(
+    bucket: &SameBucket,
+    key: &Key,
+    seen: &Seen,
+    change: ObjectChange,
+    view: View<'_>,
+    inline: InlineBody<'_>,
+) -> Result<Decision> {
+    let bucket = same_bucket(bucket, view)?;
+    let old = view.find_version(&bucket.name, key, &seen.version)?;
+    let old = old.ok_or_else(|| Error::from(Code::NoSuchKey).with("Key", key.as_str()))?;
+    // Whoever was allowed to change something about one object was not asked about its successor.
+    if Seen::of(&old.thing) != *seen {
+        return Err(Code::ConditionalRequestConflict.into());
+    }
+    let body = match old.thing.body {
+        Body::Inline => inline(&old)?,
+        Body::Pieces(_) | Body::Marker => Bytes::new(),
+    };
+    let mut object = old.thing;
+    match change {
+        ObjectChange::Acl(acl) => object.acl = acl,
+    }
+    let version = told(&object.version, &bucket);
+    let fact = Fact::ObjectSet(Box::new(object));
+    Ok(Decision {
+        body,
+        done: Done::Written(version),
+        ..Decision::of(vec![fact])
+    })
+}
