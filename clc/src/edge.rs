@@ -35,7 +35,7 @@ mod stall;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
-pub use behind::{Asked, Behind};
+pub use behind::{Asked, Behind, OwnKey};
 pub use route::Service;
 pub use server::{Settings, serve};
 

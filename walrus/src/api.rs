@@ -10,7 +10,7 @@ mod multipart;
 mod objects;
 mod versions;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use daemon::clock::SharedClock;
 use http::request::Parts;
@@ -26,6 +26,7 @@ use crate::{
     auth,
     authorise::Wish,
     body::RequestBody,
+    client,
     directory::{Caller, Directory},
     engine::{Engine, Failure, Found, Object, Sought, change::SameBucket, facts::Bucket},
     identity::Identity,
@@ -68,8 +69,17 @@ type Done = Result<Answer, Failure>;
 
 impl Api {
     /// Answers one request.
-    pub async fn serve(&self, parts: Parts, stream: Incoming, request_id: &str) -> Answer {
+    pub async fn serve(
+        &self,
+        mut parts: Parts,
+        stream: Incoming,
+        peer: IpAddr,
+        request_id: &str,
+    ) -> Answer {
         let started = self.clock.monotonic_ms();
+        let directory = self.identity.directory();
+        let now = Timestamp(self.clock.now_ms());
+        let source = client::address(&mut parts, peer, &directory, now);
         let is_head = parts.method == http::Method::HEAD;
         let resource = parts.uri.path().to_owned();
 
@@ -84,7 +94,7 @@ impl Api {
             Ok(request) => {
                 let action = request.action;
                 let mut body = RequestBody::new(stream, request.body.clone());
-                let outcome = self.run(&parts, request, &mut body).await;
+                let outcome = self.run(&parts, request, &mut body, source).await;
                 if outcome.is_err() {
                     body.drain().await;
                 }
@@ -116,7 +126,13 @@ impl Api {
         answer::finish(answer, request_id)
     }
 
-    async fn run(&self, parts: &Parts, request: Request, body: &mut RequestBody) -> Done {
+    async fn run(
+        &self,
+        parts: &Parts,
+        request: Request,
+        body: &mut RequestBody,
+        source: IpAddr,
+    ) -> Done {
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
         let known =
@@ -134,7 +150,7 @@ impl Api {
             api: self,
             directory,
             caller: known.caller,
-            context: facts(&request, now),
+            context: facts(&request, source, now),
             action: request.action,
             expected_owner: request.expected_owner,
             now,
@@ -146,8 +162,9 @@ impl Api {
 }
 
 /// What conditions of policies may look at.
-fn facts(request: &Request, now: Timestamp) -> iam::Context {
+fn facts(request: &Request, source: IpAddr, now: Timestamp) -> iam::Context {
     let mut context = iam::Context::new()
+        .with("aws:SourceIp", source.to_string())
         .with("aws:CurrentTime", now.to_string())
         .with("aws:EpochTime", now.as_secs().to_string());
     if let Operation::ListObjects { list, .. } = &request.operation {
@@ -220,9 +237,14 @@ impl Ask<'_> {
     }
 
     fn wish(&self) -> Wish<'_> {
+        self.wish_to(self.action)
+    }
+
+    /// What the request wants besides what it is named after.
+    fn wish_to(&self, action: s3::Action) -> Wish<'_> {
         Wish {
             caller: &self.caller,
-            action: self.action,
+            action,
             context: &self.context,
         }
     }

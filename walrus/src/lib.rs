@@ -10,6 +10,7 @@
 //! | [`server`], [`patience`] | the listener and the limits of its connections |
 //! | [`api`] | every operation of S3 that is served, a file per noun |
 //! | [`auth`], [`authorise`] | who asks, and whether it may |
+//! | [`client`] | from which address, through the front door or directly |
 //! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
@@ -25,6 +26,7 @@ pub mod api;
 pub mod auth;
 pub mod authorise;
 pub mod body;
+pub mod client;
 pub mod config;
 pub mod digests;
 pub mod directory;

@@ -1,6 +1,6 @@
 //! The S3 listener: connections, their limits, and nothing of S3.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use daemon::BoxError;
 use http::Request;
@@ -39,10 +39,10 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (api, stop) = (api.clone(), stop.clone());
                 connections.spawn(async move {
-                    serve_connection(stream, api, stop).await;
+                    serve_connection(stream, peer.ip(), api, stop).await;
                     drop(permit);
                 });
             }
@@ -57,7 +57,7 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_connection(stream: TcpStream, api: Arc<Api>, stop: CancellationToken) {
+async fn serve_connection(stream: TcpStream, peer: IpAddr, api: Arc<Api>, stop: CancellationToken) {
     // Without it a small answer on a kept connection waits 40 ms for the client's delayed ACK.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -65,7 +65,7 @@ async fn serve_connection(stream: TcpStream, api: Arc<Api>, stop: CancellationTo
         async move {
             let (parts, body) = request.into_parts();
             let request_id = request_id(&parts);
-            Ok::<_, std::convert::Infallible>(api.serve(parts, body, &request_id).await)
+            Ok::<_, std::convert::Infallible>(api.serve(parts, body, peer, &request_id).await)
         }
     });
     let connection = http1::Builder::new()

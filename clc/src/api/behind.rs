@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use types::{Arn, Secret};
+use types::{AccountId, Arn, Secret};
 
 use super::{Call, dispatch, table};
 use crate::{
     Caller, Clc,
     caller::Verified,
-    edge::{Asked, Behind, Service},
+    edge::{Asked, Behind, OwnKey, Service},
     identity::{ADMIN, Credential},
 };
 
@@ -24,6 +24,14 @@ impl Behind for Clc {
         let id = access_key.parse().ok();
         let found = id.and_then(|id| self.identity.credential(&id));
         Ok(found.map(|credential| (credential.secret.clone(), credential)))
+    }
+
+    fn own_key(&self) -> Option<OwnKey> {
+        let own = self.identity.of_account(&AccountId::system())?;
+        Some(OwnKey {
+            id: own.id.to_string(),
+            secret: own.secret.clone(),
+        })
     }
 
     async fn call(&self, asked: Asked<Arc<Credential>>) -> ec2::Result<String> {

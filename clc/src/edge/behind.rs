@@ -29,6 +29,15 @@ pub struct Asked<H> {
     pub source: IpAddr,
 }
 
+/// The cloud's own key.
+#[derive(Debug, Clone)]
+pub struct OwnKey {
+    /// Its id.
+    pub id: String,
+    /// Its secret half.
+    pub secret: Secret<String>,
+}
+
 /// The cloud behind the edge.
 #[async_trait]
 pub trait Behind: Send + Sync + 'static {
@@ -41,6 +50,9 @@ pub trait Behind: Send + Sync + 'static {
         &self,
         access_key: &str,
     ) -> Result<Option<(Secret<String>, Self::Holder)>, daemon::BoxError>;
+
+    /// The cloud's own key, by which Walrus believes the front door; `None` if there is none.
+    fn own_key(&self) -> Option<OwnKey>;
 
     /// Does what is asked; gives the whole answer as XML, envelope and all.
     async fn call(&self, asked: Asked<Self::Holder>) -> ec2::Result<String>;

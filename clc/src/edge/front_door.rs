@@ -2,11 +2,13 @@
 //! came, its body as a stream, and the answer comes back the same way. Nothing is held in memory but
 //! the frame in flight; the slower side sets the pace.
 //!
-//! Only `Connection` and what goes with it is ours, since there are two connections. A body whose
+//! Only `Connection` and what goes with it is ours, since there are two connections, and one header
+//! that tells Walrus whom the request came from (`sigv4::vouch`): policies ask. A body whose
 //! sender waits for `100 Continue` is not asked for before Walrus asks for it, so an upload that may
 //! not be made costs no bytes.
 
 use std::{
+    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker, ready},
@@ -14,24 +16,24 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, header, uri};
-
+use http::{Request, Response, StatusCode, Uri, Version, header, request, uri};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     ext,
 };
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use sigv4::{sign::Key, vouch};
 use tokio::{
     sync::Semaphore,
     time::{Instant, Sleep},
 };
 use wire::RequestId;
 
-use super::{Body, envelope::s3_failure};
+use super::{Body, OwnKey, envelope::s3_failure};
 
 /// Requests in flight to Walrus. Each may hold a file open there.
 const REQUESTS_MAX: usize = 2048;
@@ -53,9 +55,35 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// Headers that speak of one connection and not of the request (RFC 9110, 7.6.1).
 const OF_THE_CONNECTION: [&str; 4] = ["connection", "keep-alive", "proxy-connection", "upgrade"];
 
+/// Whom a request came from.
+pub(super) struct Client {
+    pub(super) address: IpAddr,
+    /// What Walrus believes us by.
+    pub(super) own_key: Option<OwnKey>,
+    pub(super) now_ms: i64,
+}
+
+impl Client {
+    /// Says so to Walrus; what a client says of itself is taken away.
+    fn introduce(&self, head: &mut request::Parts) {
+        head.headers.remove(vouch::HEADER);
+        let word = self.own_key.as_ref().and_then(|own| {
+            let key = Key {
+                access_key: &own.id,
+                secret: own.secret.reveal(),
+                session_token: None,
+            };
+            vouch::vouch(head, self.address.to_canonical(), key, self.now_ms)
+        });
+        if let Some(word) = word {
+            head.headers.insert(vouch::HEADER, word);
+        }
+    }
+}
+
 /// The way to Walrus.
 pub(super) struct FrontDoor {
-    client: Client<HttpConnector, Passing>,
+    http: legacy::Client<HttpConnector, Passing>,
     walrus: uri::Authority,
     room: Semaphore,
 }
@@ -65,14 +93,14 @@ impl FrontDoor {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
-        let client = Client::builder(TokioExecutor::new())
+        let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
             .pool_max_idle_per_host(IDLE_MAX)
             .http1_preserve_header_case(true)
             .build(connector);
         Self {
-            client,
+            http,
             walrus,
             room: Semaphore::new(REQUESTS_MAX),
         }
@@ -82,6 +110,7 @@ impl FrontDoor {
     pub(super) async fn pass(
         &self,
         request: Request<Incoming>,
+        client: &Client,
         request_id: &RequestId,
     ) -> Response<Body> {
         let path = request.uri().path().to_owned();
@@ -91,7 +120,7 @@ impl FrontDoor {
             let message = "Please reduce your request rate.";
             return fail(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", message);
         };
-        let Some((request, flow)) = self.prepare(request) else {
+        let Some((request, flow)) = self.prepare(request, client) else {
             return fail(
                 StatusCode::BAD_REQUEST,
                 "InvalidURI",
@@ -117,7 +146,11 @@ impl FrontDoor {
     }
 
     /// The same request on its way to Walrus. `None`: its target cannot be one of ours.
-    fn prepare(&self, request: Request<Incoming>) -> Option<(Request<Passing>, Arc<Flow>)> {
+    fn prepare(
+        &self,
+        request: Request<Incoming>,
+        client: &Client,
+    ) -> Option<(Request<Passing>, Arc<Flow>)> {
         let (mut head, body) = request.into_parts();
         let target = head
             .uri
@@ -134,6 +167,7 @@ impl FrontDoor {
         for name in OF_THE_CONNECTION {
             head.headers.remove(name);
         }
+        client.introduce(&mut head);
 
         let waits = head
             .headers
@@ -163,7 +197,7 @@ impl FrontDoor {
         request: Request<Passing>,
         flow: &Flow,
     ) -> Result<Response<Incoming>, NoAnswer> {
-        let mut answer = self.client.request(request);
+        let mut answer = self.http.request(request);
         loop {
             match tokio::time::timeout(CHECK_EVERY, &mut answer).await {
                 Ok(answer) => return answer.map_err(|error| NoAnswer::Failed(error.into())),

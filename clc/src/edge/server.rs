@@ -21,7 +21,7 @@ use wire::RequestId;
 
 use super::{
     Behind, Body, envelope,
-    front_door::FrontDoor,
+    front_door::{self, FrontDoor},
     metrics::Metrics,
     query::{self, Named},
     replay::Replays,
@@ -194,7 +194,12 @@ async fn answer<B: Behind>(
         Route::S3 => {
             named.service = "s3";
             named.action = method_label(request.method());
-            edge.front_door.pass(request, request_id).await
+            let client = front_door::Client {
+                address: source,
+                own_key: edge.behind.own_key(),
+                now_ms: edge.context.clock.now_ms(),
+            };
+            edge.front_door.pass(request, &client, request_id).await
         }
     }
 }

@@ -8,13 +8,13 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use clc::edge::{self, Asked, Behind, Service};
+use clc::edge::{self, Asked, Behind, OwnKey, Service};
 use sigv4::sign::{Key, Target};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -38,6 +38,8 @@ pub(crate) struct FakeCloud {
     pub(crate) called: Mutex<Vec<String>>,
     pub(crate) finished: AtomicUsize,
     pub(crate) go_on: Notify,
+    /// Whether it has a key that Walrus believes.
+    pub(crate) has_own_key: AtomicBool,
 }
 
 impl FakeCloud {
@@ -59,6 +61,14 @@ impl Behind for FakeCloud {
         }
         let known = access_key == KEY.access_key;
         Ok(known.then(|| (Secret::new(KEY.secret.to_owned()), HOLDER)))
+    }
+
+    fn own_key(&self) -> Option<OwnKey> {
+        let own = OwnKey {
+            id: KEY.access_key.to_owned(),
+            secret: Secret::new(KEY.secret.to_owned()),
+        };
+        self.has_own_key.load(Ordering::SeqCst).then_some(own)
     }
 
     async fn call(&self, asked: Asked<&'static str>) -> ec2::Result<String> {

@@ -49,7 +49,7 @@ pub enum Operation {
 
     CreateBucket {
         bucket: BucketName,
-        acl: AclWish,
+        acl: Option<AclWish>,
     },
     DeleteBucket {
         bucket: BucketName,
@@ -283,7 +283,7 @@ pub struct PutObject {
     /// What is kept with the object.
     pub attributes: Attributes,
     /// Who may do what with it.
-    pub acl: AclWish,
+    pub acl: Option<AclWish>,
     /// Whether it may be written.
     pub conditions: WriteConditions,
 }
@@ -309,7 +309,7 @@ pub struct CopyObject {
     /// A storage class that was asked for, if attributes are kept.
     pub storage_class: Option<String>,
     /// Who may do what with the copy.
-    pub acl: AclWish,
+    pub acl: Option<AclWish>,
     /// Whether it may be written.
     pub conditions: WriteConditions,
 }
@@ -335,7 +335,7 @@ pub struct CreateUpload {
     /// What will be kept with the object.
     pub attributes: Attributes,
     /// Who may do what with it.
-    pub acl: AclWish,
+    pub acl: Option<AclWish>,
     /// Which checksums its parts have.
     pub checksum: ChecksumPlan,
 }

@@ -23,6 +23,7 @@
 //! | [`sign`] | the signers |
 //! | [`stamp`] | every way a client writes a date |
 //! | [`refused`] | why a request is refused, with what the answer needs |
+//! | [`vouch`] | the address of a client, as the front door tells it to Walrus |
 
 pub mod claim;
 mod encode;
@@ -34,6 +35,7 @@ pub mod sign;
 pub mod stamp;
 pub mod v2;
 pub mod v4;
+pub mod vouch;
 
 pub use claim::{Claim, Verified, Version};
 pub use encode::{decode, encode, encode_path, pairs};

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use s3::{
-    AclWish, BucketName, Error,
+    Acl, AclWish, Action, BucketName, Error, Key,
     documents::access::{read_acl, write_acl},
     request::Place,
 };
@@ -13,7 +13,7 @@ use crate::{
     answer,
     body::RequestBody,
     engine::{
-        Change,
+        Bucket, Change,
         change::{BucketChange, ObjectChange, Seen},
     },
 };
@@ -84,6 +84,22 @@ impl Ask<'_> {
         let mut answer = answer::status(StatusCode::OK);
         answer::set_version(answer.headers_mut(), version.as_ref());
         Ok(answer)
+    }
+
+    /// The list of what is written under a key. Who chooses one has to be allowed to set lists, too
+    /// (PutObject reference, "Permissions").
+    pub(super) fn list_of_new(
+        &self,
+        acl: Option<AclWish>,
+        bucket: &Bucket,
+        key: &Key,
+        owner: &AccountId,
+    ) -> Result<Acl, Error> {
+        if acl.is_some() {
+            self.wish_to(Action::PutObjectAcl).on_key(bucket, key)?;
+        }
+        let acl = acl.unwrap_or_default();
+        acl.resolve(owner, &bucket.owner, self.people())
     }
 
     /// The list comes in headers, else in the body.

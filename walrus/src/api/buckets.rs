@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use s3::{
-    AclWish, BucketName, Code,
+    AclWish, Action, BucketName, Code,
     acl::People as _,
     documents::bucket::{BucketList, read_location, write_location},
     request::{ListBuckets, token_of},
@@ -51,10 +51,13 @@ impl Ask<'_> {
     pub(super) async fn create_bucket(
         &self,
         name: BucketName,
-        acl: AclWish,
+        acl: Option<AclWish>,
         body: &mut RequestBody,
     ) -> Done {
         self.wish().on_account(Some(&name))?;
+        if acl.is_some() {
+            self.wish_to(Action::PutBucketAcl).on_account(Some(&name))?;
+        }
         let owner = self.caller.account().ok_or(Code::AccessDenied)?.clone();
         let document = body.read_document(CONFIGURATION_BYTES_MAX).await?;
 
@@ -62,7 +65,9 @@ impl Ask<'_> {
             id: hex::encode(rand::random::<[u8; 8]>()),
             created: self.now,
             location: read_location(&document)?,
-            acl: acl.resolve(&owner, &owner, self.people())?,
+            acl: acl
+                .unwrap_or_default()
+                .resolve(&owner, &owner, self.people())?,
             owner,
             settings: Settings::default(),
             name: name.clone(),

@@ -13,7 +13,6 @@ use s3::{
 use super::{Ask, Done, same, versions::shown};
 use crate::{
     answer,
-    authorise::Wish,
     digests::{Digests, Verified},
     engine::{
         Body, Bucket, Change, Engine, Failure, Found, Object,
@@ -32,10 +31,7 @@ impl Ask<'_> {
             key: source.from.key.clone(),
             version: source.from.version.clone(),
         };
-        let wish = Wish {
-            action: Action::GetObject,
-            ..self.wish()
-        };
+        let wish = self.wish_to(Action::GetObject);
         let expected = source.expected_owner.as_deref();
         let (bucket, found) = self.find_object_as(&wish, expected, at).await?;
         wish.on_object(&found.object, source.from.version.is_some())?;
@@ -63,7 +59,7 @@ impl Ask<'_> {
         }
 
         let owner = self.owner_of_new(&bucket);
-        let acl = copy.acl.resolve(&owner, &bucket.owner, self.people())?;
+        let acl = self.list_of_new(copy.acl, &bucket, &at.key, &owner)?;
         let origin_object = found.object.clone();
         let (body, blobs) = self.duplicate(&found).await?;
         let mut attributes = copy

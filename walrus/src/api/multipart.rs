@@ -41,7 +41,7 @@ impl Ask<'_> {
         let upload = Upload {
             id: hex::encode(rand::random::<[u8; 16]>()),
             initiated: self.now,
-            acl: create.acl.resolve(&owner, &bucket.owner, self.people())?,
+            acl: self.list_of_new(create.acl, &bucket, &at.key, &owner)?,
             attributes: create.attributes,
             checksum,
             owner,

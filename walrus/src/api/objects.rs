@@ -25,7 +25,7 @@ impl Ask<'_> {
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
         let owner = self.owner_of_new(&bucket);
-        let acl = put.acl.resolve(&owner, &bucket.owner, self.people())?;
+        let acl = self.list_of_new(put.acl, &bucket, &at.key, &owner)?;
         let taken = intake::take_in(&self.api.engine, body, None, false).await?;
 
         let object = Object {

@@ -31,7 +31,8 @@ pub(crate) const BOB: Key = Key {
     id: "AKIABOBBOBBOBBOBBOB2",
     secret: "bob-secret-0123456789ab",
 };
-/// A user of Alice's account who may only read what begins with `public/`.
+/// A user of Alice's account who may read what begins with `public/`, from one network what begins
+/// with `office/`, write what begins with `drop/`, and make the bucket `carols`.
 pub(crate) const CAROL: Key = Key {
     id: "AKIACAROLCAROLCAROL2",
     secret: "carol-secret-0123456789",
@@ -87,11 +88,16 @@ impl Identities {
             };
             feed.set(format!("key {}", key.id), IdentityChange::Key(row));
         };
-        let reads_public = r#"{"Statement":{"Effect":"Allow","Action":"s3:GetObject",
-            "Resource":"arn:aws:s3:::*/public/*"}}"#;
+        let carols = r#"{"Statement":[
+            {"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::*/public/*"},
+            {"Effect":"Allow","Action":"s3:GetObject","Resource":"arn:aws:s3:::*/office/*",
+             "Condition":{"IpAddress":{"aws:SourceIp":"198.51.100.0/24"}}},
+            {"Effect":"Allow","Action":"s3:PutObject","Resource":"arn:aws:s3:::*/drop/*"},
+            {"Effect":"Allow","Action":"s3:CreateBucket","Resource":"arn:aws:s3:::carols"}
+        ]}"#;
         add("111111111111", "alice", "admin", ALICE, &[]);
         add("222222222222", "bob", "admin", BOB, &[]);
-        add("111111111111", "alice", "carol", CAROL, &[reads_public]);
+        add("111111111111", "alice", "carol", CAROL, &[carols]);
         add("000000000000", "system", "admin", SYSTEM, &[]);
         Self(feed)
     }

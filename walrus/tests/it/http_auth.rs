@@ -6,7 +6,7 @@ use std::{io::Read as _, io::Write as _, net::TcpStream, time::Duration};
 use sigv4::sign;
 
 use crate::{
-    daemon_process::{ALICE, Key, Walrus, now_ms},
+    daemon_process::{ALICE, CAROL, Key, SYSTEM, Walrus, now_ms},
     s3_client::{S3, pattern},
 };
 
@@ -341,4 +341,67 @@ async fn a_full_disk_refuses_early_and_says_so() {
         .await
         .fails(507, "InsufficientStorage");
     alice.delete("/bucket").await.ok();
+}
+
+#[tokio::test]
+async fn who_may_write_may_not_yet_say_who_reads_it() {
+    let walrus = Walrus::start().await;
+    let (alice, carol) = (S3::of(&walrus, ALICE), S3::of(&walrus, CAROL));
+    alice.put("/bucket", b"").await.ok();
+    alice.put("/bucket/public/a", b"a").await.ok();
+    let open = ("x-amz-acl", "public-read");
+    let from = ("x-amz-copy-source", "/bucket/public/a");
+
+    for (method, target, more) in [
+        ("PUT", "/bucket/drop/a", None),
+        ("PUT", "/bucket/drop/b", Some(from)),
+        ("POST", "/bucket/drop/c?uploads", None),
+        ("PUT", "/carols", None),
+    ] {
+        let plain: Vec<_> = more.into_iter().collect();
+        let opening: Vec<_> = more.into_iter().chain([open]).collect();
+        carol
+            .call(method, target, &opening, b"")
+            .await
+            .fails(403, "AccessDenied");
+        carol.call(method, target, &plain, b"").await.ok();
+    }
+    // Whoever may everything may that, too.
+    alice.call("PUT", "/bucket/open", &[open], b"").await.ok();
+    alice.call("PUT", "/open", &[open], b"").await.ok();
+}
+
+#[tokio::test]
+async fn the_address_of_a_client_is_what_the_front_door_says_and_nobody_else() {
+    let walrus = Walrus::start().await;
+    let (alice, carol) = (S3::of(&walrus, ALICE), S3::of(&walrus, CAROL));
+    alice.put("/bucket", b"").await.ok();
+    alice.put("/bucket/office/a", b"a").await.ok();
+
+    let target = "/bucket/office/a";
+    let get_from = async |address: &str, by: Key| {
+        let (mut head, body) = carol.request("GET", target, &[], b"").into_parts();
+        let address = address.parse().unwrap();
+        let word = sigv4::vouch::vouch(&head, address, signer(by), now_ms()).unwrap();
+        head.headers.insert(sigv4::vouch::HEADER, word);
+        let request = http::Request::from_parts(head, body);
+        carol.send(request).await.unwrap()
+    };
+    get_from("198.51.100.7", SYSTEM).await.ok();
+    get_from("198.51.101.7", SYSTEM)
+        .await
+        .fails(403, "AccessDenied");
+    // Her own word, and one by a key that nobody has.
+    for by in [
+        CAROL,
+        Key {
+            secret: "x",
+            ..SYSTEM
+        },
+    ] {
+        get_from("198.51.100.7", by)
+            .await
+            .fails(403, "AccessDenied");
+    }
+    carol.get(target).await.fails(403, "AccessDenied");
 }

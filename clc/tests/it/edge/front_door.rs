@@ -1,14 +1,20 @@
 //! S3 passes through: what a client sends is what Walrus gets, and when.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
+use http::HeaderValue;
+use sigv4::vouch::Vouched;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
 
-use super::{Running, read};
+use super::{KEY, Running, read};
 
 const OK: &[u8] =
     b"HTTP/1.1 200 OK\r\nx-amz-request-id: W1\r\nETag: \"e\"\r\nContent-Length: 2\r\n\r\nok";
@@ -78,6 +84,35 @@ async fn method_path_query_headers_and_body_arrive_as_they_were_sent() {
             .contains("x-amz-request-id: W1\r\nETag: \"e\"\r\n"),
         "{answer:?}"
     );
+}
+
+#[tokio::test]
+async fn walrus_is_told_who_the_client_is_and_never_by_the_client() {
+    let (address, mut connections) = walrus().await;
+    let edge = Running::start(address).await;
+    let forged = "203.0.113.9";
+    for has_own_key in [false, true] {
+        edge.cloud.has_own_key.store(has_own_key, Ordering::SeqCst);
+        let request =
+            format!("GET /b/k?acl HTTP/1.1\r\nHost: h\r\nX-Mallee-Client: A {forged} 1 00\r\n\r\n");
+        let mut client = TcpStream::connect(edge.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut upstream = take(&mut connections).await;
+        let seen = read_until(&mut upstream, "\r\n\r\n").await;
+        assert!(!seen.contains(forged), "{seen}");
+
+        let line = seen
+            .lines()
+            .find_map(|line| line.strip_prefix("x-mallee-client: "));
+        let value = line.map(|line| HeaderValue::from_str(line).unwrap());
+        assert_eq!(value.is_some(), has_own_key, "{seen}");
+        if let Some(word) = value.as_ref().and_then(Vouched::read) {
+            assert_eq!(word.access_key, KEY.access_key);
+            let head = http::Request::get("/b/k?acl").body(()).unwrap();
+            let told = word.verify(&head.into_parts().0, KEY.secret, edge.now_ms());
+            assert_eq!(told, Some(IpAddr::from([127, 0, 0, 1])));
+        }
+    }
 }
 
 #[tokio::test]

@@ -218,7 +218,7 @@ impl<'a> Ask<'a> {
         }
         Ok(Operation::CreateBucket {
             bucket,
-            acl: self.headers.acl()?.unwrap_or_default(),
+            acl: self.headers.acl()?,
         })
     }
 
@@ -309,7 +309,7 @@ impl<'a> Ask<'a> {
     fn put_object(&self) -> Result<PutObject> {
         Ok(PutObject {
             attributes: Attributes::parse(self.headers)?,
-            acl: self.headers.acl()?.unwrap_or_default(),
+            acl: self.headers.acl()?,
             conditions: self.headers.write_conditions(),
         })
     }
@@ -342,7 +342,7 @@ impl<'a> Ask<'a> {
             source: self.source()?,
             replace,
             storage_class,
-            acl: self.headers.acl()?.unwrap_or_default(),
+            acl: self.headers.acl()?,
             conditions: self.headers.write_conditions(),
         })
     }
@@ -380,7 +380,7 @@ impl<'a> Ask<'a> {
     fn create_upload(&self) -> Result<CreateUpload> {
         Ok(CreateUpload {
             attributes: Attributes::parse(self.headers)?,
-            acl: self.headers.acl()?.unwrap_or_default(),
+            acl: self.headers.acl()?,
             checksum: ChecksumPlan::parse(self.headers)?,
         })
     }
