@@ -1,7 +1,7 @@
 //! The file `clc.toml`. `mallee-clc --check` prints it merged with the defaults.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
@@ -75,7 +75,7 @@ pub struct Network {
     pub public_gateway: Option<Ipv4Addr>,
     /// The addresses that we may give: single ones and ranges, `10.0.0.10-10.0.0.99`.
     pub public_addresses: Vec<AddressRange>,
-    /// Networks that no guest may reach: nodes, control plane, storage.
+    /// More networks that no guest may reach. Nodes and daemons that joined are kept from them anyway.
     pub protected: Vec<Ipv4Net>,
     /// The address space of an account's default VPC, as in EC2.
     pub default_vpc: Ipv4Net,
@@ -188,6 +188,18 @@ impl Config {
             "" => format!("http://{}", self.api.listen),
             url => url.to_owned(),
         }
+    }
+
+    /// Address and port of the URL that clients use, where it names an address.
+    pub fn public_end(&self) -> Option<(IpAddr, u16)> {
+        let url: http::Uri = self.public_url().parse().ok()?;
+        let host = url.host()?.trim_matches(['[', ']']);
+        let usual = if url.scheme_str() == Some("https") {
+            443
+        } else {
+            80
+        };
+        Some((host.parse().ok()?, url.port_u16().unwrap_or(usual)))
     }
 
     /// Where others reach our control listener, if the configuration says so.

@@ -4,6 +4,8 @@
 //! Every VPC with an interface in the zone is in it, with all that its nodes need to compile rules;
 //! what a document means is said in `types::network`.
 
+mod protected;
+
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use store::{Error, Tx};
@@ -16,7 +18,7 @@ use types::{
 };
 
 use crate::{
-    config,
+    config::{self, Config},
     rows::{
         network::{self, PlacedInterface, SubnetRow, VpcRow},
         nodes,
@@ -34,15 +36,16 @@ const ROUTER: u32 = 1;
 pub fn document(
     tx: &Tx,
     zone: &Zone,
-    config: &config::Network,
+    config: &Config,
     domain: &str,
 ) -> Result<NetworkDocument, Error> {
     let vpcs = network::vpcs_in(tx, zone)?;
     Ok(NetworkDocument {
         version: network::version(tx, zone)?,
         peers: peers(tx, zone)?,
-        public: public(config),
-        protected: config.protected.clone(),
+        public: public(&config.network),
+        protected: protected::protected(tx, config)?,
+        open: protected::open(config),
         vpcs: vpcs
             .iter()
             .map(|vpc| of_vpc(tx, zone, vpc, domain))

@@ -19,7 +19,7 @@ use crate::{
     identity::Identity,
     init::Places,
     peers::{OverTls, Peers},
-    rows::{cloud as cloud_row, services},
+    rows::{cloud as cloud_row, network, services},
     seal::Seal,
     tasks,
 };
@@ -60,6 +60,8 @@ async fn open(
     let db = Db::open(places.database(), MIGRATIONS)?;
     let seal = Seal::load_or_make(&places.seal_key())?;
     let cloud = db.read(cloud_row::find).await?.ok_or(NotReady::HalfMade)?;
+    // Documents are made of the configuration, too, which may be another than before.
+    db.write(network::bump_all).await?;
     let peers = Peers::new(OverTls(tls.clone()));
     peers.set(&db.read(services::list).await?);
     let epoch = format!("{:016x}", rand::random::<u64>());

@@ -113,6 +113,7 @@ def cloud_controller(layout):
             "public_cidr": f"{layout.public}.0/24",
             "public_gateway": f"{layout.public}.1",
             "public_addresses": [f"{layout.public}.10-{layout.public}.250"],
+            # Nodes and daemons of this cloud are protected anyway; this is for other clouds' on this machine.
             "protected": [UNDERLAYS],
         },
     }, f"127.0.0.1:{layout.port('clc_admin')}")  # fmt: skip

@@ -270,6 +270,7 @@ async fn look_around(clc: &Arc<Clc>) -> Result<(), CallError> {
     clc.peers.set(&services);
     clc.wakes.followers.wake();
     clc.wakes.roster.wake();
+    clc.wakes.network.wake();
     Ok(())
 }
 

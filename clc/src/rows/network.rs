@@ -1,7 +1,8 @@
 //! VPCs, subnets, interfaces and public addresses.
 //!
-//! Whoever changes what a network document is made of (interfaces, groups, rules, members, peers)
-//! calls [`bump`] in the same transaction: version N says exactly what the rows said at N.
+//! Whoever changes what a network document is made of (interfaces, groups, rules, members, peers,
+//! the addresses of daemons) calls [`bump`], [`bump_vpc`] or [`bump_all`] in the same transaction:
+//! version N says exactly what the rows said at N.
 
 use std::net::Ipv4Addr;
 
@@ -159,6 +160,12 @@ pub fn bump(tx: &Tx, zone: &Zone) -> Result<u64, Error> {
     let sql = "UPDATE zones SET network_version = network_version + 1 WHERE name = ?1
                RETURNING network_version";
     Ok(tx.query_row(sql, [zone.as_str()], |row| row.get(0))?)
+}
+
+/// Grows the version of every zone: for what all documents have in common.
+pub fn bump_all(tx: &Tx) -> Result<(), Error> {
+    tx.execute("UPDATE zones SET network_version = network_version + 1", [])?;
+    Ok(())
 }
 
 /// Grows the version of every zone in which a VPC has an interface: for a change of its groups.

@@ -50,7 +50,7 @@ pub fn of_zone(tx: &Tx, zone: &Zone) -> Result<Vec<NodeRow>, Error> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Adds a node; its zone's roster grows by a generation.
+/// Adds a node; its zone's roster grows by a generation, and no guest may reach it.
 pub fn insert(tx: &Tx, node: &NodeRow, now: Timestamp) -> Result<(), Error> {
     let sql =
         "INSERT INTO nodes (id, zone, address, hostname, joined_at) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -65,6 +65,7 @@ pub fn insert(tx: &Tx, node: &NodeRow, now: Timestamp) -> Result<(), Error> {
             now.0,
         ),
     )?;
+    super::network::bump_all(tx)?;
     bump_roster(tx, &node.zone)
 }
 
@@ -73,15 +74,21 @@ pub fn move_to(tx: &Tx, node: &NodeId, zone: &Zone, address: SocketAddr) -> Resu
     let sql = "UPDATE nodes SET address = ?2 WHERE id = ?1 AND address <> ?2";
     let changed = tx.execute(sql, (node.as_str(), address.to_string()))? > 0;
     if changed {
+        super::network::bump_all(tx)?;
         bump_roster(tx, zone)?;
     }
     Ok(changed)
 }
 
-/// Notes a node's address for vxlan. Whether it is new: then the zone's network changes.
+/// Notes a node's address for vxlan. Whether it is new: then all networks change, its zone's by a
+/// peer, and the others' by an address that guests do not reach.
 pub fn set_underlay(tx: &Tx, node: &NodeId, underlay: Ipv4Addr) -> Result<bool, Error> {
     let sql = "UPDATE nodes SET underlay = ?2 WHERE id = ?1 AND underlay IS NOT ?2";
-    Ok(tx.execute(sql, (node.as_str(), underlay.to_string()))? > 0)
+    let changed = tx.execute(sql, (node.as_str(), underlay.to_string()))? > 0;
+    if changed {
+        super::network::bump_all(tx)?;
+    }
+    Ok(changed)
 }
 
 /// The generation of a zone's roster.

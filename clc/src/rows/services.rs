@@ -41,7 +41,8 @@ pub fn list(tx: &Tx) -> Result<Vec<ServiceRow>, Error> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// Adds a service, or puts it in the place of the one of its name that joined before.
+/// Adds a service, or puts it in the place of the one of its name that joined before. No guest may
+/// reach it: all networks change.
 pub fn put(tx: &Tx, service: &ServiceRow, now: Timestamp) -> Result<(), Error> {
     let sql = "INSERT INTO services (role, name, zone, address, hostname, joined_at)
                VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -55,13 +56,17 @@ pub fn put(tx: &Tx, service: &ServiceRow, now: Timestamp) -> Result<(), Error> {
         sql,
         (role, &service.name, zone, address, &service.hostname, now.0),
     )?;
-    Ok(())
+    super::network::bump_all(tx)
 }
 
 /// Notes that a service has moved. Whether anything changed.
 pub fn move_to(tx: &Tx, role: Role, name: &str, address: SocketAddr) -> Result<bool, Error> {
     let sql = "UPDATE services SET address = ?3 WHERE role = ?1 AND name = ?2 AND address <> ?3";
-    Ok(tx.execute(sql, (role.as_str(), name, address.to_string()))? > 0)
+    let changed = tx.execute(sql, (role.as_str(), name, address.to_string()))? > 0;
+    if changed {
+        super::network::bump_all(tx)?;
+    }
+    Ok(changed)
 }
 
 /// A join token, as it is kept: never the secret itself.

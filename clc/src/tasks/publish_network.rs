@@ -56,7 +56,7 @@ impl PublishNetwork {
         if self.told.get(&zone) == Some(&(version, life)) {
             return Ok(());
         }
-        let (of_zone, config) = (zone.clone(), self.clc.config.network.clone());
+        let (of_zone, config) = (zone.clone(), self.clc.config.clone());
         let domain = self.clc.config.domain(&self.clc.region);
         let document = self
             .clc

@@ -318,8 +318,14 @@ pub(crate) fn zone() -> Zone {
 impl Rig {
     /// Made, a cluster, a store and Walrus joined, one node on the roster; no task runs yet.
     pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let config = config(dir.path());
+        let mut config = config(dir.path());
+        change(&mut config);
         let credentials = init::init(&config, &Choices::default()).await.unwrap();
         let cluster = FakeCluster::new();
         let storage = Arc::new(FakeStorage {

@@ -2,8 +2,9 @@
 
 use std::{sync::atomic::Ordering, time::Instant};
 
-use clc::rows::{instances, network, volumes};
+use clc::rows::{instances, network, nodes, services, volumes};
 use control::{
+    Role,
     cluster::Reach,
     node::{Seen, Shape, Wanted},
 };
@@ -181,6 +182,65 @@ async fn a_node_that_speaks_for_the_first_time_joins_the_underlay_of_all() {
 }
 
 #[tokio::test]
+async fn no_guest_may_reach_a_node_or_a_daemon_wherever_it_moves_but_for_the_public_api() {
+    let rig = Rig::with(|config| {
+        config.api.listen = "192.0.2.1:8773".parse().unwrap();
+        config.network.protected = vec!["198.51.100.0/24".parse().unwrap()];
+    })
+    .await;
+    clc::tasks::start(&rig.clc, &rig.context);
+    let protects = async |expected: &[&str]| {
+        rig.eventually(&format!("{expected:?} are protected"), async || {
+            let document = rig.cluster.network.lock().unwrap().clone();
+            let protected: Vec<_> = document.protected.iter().map(ToString::to_string).collect();
+            assert!(
+                document.version == 0 || document.open == ["192.0.2.1:8773".parse().unwrap()],
+                "{document:?}"
+            );
+            (protected == expected).then_some(())
+        })
+        .await
+    };
+    protects(&["198.51.100.0/24", "192.0.2.1/32"]).await;
+
+    let moved = |tx: &store::Tx| {
+        nodes::move_to(tx, &node(), &zone(), "192.0.2.21:8775".parse().unwrap())?;
+        services::move_to(
+            tx,
+            Role::Sc,
+            "mallee-1a",
+            "192.0.2.31:8776".parse().unwrap(),
+        )?;
+        services::move_to(
+            tx,
+            Role::Walrus,
+            "walrus",
+            "192.0.2.41:8778".parse().unwrap(),
+        )
+    };
+    rig.clc.db.write(moved).await.unwrap();
+    rig.clc.wakes.network.wake();
+    let hosts = [
+        "192.0.2.1/32",
+        "192.0.2.21/32",
+        "192.0.2.31/32",
+        "192.0.2.41/32",
+    ];
+    let mut expected = vec!["198.51.100.0/24"];
+    expected.extend(hosts);
+    protects(&expected).await;
+
+    rig.cluster
+        .say_node(node_status(Reach::Up, Shape::default()));
+    rig.eventually("its underlay, too", async || {
+        let document = rig.cluster.network.lock().unwrap().clone();
+        let underlay = document.peers.first()?.underlay.into();
+        document.protected.contains(&underlay).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn an_unreachable_node_marks_its_instances_and_its_return_clears_them() {
     let rig = Rig::running().await;
     let id = rig.launch().await;
@@ -210,7 +270,7 @@ async fn what_was_wished_away_on_a_node_that_is_declared_dead_ends() {
     rig.terminate(&ended).await;
     rig.clc
         .db
-        .write(|tx| clc::rows::nodes::declare_dead(tx, &node(), true))
+        .write(|tx| nodes::declare_dead(tx, &node(), true))
         .await
         .unwrap();
     rig.clc.wakes.expire.wake();
@@ -233,7 +293,7 @@ async fn what_went_down_by_itself_or_never_ran_ends_with_its_dead_node_and_keeps
     let never = rig.launch().await;
     rig.clc
         .db
-        .write(|tx| clc::rows::nodes::declare_dead(tx, &node(), true))
+        .write(|tx| nodes::declare_dead(tx, &node(), true))
         .await
         .unwrap();
     rig.clc.wakes.expire.wake();

@@ -60,7 +60,7 @@ fn vpc_network(document: &NetworkDocument, vpc: &Vpc, node: &NodeNetwork) -> Vpc
             .iter()
             .map(|s| segment(document, vpc, s, node))
             .collect(),
-        rules: rules::vpc::ruleset(vpc, &nat, &document.protected),
+        rules: rules::vpc::ruleset(vpc, &nat, document),
         uplink,
         dhcp: dhcp::files(vpc, node),
     }

@@ -4,7 +4,7 @@
 //! It is a statement of what is to be, never a delta. A node that has applied version N has
 //! forgotten whatever N does not name. Host objects take their names from the short ids here.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,10 @@ pub struct NetworkDocument {
     pub public: Option<PublicNetwork>,
     /// Networks that no guest may reach: nodes, control plane, storage.
     pub protected: Vec<Ipv4Net>,
+    /// What guests may call there all the same, over TCP: the cloud's public API. Empty if the CLC
+    /// is too old to say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<SocketAddrV4>,
     /// The VPCs that have an interface in this cluster.
     pub vpcs: Vec<Vpc>,
 }

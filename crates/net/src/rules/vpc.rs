@@ -5,10 +5,13 @@
 //! pass here, and a packet passes only while the translation that its connection was made with
 //! still stands: an address that has been taken away is dead at once, old connections included.
 
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use ipnet::Ipv4Net;
-use types::network::Vpc;
+use types::network::{NetworkDocument, Vpc};
 
 use super::{Table, transaction};
 use crate::names::{GATEWAY, METADATA, RESOLVER, UPLINK};
@@ -17,10 +20,11 @@ use crate::names::{GATEWAY, METADATA, RESOLVER, UPLINK};
 pub(crate) fn ruleset(
     vpc: &Vpc,
     nat: &BTreeMap<Ipv4Addr, Ipv4Addr>,
-    protected: &[Ipv4Net],
+    document: &NetworkDocument,
 ) -> String {
     let mut table = Table::new("ip");
-    sets(&mut table, nat, protected);
+    translations(&mut table, nat);
+    protection(&mut table, document);
     track(&mut table, vpc);
     translate(&mut table);
     forward(&mut table);
@@ -28,7 +32,7 @@ pub(crate) fn ruleset(
     transaction(&[table])
 }
 
-fn sets(table: &mut Table, nat: &BTreeMap<Ipv4Addr, Ipv4Addr>, protected: &[Ipv4Net]) {
+fn translations(table: &mut Table, nat: &BTreeMap<Ipv4Addr, Ipv4Addr>) {
     let each = |write: fn(&Ipv4Addr, &Ipv4Addr) -> String| -> Vec<String> {
         nat.iter()
             .map(|(private, public)| write(private, public))
@@ -60,14 +64,24 @@ fn sets(table: &mut Table, nat: &BTreeMap<Ipv4Addr, Ipv4Addr>, protected: &[Ipv4
         "type ipv4_addr",
         &each(|_, public| public.to_string()),
     );
+}
+
+/// Where no guest may go, and what it may call there all the same.
+fn protection(table: &mut Table, document: &NetworkDocument) {
     // Overlapping intervals are an error in nft; a union is not.
-    let protected = Ipv4Net::aggregate(&protected.to_vec());
+    let protected = Ipv4Net::aggregate(&document.protected);
     let protected: Vec<String> = protected.iter().map(ToString::to_string).collect();
     table.elements(
         "set protected",
         "type ipv4_addr; flags interval;",
         &protected,
     );
+    let open: BTreeSet<_> = document.open.iter().collect();
+    let open: Vec<String> = open
+        .iter()
+        .map(|end| format!("{} . {}", end.ip(), end.port()))
+        .collect();
+    table.elements("set open", "type ipv4_addr . inet_service", &open);
 }
 
 /// Traffic within the VPC and with its services is not tracked; nothing from outside may claim to
@@ -123,7 +137,8 @@ fn forward(table: &mut Table) {
         "",
         &[
             "ct direction reply ip saddr . ct original ip daddr @pairs accept".to_owned(),
-            "ip daddr @protected drop".to_owned(),
+            "ip daddr @protected meta l4proto != tcp drop".to_owned(),
+            "ip daddr @protected ip daddr . tcp dport != @open drop".to_owned(),
             "ct state new ip saddr @private accept".to_owned(),
             "ct direction original ip saddr . ct reply ip daddr @pairs accept".to_owned(),
             "drop".to_owned(),

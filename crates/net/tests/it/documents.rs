@@ -127,6 +127,7 @@ pub(crate) fn document(version: u64, vpcs: Vec<Vpc>) -> NetworkDocument {
             cidr("10.97.0.0/24"),
             cidr("10.97.0.0/16"),
         ],
+        open: vec!["10.99.0.1:8773".parse().unwrap()],
         vpcs,
     }
 }

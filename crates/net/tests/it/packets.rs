@@ -681,7 +681,9 @@ fn guests_do_not_reach_nodes_and_the_cloud() {
     let guest = node.guest(&vpc, &vpc.interfaces[0]);
     guest.listen(22);
     lab.fabric.listen(8777);
+    lab.fabric.listen(8773);
     node.space.listen(8775);
+    node.space.listen(8773);
     let (cloud, own_node) = (address("10.99.0.1"), address("10.99.0.11"));
 
     assert_eq!(
@@ -690,7 +692,17 @@ fn guests_do_not_reach_nodes_and_the_cloud() {
         "the public side"
     );
     assert_eq!(guest.call(cloud, 8777), None, "the control plane");
+    assert_eq!(
+        guest.call(cloud, 8773),
+        Some(address("10.98.0.10")),
+        "the public API"
+    );
     assert_eq!(guest.call(own_node, 8775), None, "its node, routed");
+    assert_eq!(
+        guest.call(own_node, 8773),
+        None,
+        "the port of the API where there is none"
+    );
     assert_eq!(guest.call(address("172.31.0.1"), 8775), None, "its gateway");
     guest.ip("route add 10.99.0.0/24 dev eth0");
     assert_eq!(guest.call(own_node, 8775), None, "its node, on the link");
