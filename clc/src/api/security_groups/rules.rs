@@ -10,7 +10,7 @@ use ec2::{
         RevokeSecurityGroupIngress, RevokedSecurityGroupRule, RulesAsk, SecurityGroupRule,
     },
 };
-use types::SecurityGroupRuleId;
+use types::{SecurityGroupId, SecurityGroupRuleId, Timestamp};
 
 use super::{
     permissions::{self, Doing, Wanted},
@@ -23,7 +23,10 @@ use crate::{
         errors::{Error, Result},
         tags,
     },
-    rows::{self, security_groups::Rule},
+    rows::{
+        self,
+        security_groups::{Permission, Rule, SecurityGroup},
+    },
 };
 
 /// Rules of one group in one direction: more make a launch slow on every node.
@@ -82,48 +85,10 @@ async fn authorize(
         let group = which(tx, &by, ask.group_id.as_ref(), ask.group_name.as_deref())?;
         let wanted = permissions::wanted(tx, &by, &group, &ask, is_egress, Doing::Authorize)?;
         let there = rows::security_groups::rules(tx, &group.id)?;
-        let count = there
-            .iter()
-            .filter(|rule| rule.permission.is_egress == is_egress)
-            .count();
-        if count + wanted.len() > RULES_MAX {
-            let message =
-                format!("A security group has {RULES_MAX} rules in each direction at most");
-            return Err(Error::new(
-                Code::RulesPerSecurityGroupLimitExceeded,
-                message,
-            ));
-        }
-        let mut made: Vec<Rule> = Vec::new();
-        for (
-            Wanted {
-                permission,
-                description,
-            },
-            id,
-        ) in wanted.into_iter().zip(ids)
-        {
-            if there
-                .iter()
-                .chain(&made)
-                .any(|rule| rule.permission == permission)
-            {
-                let message = format!(
-                    "the specified rule \"{}\" already exists",
-                    permissions::said(&permission)
-                );
-                return Err(Error::new(Code::InvalidPermissionDuplicate, message));
-            }
-            let rule = Rule {
-                id,
-                group: group.id.clone(),
-                permission,
-                description,
-                created_at: now,
-            };
-            rows::security_groups::insert_rule(tx, &rule)?;
+        let made = new_rules(&group.id, wanted, &there, ids, now)?;
+        for rule in &made {
+            rows::security_groups::insert_rule(tx, rule)?;
             tags::put_all(tx, &by, rule.id.as_str(), "security-group-rule", &put)?;
-            made.push(rule);
         }
         rows::network::bump_vpc(tx, &group.vpc)?;
         Ok((group, made))
@@ -131,29 +96,89 @@ async fn authorize(
     .await?;
     clc.wakes.network.wake();
 
-    let shown = |rule: Rule| SecurityGroupRule {
+    let made = made.into_iter();
+    Ok(AuthorizeOutput {
+        done: true,
+        security_group_rule_set: made
+            .map(|rule| authorized(rule, &group, caller, &tags))
+            .collect(),
+    })
+}
+
+/// The rules that a group gets, beside those that it has.
+fn new_rules(
+    group: &SecurityGroupId,
+    wanted: Vec<Wanted>,
+    there: &[Rule],
+    ids: Vec<SecurityGroupRuleId>,
+    now: Timestamp,
+) -> Result<Vec<Rule>> {
+    within_limit(&wanted, there)?;
+    let mut made: Vec<Rule> = Vec::new();
+    for (wanted, id) in wanted.into_iter().zip(ids) {
+        let mut known = there.iter().chain(&made);
+        if known.any(|rule| rule.permission == wanted.permission) {
+            return Err(duplicate(&wanted.permission));
+        }
+        made.push(Rule {
+            id,
+            group: group.clone(),
+            permission: wanted.permission,
+            description: wanted.description,
+            created_at: now,
+        });
+    }
+    Ok(made)
+}
+
+/// All that is wanted at once is of one direction.
+fn within_limit(wanted: &[Wanted], there: &[Rule]) -> Result<()> {
+    let Some(is_egress) = wanted.first().map(|wanted| wanted.permission.is_egress) else {
+        return Ok(());
+    };
+    let same_way = there
+        .iter()
+        .filter(|rule| rule.permission.is_egress == is_egress);
+    if same_way.count() + wanted.len() <= RULES_MAX {
+        return Ok(());
+    }
+    let message = format!("A security group has {RULES_MAX} rules in each direction at most");
+    Err(Error::new(
+        Code::RulesPerSecurityGroupLimitExceeded,
+        message,
+    ))
+}
+
+fn duplicate(permission: &Permission) -> Error {
+    let said = permissions::said(permission);
+    let message = format!("the specified rule \"{said}\" already exists");
+    Error::new(Code::InvalidPermissionDuplicate, message)
+}
+
+fn authorized(
+    rule: Rule,
+    group: &SecurityGroup,
+    caller: &Caller,
+    tags: &[(String, String)],
+) -> SecurityGroupRule {
+    let peer = permissions::peer_group(&rule.permission.peer);
+    SecurityGroupRule {
         security_group_rule_id: rule.id,
         group_id: rule.group,
         group_owner_id: caller.account().clone(),
-        is_egress,
+        is_egress: rule.permission.is_egress,
         ip_protocol: rule.permission.protocol,
         from_port: rule.permission.from_port,
         to_port: rule.permission.to_port,
         cidr_ipv4: permissions::cidr(&rule.permission.peer),
-        referenced_group_info: permissions::peer_group(&rule.permission.peer).map(|peer| {
-            ReferencedSecurityGroup {
-                group_id: peer,
-                user_id: caller.account().clone(),
-                vpc_id: group.vpc.clone(),
-            }
+        referenced_group_info: peer.map(|peer| ReferencedSecurityGroup {
+            group_id: peer,
+            user_id: caller.account().clone(),
+            vpc_id: group.vpc.clone(),
         }),
         description: rule.description,
-        tag_set: tags::shown(tags.clone()),
-    };
-    Ok(AuthorizeOutput {
-        done: true,
-        security_group_rule_set: made.into_iter().map(shown).collect(),
-    })
+        tag_set: tags::shown(tags.to_vec()),
+    }
 }
 
 /// All rules of a request, or none: one that is not there refuses the others.
@@ -207,7 +232,7 @@ async fn revoke(
     })
 }
 
-fn no_such_rule(permission: &rows::security_groups::Permission) -> Error {
+fn no_such_rule(permission: &Permission) -> Error {
     let message = format!(
         "The specified rule does not exist in this security group: {}",
         permissions::said(permission)
