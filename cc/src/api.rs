@@ -34,6 +34,9 @@ impl Cluster for Cc {
     }
 
     async fn release(&self, _: &Call, ask: HoldRelease) -> Result<Done, CallError> {
+        let (reservation, now) = (ask.reservation.clone(), self.now());
+        self.with_book(|book| book.note_given_back(reservation, now))
+            .await;
         self.decide(move |book| Ok(book.release(&ask))).await
     }
 

@@ -72,6 +72,8 @@ pub struct Book {
     pub(crate) nodes: Nodes,
     /// When each hold ends; monotonic milliseconds.
     pub(crate) leases: BTreeMap<ReservationId, u64>,
+    /// Holds that were given back, until a question for them cannot be under way any more.
+    pub(crate) given_back: BTreeMap<ReservationId, u64>,
     /// When each ended placement is forgotten.
     pub(crate) forget_at: BTreeMap<InstanceId, u64>,
     /// The node that the last round ended with.
@@ -88,6 +90,7 @@ impl Book {
             saved: Saved::default(),
             nodes: Nodes::default(),
             leases: BTreeMap::new(),
+            given_back: BTreeMap::new(),
             forget_at: BTreeMap::new(),
             last_used: None,
             placed: BTreeMap::new(),

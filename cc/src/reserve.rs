@@ -2,7 +2,8 @@
 //!
 //! A hold is keyed by its reservation: the same question gets the same answer for as long as the
 //! lease lasts, and asking again prolongs it. The part whose instances are wished for becomes their
-//! placement; what is left when the lease ends, or when the hold is given back, is free again.
+//! placement; what is left when the lease ends, or when the hold is given back, is free again, and
+//! one that was given back is not given out again by a question that comes late.
 
 use std::collections::BTreeSet;
 
@@ -30,6 +31,10 @@ impl Book {
         check(ask)?;
         if let Some(why) = self.unsettled() {
             return Err(CallError::new(Code::NotReady, why));
+        }
+        if self.given_back.contains_key(&ask.reservation) {
+            let what = format!("the hold {} was given back", ask.reservation);
+            return Err(CallError::new(Code::Conflict, what));
         }
         if let Some(row) = self.saved.holds.get(&ask.reservation) {
             return Ok(Decision::unchanged(answer(row)));
@@ -118,6 +123,14 @@ impl Book {
             changes: gone.into_iter().collect(),
             reports: Vec::new(),
         }
+    }
+
+    /// Remembers that a hold was given back, for as long as it could have lasted: the question for it
+    /// may still be on its way, slower than the word that nobody wants it.
+    pub fn note_given_back(&mut self, reservation: ReservationId, now: u64) {
+        self.given_back.retain(|_, until| now < *until);
+        self.given_back
+            .insert(reservation, now + self.limits.lease_ms);
     }
 
     /// Prolongs the lease of a hold that was asked for again.

@@ -11,7 +11,7 @@ use cc::{
 };
 use control::{
     CallError, Cluster, Code, Node,
-    cluster::{ClusterChange, Hold, HoldAsk, Reach, RosterNode},
+    cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Reach, RosterNode},
     feed::{Poll, Position},
     node::{InstanceWish, Seen},
     rpc::Call,
@@ -401,4 +401,20 @@ async fn a_hold_waits_for_a_clc_that_is_out_of_reach_and_not_for_one_that_is_the
         rig.hold(4, 1).await.is_ok(),
         "nobody wished in a minute of being there"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_that_was_given_back_is_not_given_out_by_its_own_late_question() {
+    let rig = Rig::new(1, 1).await;
+    let give_back = async || {
+        let reservation = samples::reservation(1);
+        let ask = HoldRelease { reservation };
+        rig.cc.release(&call(), ask).await.unwrap();
+    };
+    give_back().await;
+    assert_eq!(rig.hold(1, 1).await.unwrap_err().code, Code::Conflict);
+    rig.hold(2, 1).await.unwrap();
+    // Given back twice, it is still that one only.
+    give_back().await;
+    assert_eq!(rig.hold(3, 1).await.unwrap_err().code, Code::NoRoom);
 }
