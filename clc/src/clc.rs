@@ -6,10 +6,11 @@ use daemon::{clock::SharedClock, reconcile::Wake};
 use image::keys::CloudKey;
 use rand::{SeedableRng, rngs::StdRng};
 use store::Db;
-use types::{Region, Timestamp};
+use types::{Region, ReservationId, Timestamp, Zone};
 
 use crate::{
-    config::Config, identity::Identity, peers::Peers, seal::Seal, seen::Seen, wish::Surroundings,
+    config::Config, identity::Identity, peers::Peers, releases::Releases, seal::Seal, seen::Seen,
+    wish::Surroundings,
 };
 
 /// The Cloud Controller. Handlers, tasks and the control service hold an `Arc` of it.
@@ -28,6 +29,8 @@ pub struct Clc {
     pub peers: Peers,
     /// What they last said.
     pub seen: Seen,
+    /// Holds that nobody wants.
+    pub releases: Releases,
     /// How to make a task look now.
     pub wakes: Wakes,
     /// Seals secrets before they are stored.
@@ -56,6 +59,8 @@ pub struct Wakes {
     pub peers: Wake,
     /// Something may be due to be forgotten.
     pub expire: Wake,
+    /// A hold is to be given back.
+    pub releases: Wake,
 }
 
 /// What a [`Clc`] is made of.
@@ -96,6 +101,7 @@ impl Clc {
             identity: parts.identity,
             peers: parts.peers,
             seen: Seen::default(),
+            releases: Releases::default(),
             wakes: Wakes::default(),
             seal: parts.seal,
             image_key: parts.image_key,
@@ -115,6 +121,13 @@ impl Clc {
     /// Now, as it is written into records.
     pub fn now(&self) -> Timestamp {
         Timestamp(self.clock.now_ms())
+    }
+
+    /// Has a hold given back, whether or not it stands.
+    pub fn release(&self, zone: &Zone, reservation: &ReservationId) {
+        let now_ms = self.clock.monotonic_ms();
+        self.releases.add(zone.clone(), reservation.clone(), now_ms);
+        self.wakes.releases.wake();
     }
 
     /// Makes something random: `clc.mint(|rng| InstanceId::mint(rng))`.

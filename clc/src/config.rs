@@ -42,6 +42,9 @@ pub struct Api {
     pub listen: SocketAddr,
     /// How clients reach that, for DescribeRegions and the like; empty: made from `listen`.
     pub public_url: String,
+    /// Whether signatures of versions 1 and 2 are accepted on EC2, IAM and STS: old tools make them.
+    /// For S3 it is Walrus's `s3.signature_v2`.
+    pub signature_v2: bool,
 }
 
 /// The section `[control]`.
@@ -91,6 +94,8 @@ pub struct Limits {
     pub terminated_shown_s: u64,
     /// How long a launch may show no progress before it is given up.
     pub pending_s: u64,
+    /// How long the making or removing of a volume may take before it is in error.
+    pub volume_s: u64,
 }
 
 impl Default for Config {
@@ -113,6 +118,7 @@ impl Default for Api {
         Self {
             listen: any(8773),
             public_url: String::new(),
+            signature_v2: true,
         }
     }
 }
@@ -152,6 +158,7 @@ impl Default for Limits {
         Self {
             terminated_shown_s: 3600,
             pending_s: 1800,
+            volume_s: 1800,
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | [`route`] | which service a request is for: pure |
 //! | [`query`] | one request to a query service, from body to answer |
 //! | [`authenticate`] | claim → secret → verified, and what each refusal is called |
-//! | [`replay`] | signatures that were used, for versions 1 and 2 |
+//! | [`replay`] | signatures that were used, for versions 1 and 2 and what is presigned |
 //! | [`envelope`] | errors in each service's own form |
 //! | [`front_door`] | the proxy to Walrus |
 //! | [`metrics`] | rate, errors and duration by action |
@@ -36,6 +36,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 
 pub use behind::{Asked, Behind, OwnKey};
+pub use replay::Used;
 pub use route::Service;
 pub use server::{Settings, serve};
 

@@ -15,6 +15,8 @@
 //! | [`identity`] | accounts, users and keys in memory, and as a feed for Walrus |
 //! | [`seal`] | secrets in the database, under a key that is not in it |
 //! | [`instance`] | the state machine of an instance: wanted and reported in, state out; pure |
+//! | [`volume`] | that of a volume; pure |
+//! | [`releases`] | holds that may stand and that nobody wants |
 //! | [`accounts`] | making an account |
 //! | [`default_vpc`] | the network that every account has from the start |
 //! | [`addresses`] | giving an instance its interface and addresses |
@@ -40,11 +42,13 @@ pub mod init;
 pub mod instance;
 pub mod network;
 pub mod peers;
+pub mod releases;
 pub mod rows;
 pub mod seal;
 pub mod seen;
 mod serve;
 pub mod tasks;
+pub mod volume;
 pub mod wish;
 
 pub use caller::Caller;
@@ -60,5 +64,9 @@ pub const MIGRATIONS: &[store::Migration] = &[
     (
         "0002_compute.sql",
         include_str!("../migrations/0002_compute.sql"),
+    ),
+    (
+        "0003_memory.sql",
+        include_str!("../migrations/0003_memory.sql"),
     ),
 ];

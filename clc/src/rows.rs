@@ -14,6 +14,7 @@ pub mod security_groups;
 pub mod services;
 pub mod short_ids;
 pub mod tags;
+pub mod used_signatures;
 pub mod volumes;
 
 use std::str::FromStr;

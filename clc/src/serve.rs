@@ -124,7 +124,7 @@ async fn serve_api(clc: &Arc<Clc>, context: &Context) -> Result<(), BoxError> {
     let settings = edge::Settings {
         listen: clc.config.api.listen,
         walrus: clc.config.s3_authority()?.parse()?,
-        version_2: true,
+        version_2: clc.config.api.signature_v2,
     };
     let listen = edge::serve(context, clc.clone(), settings)
         .await

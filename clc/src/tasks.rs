@@ -6,6 +6,7 @@
 //! | [`push_volumes`] | every store has the newest wish of each of its volumes |
 //! | [`push_roster`] | every cluster knows its nodes |
 //! | [`publish_network`] | every cluster has the newest network document |
+//! | [`release_holds`] | no cluster keeps room that nobody wants |
 //! | [`follow`] | the rows say what clusters and stores last said, at once |
 //! | [`watch_peers`] | `/readyz` says who does not answer |
 //! | [`expire`] | what is gone is forgotten; what waits too long is given up |
@@ -20,6 +21,7 @@ pub mod publish_network;
 pub mod push_instances;
 pub mod push_roster;
 pub mod push_volumes;
+pub mod release_holds;
 pub mod watch_peers;
 
 use std::sync::Arc;
@@ -56,7 +58,11 @@ pub fn start(clc: &Arc<Clc>, context: &Context) {
         watch_peers::WatchPeers::new(clc.clone(), context),
         wakes.peers.clone(),
     );
-    context.reconcile(expire::Expire(clc.clone()), wakes.expire.clone());
+    context.reconcile(expire::Expire::new(clc.clone()), wakes.expire.clone());
+    context.reconcile(
+        release_holds::ReleaseHolds(clc.clone()),
+        wakes.releases.clone(),
+    );
     context.reconcile(
         follow::Follow::new(clc.clone(), context.clone()),
         wakes.followers.clone(),

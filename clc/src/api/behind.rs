@@ -9,8 +9,9 @@ use super::{Call, dispatch, table};
 use crate::{
     Caller, Clc,
     caller::Verified,
-    edge::{Asked, Behind, OwnKey, Service},
+    edge::{Asked, Behind, OwnKey, Service, Used},
     identity::{ADMIN, Credential},
+    rows::used_signatures,
 };
 
 #[async_trait]
@@ -24,6 +25,19 @@ impl Behind for Clc {
         let id = access_key.parse().ok();
         let found = id.and_then(|id| self.identity.credential(&id));
         Ok(found.map(|credential| (credential.secret.clone(), credential)))
+    }
+
+    async fn keep_signature(&self, used: &Used) -> Result<(), daemon::BoxError> {
+        let used = used.clone();
+        let kept = self
+            .db
+            .write(move |tx| used_signatures::insert(tx, &used))
+            .await;
+        Ok(kept?)
+    }
+
+    async fn kept_signatures(&self) -> Result<Vec<Used>, daemon::BoxError> {
+        Ok(self.db.read(used_signatures::list).await?)
     }
 
     fn own_key(&self) -> Option<OwnKey> {

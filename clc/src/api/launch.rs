@@ -6,16 +6,14 @@
 //! ```
 //!
 //! Nothing happens before all is checked, and a request that fits nowhere is refused before anything
-//! is written. The hold is the one call to another daemon, bounded to two seconds; its lease gives
-//! the room back by itself if we die in between.
+//! is written. The hold is the one call to another daemon, bounded to two seconds. One that comes to
+//! nothing, or whose answer was lost, is given back by a task, and by its lease if we die in between.
 
 mod asked;
 
-use std::sync::Arc;
-
 use control::{
-    Cluster,
-    cluster::{HOLD_DEADLINE_MS, Hold, HoldAsk, HoldRelease, Placement},
+    CallError, Code as Peer,
+    cluster::{HOLD_DEADLINE_MS, Hold, HoldAsk, Placement},
     node::{Shape, Wanted},
     rpc::Call,
     timeline::Moment,
@@ -71,13 +69,13 @@ pub async fn run_instances(clc: &Clc, caller: &Caller, ask: RunInstances) -> Res
             },
         )
         .await?;
+    if caller.is_dry_run() {
+        return Err(super::would_have_succeeded());
+    }
     let checked = match checked {
         Ok(checked) => checked,
         Err(before) => return Ok(before),
     };
-    if caller.is_dry_run() {
-        return Err(super::would_have_succeeded());
-    }
 
     let held = hold(clc, caller, &asked, &checked).await?;
     let recorded = record(clc, caller, asked, token, &held).await;
@@ -86,7 +84,7 @@ pub async fn run_instances(clc: &Clc, caller: &Caller, ask: RunInstances) -> Res
         .as_ref()
         .is_ok_and(|reservation| reservation.reservation_id == held.reservation)
     {
-        release(caller, &held).await;
+        clc.release(&held.zone, &held.reservation);
     }
     clc.wakes.network.wake();
     clc.wakes.instances.wake();
@@ -247,7 +245,6 @@ fn subnets(tx: &Tx, caller: &Caller, asked: &Asked) -> Result<Vec<SubnetRow>> {
 struct Held {
     reservation: ReservationId,
     zone: Zone,
-    cluster: Arc<dyn Cluster>,
     hold: Hold,
     took_ms: u64,
 }
@@ -278,13 +275,15 @@ async fn hold(clc: &Clc, caller: &Caller, asked: &Asked, checked: &Checked) -> R
                 return Ok(Held {
                     reservation,
                     zone,
-                    cluster,
                     hold,
                     took_ms,
                 });
             }
             Err(error) => {
                 tracing::info!(zone = %subnet.zone, %error, "no hold");
+                if may_stand(&error) {
+                    clc.release(&subnet.zone, &reservation);
+                }
                 refusal = Some(error);
             }
         }
@@ -300,14 +299,16 @@ async fn hold(clc: &Clc, caller: &Caller, asked: &Asked, checked: &Checked) -> R
     ))
 }
 
-async fn release(caller: &Caller, held: &Held) {
-    let call = Call::new(caller.request_id().as_str()).within_ms(HOLD_DEADLINE_MS);
-    let ask = HoldRelease {
-        reservation: held.reservation.clone(),
-    };
-    if let Err(error) = held.cluster.release(&call, ask).await {
-        // Its lease ends by itself.
-        tracing::info!(reservation = %held.reservation, %error, "a hold was not released");
+/// Whether a cluster may have given a hold all the same: what it answered, if it did, was lost.
+fn may_stand(error: &CallError) -> bool {
+    match error.code {
+        Peer::Unreachable | Peer::Deadline | Peer::Internal => true,
+        Peer::NoRoom
+        | Peer::Forbidden
+        | Peer::NotFound
+        | Peer::Invalid
+        | Peer::NotReady
+        | Peer::Conflict => false,
     }
 }
 

@@ -150,6 +150,7 @@ actions! {
     Ec2 DescribeSecurityGroups        => security_groups::describe_security_groups, all;
     Ec2 DescribeSubnets               => vpcs::describe_subnets, all;
     Ec2 DescribeTags                  => tags::describe_tags, all;
+    Ec2 DescribeVolumeStatus          => volumes::describe_volume_status, all;
     Ec2 DescribeVolumes               => volumes::describe_volumes, all;
     Ec2 DescribeVpcAttribute          => vpcs::describe_vpc_attribute, |ask| one("vpc", &ask.vpc_id);
     Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;

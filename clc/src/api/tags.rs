@@ -47,7 +47,7 @@ pub fn kind_of(id: &str) -> Option<&'static str> {
     })
 }
 
-/// Checks the tags that are asked for; the last of the same key wins, as in EC2.
+/// Checks the tags that are asked for; the same key twice is refused, as in EC2.
 fn checked(tags: &[TagParameter]) -> Result<Vec<(String, String)>> {
     let mut checked: Vec<(String, String)> = Vec::new();
     for tag in tags {
@@ -64,7 +64,11 @@ fn checked(tags: &[TagParameter]) -> Result<Vec<(String, String)>> {
             let reason = "Tag keys starting with 'aws:' are reserved for internal use";
             return Err(ec2::Error::invalid("Tag.Key", &tag.key, reason).into());
         }
-        checked.retain(|(key, _)| *key != tag.key);
+        if checked.iter().any(|(key, _)| *key == tag.key) {
+            let key = tag.key.escape_debug();
+            let message = format!("Duplicate tag key '{key}' specified.");
+            return Err(Error::new(Code::InvalidParameterValue, message));
+        }
         checked.push((tag.key.clone(), value));
     }
     if checked.len() > TAGS_MAX {

@@ -1,5 +1,7 @@
 //! Volumes: asked for and given up here, made and removed by the zone's Storage Controller.
 
+mod status;
+
 use ec2::{
     Code, Done, Tag,
     volumes::{
@@ -7,6 +9,7 @@ use ec2::{
         VolumeAttachment,
     },
 };
+use store::Tx;
 use types::{Gib, SnapshotId, VolumeId, VolumeState, Zone, id::Id};
 
 use super::{
@@ -16,9 +19,10 @@ use super::{
     idempotency::Token,
     naming,
     paging::{Page, by_time},
-    tags, zones,
+    tags, would_have_succeeded, zones,
 };
 use crate::{Caller, Clc, rows, rows::volumes::Volume as Row};
+pub use status::describe_volume_status;
 
 /// The largest volume in GiB, as in EC2.
 const SIZE_MAX: u32 = 16_384;
@@ -39,10 +43,16 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
         );
         return Err(Error::new(Code::UnknownVolumeType, message));
     }
-    if ask.encrypted == Some(true) {
+    if ask.encrypted == Some(true) || ask.kms_key_id.is_some() {
         return Err(Error::new(
             Code::UnsupportedOperation,
             "Volumes are not encrypted here",
+        ));
+    }
+    if ask.multi_attach_enabled == Some(true) {
+        return Err(Error::new(
+            Code::UnsupportedOperation,
+            "A volume is attached to one instance at a time",
         ));
     }
     if let Some(snapshot) = &ask.snapshot_id {
@@ -54,10 +64,19 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
         return Err(ec2::Error::invalid("Size", size, &reason).into());
     }
     let token = Token::of("CreateVolume", ask.client_token.as_deref(), &ask)?;
-    let zones = clc
-        .db
-        .read(|tx| Ok::<_, Error>(rows::cloud::zones(tx)?))
-        .await?;
+    // First of all: a repeated call gets its answer, whatever has changed since.
+    let (by, first) = (caller.clone(), token.clone());
+    let looked = move |tx: &Tx| {
+        let before = repeated(tx, &by, first.as_ref())?;
+        Ok::<_, Error>((before, rows::cloud::zones(tx)?))
+    };
+    let (before, zones) = clc.db.read(looked).await?;
+    if let Some((volume, tags)) = before {
+        return match caller.is_dry_run() {
+            true => Err(would_have_succeeded()),
+            false => Ok(shown(volume, tags)),
+        };
+    }
     let zone = zones::must_be(&zones, &ask.availability_zone)?;
     must_have_room(clc, &zone, Gib(size))?;
 
@@ -79,13 +98,10 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
     };
     let by = caller.clone();
     let (volume, tags) = change(clc, caller, move |tx| {
+        if let Some(before) = repeated(tx, &by, token.as_ref())? {
+            return Ok(before);
+        }
         if let Some(token) = &token {
-            if let Some(made) = token.find(tx, &by)? {
-                let id: VolumeId = made.parse().map_err(ec2::Error::from)?;
-                let volume =
-                    rows::volumes::load(tx, &id)?.ok_or_else(|| ec2::Error::not_found(&id))?;
-                return Ok((volume, rows::tags::of(tx, id.as_str())?));
-            }
             token.record(tx, &by, volume.id.as_str(), now)?;
         }
         rows::volumes::insert(tx, &volume)?;
@@ -95,6 +111,18 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
     .await?;
     clc.wakes.volumes.wake();
     Ok(shown(volume, tags))
+}
+
+/// What the token made before, as it is now; it is remembered for as long as its token.
+fn repeated(tx: &Tx, caller: &Caller, token: Option<&Token>) -> Result<Option<(Row, Tags)>> {
+    let made = token
+        .map(|token| token.find(tx, caller))
+        .transpose()?
+        .flatten();
+    let Some(made) = made else { return Ok(None) };
+    let id: VolumeId = made.parse().map_err(ec2::Error::from)?;
+    let volume = rows::volumes::load(tx, &id)?.ok_or_else(|| ec2::Error::not_found(&id))?;
+    Ok(Some((volume, rows::tags::of(tx, id.as_str())?)))
 }
 
 /// Refuses what the pool could never hold; whether it can now is the Storage Controller's to say.
@@ -111,7 +139,10 @@ fn must_have_room(clc: &Clc, zone: &Zone, size: Gib) -> Result<()> {
     Ok(())
 }
 
-fn shown(volume: Row, tags: Vec<(String, String)>) -> Volume {
+/// Keys and values.
+type Tags = Vec<(String, String)>;
+
+fn shown(volume: Row, tags: Tags) -> Volume {
     Volume {
         volume_id: volume.id,
         size: volume.size,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use types::Secret;
 use wire::{Parameters, RequestId};
 
-use super::Service;
+use super::{Service, Used};
 
 /// One call of a query service, by somebody whose signature stands.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ pub trait Behind: Send + Sync + 'static {
         &self,
         access_key: &str,
     ) -> Result<Option<(Secret<String>, Self::Holder)>, daemon::BoxError>;
+
+    /// Keeps a used signature: it is there after a kill at any moment from now on.
+    async fn keep_signature(&self, used: &Used) -> Result<(), daemon::BoxError>;
+
+    /// All that were kept and are not yet refused for their age.
+    async fn kept_signatures(&self) -> Result<Vec<Used>, daemon::BoxError>;
 
     /// The cloud's own key, by which Walrus believes the front door; `None` if there is none.
     fn own_key(&self) -> Option<OwnKey>;

@@ -14,7 +14,7 @@ use super::{
     Asked, Behind, Body, Service,
     authenticate::authenticate,
     envelope::{self, Failure},
-    replay::{Admitted, is_mutating},
+    replay::{Admitted, Used, is_mutating},
     route::by_version,
     server::Edge,
 };
@@ -110,7 +110,10 @@ async fn act<B: Behind>(
     // What the cloud does not know changes nothing, and takes no room among the used signatures.
     if edge.behind.knows(service, &action) {
         named.action.clone_from(&action);
-        refuse_replay(edge, &authentic.verified, &action, now_ms).map_err(fail)?;
+        let verified = &authentic.verified;
+        refuse_replay(edge, verified, &action, now_ms)
+            .await
+            .map_err(fail)?;
     }
     let asked = Asked {
         holder: authentic.holder,
@@ -173,7 +176,8 @@ fn log(error: &ec2::Error) {
     }
 }
 
-fn refuse_replay<B: Behind>(
+/// Lets a signature in once, and has that written down before anything is done.
+async fn refuse_replay<B: Behind>(
     edge: &Edge<B>,
     verified: &sigv4::Verified,
     action: &str,
@@ -184,13 +188,23 @@ fn refuse_replay<B: Behind>(
         return Ok(());
     }
     check_life(verified, now_ms)?;
-    match edge.replays.admit(
-        &verified.access_key,
-        &verified.signature,
-        verified.valid_until_ms,
-        now_ms,
-    ) {
-        Admitted::First => Ok(()),
+    let used = Used {
+        signature: verified.signature.clone(),
+        access_key: verified.access_key.clone(),
+        valid_until_ms: verified.valid_until_ms,
+    };
+    match edge.replays.admit(&used, now_ms) {
+        Admitted::First => edge.behind.keep_signature(&used).await.map_err(|error| {
+            tracing::error!(
+                error = daemon::chain(&*error),
+                "a used signature was not kept"
+            );
+            Failure::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Unavailable",
+                "The cloud cannot write down that you asked. Sign the request anew and try again.",
+            )
+        }),
         Admitted::Again => Err(Failure::new(
             StatusCode::UNAUTHORIZED,
             "AuthFailure",

@@ -69,7 +69,8 @@ pub async fn serve<B: Behind>(
     context: &daemon::Context,
     behind: Arc<B>,
     settings: Settings,
-) -> std::io::Result<SocketAddr> {
+) -> Result<SocketAddr, daemon::BoxError> {
+    let replays = Replays::of(behind.kept_signatures().await?);
     let listener = TcpListener::bind(settings.listen).await?;
     let address = listener.local_addr()?;
     let edge = Arc::new(Edge {
@@ -78,7 +79,7 @@ pub async fn serve<B: Behind>(
         large_bodies: Semaphore::new(query::LARGE_BODIES_MAX),
         settings,
         context: context.clone(),
-        replays: Replays::default(),
+        replays,
         metrics: Metrics::new(&context.metrics),
     });
     context.spawn("edge", accept(edge, listener));

@@ -61,13 +61,14 @@ pub fn insert(
     Ok(())
 }
 
-/// Forgets tokens used before `before` whose instances are no more. Every boto3 and Terraform launch
+/// Forgets tokens used before `before` of which nothing is seen any more. Every boto3 and Terraform launch
 /// brings one, so they must not pile up.
 pub fn expire(tx: &Tx, before: Timestamp) -> Result<usize, Error> {
     Ok(tx
         .prepare_cached(
             "DELETE FROM client_tokens WHERE created_at < ?1 \
-             AND NOT EXISTS (SELECT 1 FROM instances WHERE reservation = client_tokens.made) \
+             AND NOT EXISTS (SELECT 1 FROM instances WHERE reservation = client_tokens.made \
+             AND forgotten_at IS NULL) \
              AND NOT EXISTS (SELECT 1 FROM volumes WHERE id = client_tokens.made \
              AND (state <> 'deleted' OR state_since >= ?1))",
         )?

@@ -242,12 +242,10 @@ pub fn insert(tx: &Tx, instance: &Instance, launch: &Launch) -> Result<(), Error
     Ok(())
 }
 
-/// The instance of that id, whosever it is.
+/// The instance of that id, whosever it is, unless it is forgotten.
 pub fn load(tx: &Tx, id: &InstanceId) -> Result<Option<Instance>, Error> {
-    Ok(tx
-        .prepare_cached(&format!("SELECT {COLUMNS} FROM instances WHERE id = ?1"))?
-        .query_row([id.as_str()], from_row)
-        .optional()?)
+    let rest = "WHERE id = ?1 AND forgotten_at IS NULL";
+    Ok(query(tx, rest, [id.as_str()])?.pop())
 }
 
 /// The instance of that id, if the account has it.
@@ -265,12 +263,13 @@ fn query(tx: &Tx, rest: &str, params: impl rusqlite::Params) -> Result<Vec<Insta
 pub fn list(tx: &Tx, account: &AccountId) -> Result<Vec<Instance>, Error> {
     query(
         tx,
-        "WHERE account = ?1 ORDER BY launched_at, reservation, launch_index",
+        "WHERE account = ?1 AND forgotten_at IS NULL ORDER BY launched_at, reservation, launch_index",
         [account.as_str()],
     )
 }
 
-/// All of a reservation in the order of their index.
+/// All of a reservation in the order of their index, the forgotten ones included: its token answers
+/// with them.
 pub fn list_of_reservation(tx: &Tx, reservation: &ReservationId) -> Result<Vec<Instance>, Error> {
     query(
         tx,
@@ -281,7 +280,8 @@ pub fn list_of_reservation(tx: &Tx, reservation: &ReservationId) -> Result<Vec<I
 
 /// All of everyone, in the order of their launch.
 pub fn list_all(tx: &Tx) -> Result<Vec<Instance>, Error> {
-    query(tx, "ORDER BY launched_at, reservation, launch_index", [])
+    let rest = "WHERE forgotten_at IS NULL ORDER BY launched_at, reservation, launch_index";
+    query(tx, rest, [])
 }
 
 /// Those of a zone that are not yet gone.
@@ -521,24 +521,44 @@ pub fn add_moment(tx: &Tx, id: &InstanceId, moment: &Moment) -> Result<(), Error
     Ok(())
 }
 
-/// Forgets instances that terminated before `before`, with their reservations and tags.
-///
-/// The token of a launch lives on for its time from `now`, so that it never launches again meanwhile.
+/// Forgets instances that terminated before `before`, with their tags. Those of a launch whose token
+/// is remembered stay, seen by nobody, and the token lives on for its time from `now`: it answers
+/// with them for as long as it may come again.
 pub fn forget_terminated(tx: &Tx, before: Timestamp, now: Timestamp) -> Result<usize, Error> {
-    let gone = "SELECT id FROM instances WHERE state = 'terminated' AND state_since < ?1";
-    tx.prepare_cached(&format!("DELETE FROM tags WHERE resource IN ({gone})"))?
-        .execute([before.as_millis()])?;
-    let due = tx.prepare_cached(gone)?.exists([before.as_millis()])?;
-    if due {
-        tx.prepare_cached(
-            "UPDATE client_tokens SET created_at = ?2 WHERE made IN \
-             (SELECT reservation FROM instances WHERE state = 'terminated' AND state_since < ?1)",
-        )?
-        .execute([before.as_millis(), now.as_millis()])?;
+    let due = "state = 'terminated' AND state_since < ?1 AND forgotten_at IS NULL";
+    let is_due = tx
+        .prepare_cached(&format!("SELECT 1 FROM instances WHERE {due}"))?
+        .exists([before.as_millis()])?;
+    if !is_due {
+        return Ok(0);
     }
+    tx.prepare_cached(&format!(
+        "DELETE FROM tags WHERE resource IN (SELECT id FROM instances WHERE {due})"
+    ))?
+    .execute([before.as_millis()])?;
+    tx.prepare_cached(&format!(
+        "UPDATE client_tokens SET created_at = ?2 \
+         WHERE made IN (SELECT reservation FROM instances WHERE {due})"
+    ))?
+    .execute([before.as_millis(), now.as_millis()])?;
+    // What no answer shows goes at once.
     let rows = tx
-        .prepare_cached("DELETE FROM instances WHERE state = 'terminated' AND state_since < ?1")?
-        .execute([before.as_millis()])?;
+        .prepare_cached(&format!(
+            "UPDATE instances SET forgotten_at = ?2, user_data = NULL, seen = NULL, timeline = '[]', \
+             rejected = '[]' WHERE {due}"
+        ))?
+        .execute([before.as_millis(), now.as_millis()])?;
+    Ok(rows)
+}
+
+/// Removes the forgotten whose token is forgotten, too, with their reservations.
+pub fn remove_forgotten(tx: &Tx) -> Result<usize, Error> {
+    let rows = tx
+        .prepare_cached(
+            "DELETE FROM instances WHERE forgotten_at IS NOT NULL \
+             AND NOT EXISTS (SELECT 1 FROM client_tokens WHERE made = instances.reservation)",
+        )?
+        .execute([])?;
     if rows > 0 {
         tx.prepare_cached(
             "DELETE FROM reservations WHERE NOT EXISTS \

@@ -5,6 +5,7 @@ use store::{Error, Tx};
 use types::{AccountId, Gib, SnapshotId, Timestamp, VolumeId, VolumeState, Zone};
 
 use super::{parsed, parsed_or_null, word};
+use crate::volume::Life;
 
 /// A volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,16 @@ pub struct Volume {
     pub state_since: Timestamp,
     /// Why, if something is wrong.
     pub reason: Option<String>,
+}
+
+impl Volume {
+    /// Where it is.
+    pub fn life(&self) -> Life {
+        Life {
+            state: self.state,
+            is_wanted: self.is_wanted,
+        }
+    }
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<Volume> {
@@ -104,22 +115,34 @@ pub fn list(tx: &Tx, account: &AccountId) -> Result<Vec<Volume>, Error> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Those of a zone whose wish or state is not final.
+/// Those of a zone whose wish or state is not final. What is in error is asked for no more, only
+/// wished away.
 pub fn list_unsettled(tx: &Tx, zone: &Zone) -> Result<Vec<Volume>, Error> {
     let mut query = tx.prepare_cached(
         "SELECT * FROM volumes WHERE zone = ?1 AND state <> 'deleted' \
-         AND (state IN ('creating', 'deleting') OR taken_generation < generation) ORDER BY created_at, id",
+         AND (state IN ('creating', 'deleting') OR taken_generation < generation) \
+         AND NOT (state = 'error' AND wanted = 'present') ORDER BY created_at, id",
     )?;
     let rows = query.query_map([zone.as_str()], from_row)?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Wishes a volume away.
+/// Those that have been on their way since before then.
+pub fn list_under_way(tx: &Tx, before: Timestamp) -> Result<Vec<Volume>, Error> {
+    let mut query = tx.prepare_cached(
+        "SELECT * FROM volumes WHERE state IN ('creating', 'deleting') AND state_since < ?1",
+    )?;
+    let rows = query.query_map([before.as_millis()], from_row)?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Wishes a volume away, again if it was before and is in error since.
 pub fn want_absent(tx: &Tx, id: &VolumeId, now: Timestamp) -> Result<(), Error> {
     let rows = tx
         .prepare_cached(
             "UPDATE volumes SET wanted = 'absent', generation = generation + 1, \
-             state = 'deleting', state_since = :now WHERE id = :id AND wanted = 'present'",
+             state = 'deleting', state_since = :now, reason = NULL \
+             WHERE id = :id AND state NOT IN ('deleting', 'deleted')",
         )?
         .execute(named_params! {":id": id.as_str(), ":now": now.as_millis()})?;
     store::changed_one(rows, id)
@@ -141,6 +164,16 @@ pub fn forget_taken(tx: &Tx, zone: &Zone) -> Result<(), Error> {
     )?
     .execute([zone.as_str()])?;
     Ok(())
+}
+
+/// Forgets volumes that were deleted before `before` and whose token is forgotten. How many.
+pub fn forget_deleted(tx: &Tx, before: Timestamp) -> Result<usize, Error> {
+    Ok(tx
+        .prepare_cached(
+            "DELETE FROM volumes WHERE state = 'deleted' AND state_since < ?1 \
+             AND NOT EXISTS (SELECT 1 FROM client_tokens WHERE made = volumes.id)",
+        )?
+        .execute([before.as_millis()])?)
 }
 
 /// Records what users see from now on.

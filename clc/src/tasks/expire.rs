@@ -14,7 +14,12 @@ use crate::{
     Clc,
     config::Limits,
     instance::{Event, Next},
-    rows::{client_tokens, instances, nodes, services},
+    rows::{
+        client_tokens, instances, nodes, services, used_signatures,
+        volumes::{self, Volume},
+    },
+    seen::Answers,
+    volume,
 };
 
 /// How long a client's token is remembered: longer than any SDK retries.
@@ -23,22 +28,39 @@ const CLIENT_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 const JOIN_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// See the module.
-pub struct Expire(pub Arc<Clc>);
+pub struct Expire {
+    clc: Arc<Clc>,
+    /// Since when we have been here: what our own absence took is nobody's delay.
+    since: Timestamp,
+}
+
+impl Expire {
+    /// Counts from now on.
+    pub fn new(clc: Arc<Clc>) -> Self {
+        let since = clc.now();
+        Self { clc, since }
+    }
+}
 
 impl Reconcile for Expire {
     const NAME: &'static str = "expire";
     const PERIOD: Duration = Duration::from_secs(10);
 
     async fn pass(&mut self) -> Result<Summary, BoxError> {
-        let (now, limits) = (self.0.now(), self.0.config.limits.clone());
-        let answering = answering(&self.0);
-        let write = move |tx: &Tx| expire(tx, &limits, &answering, now);
-        let summary = self.0.db.write(write).await?;
+        let clc = &self.clc;
+        let due = Due {
+            limits: clc.config.limits.clone(),
+            answering: answering(clc),
+            silent: silent_stores(clc),
+            since: self.since,
+            now: clc.now(),
+        };
+        let summary = clc.db.write(move |tx| expire(tx, &due)).await?;
         if summary.0.contains_key("given_up") || summary.0.contains_key("wishes") {
-            self.0.wakes.instances.wake();
+            self.clc.wakes.instances.wake();
         }
         if summary.0.contains_key("networks") {
-            self.0.wakes.network.wake();
+            self.clc.wakes.network.wake();
         }
         Ok(summary)
     }
@@ -53,20 +75,46 @@ fn answering(clc: &Clc) -> Vec<(Zone, Timestamp)> {
     clc.peers.zones().into_iter().filter_map(since).collect()
 }
 
-fn expire(
-    tx: &Tx,
-    limits: &Limits,
-    answering: &[(Zone, Timestamp)],
+/// The zones whose store is known not to answer, with why.
+fn silent_stores(clc: &Clc) -> Vec<(Zone, String)> {
+    let why = |zone: Zone| match clc.seen.storage(&zone).answers {
+        Answers::Not(why, ..) => Some((zone, why)),
+        Answers::NotYet | Answers::At(_) => None,
+    };
+    clc.peers
+        .storage_zones()
+        .into_iter()
+        .filter_map(why)
+        .collect()
+}
+
+/// What is looked at to say what is due.
+struct Due {
+    limits: Limits,
+    /// Clusters that answer, and since when.
+    answering: Vec<(Zone, Timestamp)>,
+    /// Stores that do not, and why.
+    silent: Vec<(Zone, String)>,
+    /// Since when we have been here.
+    since: Timestamp,
     now: Timestamp,
-) -> Result<Summary, Error> {
+}
+
+fn expire(tx: &Tx, due: &Due) -> Result<Summary, Error> {
+    let (limits, now) = (&due.limits, due.now);
     let mut summary = Summary::nothing();
     let shown_since = now.plus_millis(-millis(limits.terminated_shown_s));
     summary.count(
         "forgotten",
         instances::forget_terminated(tx, shown_since, now)? as u64,
     );
+    let signatures = used_signatures::expire(tx, now)? as u64;
+    summary.count("used_signatures", signatures);
     let tokens = client_tokens::expire(tx, now.plus_millis(-CLIENT_TOKEN_MS))? as u64;
     summary.count("client_tokens", tokens);
+    instances::remove_forgotten(tx)?;
+    let volumes = volumes::forget_deleted(tx, now.plus_millis(-CLIENT_TOKEN_MS))? as u64;
+    summary.count("volumes", volumes);
     summary.count(
         "join_tokens",
         services::expire_tokens(tx, now.plus_millis(-JOIN_TOKEN_MS))?,
@@ -75,11 +123,12 @@ fn expire(
         "given_up",
         give_up(
             tx,
-            answering,
+            &due.answering,
             now.plus_millis(-millis(limits.pending_s)),
             now,
         )?,
     );
+    summary.count("overdue_volumes", overdue_volumes(tx, due)?);
     let mut observed = Observed::default();
     for node in nodes::list(tx)?.into_iter().filter(|node| node.dead) {
         observe::end_on_dead_node(tx, &node.zone, &node.id, now, &mut observed)?;
@@ -113,6 +162,33 @@ fn give_up(
         }
     }
     Ok(given_up)
+}
+
+/// Tells the users of volumes that nothing comes of them, and why as far as it is known.
+fn overdue_volumes(tx: &Tx, due: &Due) -> Result<u64, Error> {
+    let since = due.now.plus_millis(-millis(due.limits.volume_s));
+    if since < due.since {
+        return Ok(0);
+    }
+    let mut overdue = 0;
+    for volume in volumes::list_under_way(tx, since)? {
+        let known = why_overdue(&volume, due);
+        let event = volume::Event::Overdue(&known);
+        overdue += u64::from(observe::follow_volume(tx, &volume, event, due.now)?);
+    }
+    Ok(overdue)
+}
+
+fn why_overdue(volume: &Volume, due: &Due) -> String {
+    let of_zone = due.silent.iter().find(|(zone, _)| *zone == volume.zone);
+    let zone = &volume.zone;
+    match of_zone {
+        Some((_, why)) => format!("the Storage Controller of {zone} does not answer: {why}"),
+        None if volume.taken_generation < volume.generation => {
+            format!("the Storage Controller of {zone} does not take the request")
+        }
+        None => format!("the Storage Controller of {zone} has it and has not said that it is done"),
+    }
 }
 
 fn millis(seconds: u64) -> i64 {

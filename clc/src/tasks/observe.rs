@@ -3,18 +3,20 @@
 use control::{
     cluster::{ClusterChange, NodeStatus, Reach},
     node::InstanceReport,
-    storage::{PoolReport, StorageChange, VolumeReport, VolumeSeen},
+    storage::{PoolReport, StorageChange, VolumeReport},
     timeline::Moment,
 };
 use store::{Error, Tx};
-use types::{InstanceState, NodeId, StateReason, Timestamp, VolumeState, Zone};
+use types::{InstanceState, NodeId, StateReason, Timestamp, Zone};
 
 use crate::{
     instance::{Event, Next},
     rows::{
         instances::{self, Instance},
-        network, nodes, volumes,
+        network, nodes,
+        volumes::{self, Volume},
     },
+    volume,
 };
 
 /// What others have to do about it.
@@ -135,7 +137,6 @@ fn node(
     if let Some(report) = &status.report
         && nodes::set_underlay(tx, &status.node, report.underlay)?
     {
-        network::bump(tx, zone)?;
         observed.network_changed = true;
     }
     match status.reach {
@@ -186,25 +187,23 @@ pub(super) fn storage(
 }
 
 fn volume(tx: &Tx, report: &VolumeReport, now: Timestamp) -> Result<(), Error> {
-    let Some(volume) = volumes::load(tx, &report.volume)? else {
-        return Ok(());
+    match volumes::load(tx, &report.volume)? {
+        Some(volume) => follow_volume(tx, &volume, volume::Event::Reported(report), now).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Writes what an event makes of a volume. Whether that is another state.
+pub(super) fn follow_volume(
+    tx: &Tx,
+    volume: &Volume,
+    event: volume::Event<'_>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let volume::Next::Becomes(state, reason) = volume.life().on(event) else {
+        return Ok(false);
     };
-    let next = match (volume.state, report.seen) {
-        (VolumeState::Creating, VolumeSeen::Available) => VolumeState::Available,
-        // Its file may vanish later, too.
-        (VolumeState::Creating | VolumeState::Available, VolumeSeen::Error) => VolumeState::Error,
-        (VolumeState::Deleting, VolumeSeen::Deleted) => VolumeState::Deleted,
-        // Nothing else is news: attachments are ours to decide, and a state never goes back.
-        (
-            VolumeState::Creating
-            | VolumeState::Available
-            | VolumeState::InUse
-            | VolumeState::Deleting
-            | VolumeState::Deleted
-            | VolumeState::Error,
-            _,
-        ) => return Ok(()),
-    };
-    tracing::info!(volume = %volume.id, state = next.as_str(), reason = report.reason, "volume");
-    volumes::set_state(tx, &volume.id, next, report.reason.as_deref(), now)
+    tracing::info!(volume = %volume.id, state = state.as_str(), reason, "volume");
+    volumes::set_state(tx, &volume.id, state, reason.as_deref(), now)?;
+    Ok(true)
 }

@@ -7,13 +7,15 @@ use daemon::{
     BoxError,
     reconcile::{Reconcile, Summary},
 };
-use types::{VolumeState, Zone};
+use store::Error;
+use types::Zone;
 
-use super::call;
+use super::{call, observe::follow_volume};
 use crate::{
     Clc,
     rows::volumes::{self, Volume},
     seen::Answers,
+    volume::Event,
     wish,
 };
 
@@ -70,11 +72,12 @@ async fn push(clc: &Clc, volume: &Volume, summary: &mut Summary) -> Result<(), B
             clc.db
                 .write(move |tx| {
                     // Wished away meanwhile: the newer wish is yet to be answered.
-                    if volumes::load(tx, &id)?.is_none_or(|now| now.generation != generation) {
-                        return Ok(());
+                    let asked = volumes::load(tx, &id)?.filter(|row| row.generation == generation);
+                    if let Some(volume) = asked {
+                        follow_volume(tx, &volume, Event::Refused(&error.message), now)?;
+                        volumes::set_taken(tx, &id, generation)?;
                     }
-                    volumes::set_state(tx, &id, VolumeState::Error, Some(&error.message), now)?;
-                    volumes::set_taken(tx, &id, generation)
+                    Ok::<_, Error>(())
                 })
                 .await?;
         }

@@ -18,7 +18,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -33,6 +33,7 @@ use ::clc::{
     peers::{Connect, Peers},
     rows,
     seal::Seal,
+    tasks::{expire::Expire, release_holds::ReleaseHolds},
 };
 use ::types::{
     AccountId, Arn, ImageId, ImageKind, ImageState, Region, Timestamp, Zone,
@@ -53,7 +54,7 @@ use control::{
     rpc,
     storage::{StorageChange, VolumeWish},
 };
-use daemon::clock::TestClock;
+use daemon::{clock::TestClock, reconcile::Reconcile};
 use store::Db;
 use tempfile::TempDir;
 
@@ -141,6 +142,28 @@ impl World {
             Ok(answer) => panic!("{query} was not refused: {answer}"),
             Err(refusal) => refusal,
         }
+    }
+
+    /// Gives back what holds nobody wants, once.
+    pub(crate) async fn give_back(&self) {
+        let mut task = ReleaseHolds(self.clc.clone());
+        task.pass().await.unwrap();
+    }
+
+    /// Forgets what is due, as the task does that began now.
+    pub(crate) async fn expire(&self) {
+        Expire::new(self.clc.clone()).pass().await.unwrap();
+    }
+
+    /// An instance ends, as its node would say.
+    pub(crate) async fn end(&self, id: &str) {
+        let (id, now) = (id.parse().unwrap(), self.clc.now());
+        let write = move |tx: &store::Tx| {
+            let terminated = types::InstanceState::Terminated;
+            clc::rows::instances::set_state(tx, &id, terminated, None, now)?;
+            clc::rows::network::remove_interface_of(tx, &id)
+        };
+        self.clc.db.write(write).await.unwrap();
     }
 
     /// The code that a request is refused with.
@@ -360,6 +383,8 @@ pub(crate) struct FakeCluster {
     room: AtomicU64,
     pub(crate) holds: Mutex<BTreeMap<String, usize>>,
     pub(crate) console: Mutex<Result<String, Code>>,
+    /// It does what it is asked, and nobody hears of it.
+    pub(crate) answers_are_lost: AtomicBool,
 }
 
 impl FakeCluster {
@@ -368,6 +393,14 @@ impl FakeCluster {
             room: room.into(),
             holds: Mutex::default(),
             console: Mutex::new(Err(Code::NotFound)),
+            answers_are_lost: AtomicBool::new(false),
+        }
+    }
+
+    fn hears(&self) -> Result<(), CallError> {
+        match self.answers_are_lost.load(Ordering::SeqCst) {
+            true => Err(CallError::new(Code::Unreachable, "connection reset")),
+            false => Ok(()),
         }
     }
 
@@ -406,6 +439,7 @@ impl Cluster for FakeCluster {
             ));
         }
         holds.insert(ask.reservation.to_string(), given);
+        self.hears()?;
         let place = |instance| Placement {
             instance,
             node: "node-00000001".parse().unwrap(),
@@ -420,6 +454,7 @@ impl Cluster for FakeCluster {
     }
 
     async fn release(&self, _: &rpc::Call, ask: HoldRelease) -> Result<Done, CallError> {
+        self.hears()?;
         self.holds.lock().unwrap().remove(ask.reservation.as_str());
         Ok(Done {})
     }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use clc::edge::{self, Asked, Behind, OwnKey, Service};
+use clc::edge::{self, Asked, Behind, OwnKey, Service, Used};
 use sigv4::sign::{Key, Target};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,6 +29,9 @@ pub(crate) const KEY: Key<'static> = Key {
     session_token: None,
 };
 
+/// Nobody listens on port 1.
+pub(crate) const NOBODY: &str = "127.0.0.1:1";
+
 /// Who holds [`KEY`], for the fake cloud.
 const HOLDER: &str = "ann";
 
@@ -38,6 +41,9 @@ pub(crate) struct FakeCloud {
     pub(crate) called: Mutex<Vec<String>>,
     pub(crate) finished: AtomicUsize,
     pub(crate) go_on: Notify,
+    /// Signatures that it keeps, over a restart of the edge, too; none while it cannot write.
+    pub(crate) kept: Mutex<Vec<Used>>,
+    pub(crate) cannot_write: AtomicBool,
     /// Whether it has a key that Walrus believes.
     pub(crate) has_own_key: AtomicBool,
 }
@@ -61,6 +67,18 @@ impl Behind for FakeCloud {
         }
         let known = access_key == KEY.access_key;
         Ok(known.then(|| (Secret::new(KEY.secret.to_owned()), HOLDER)))
+    }
+
+    async fn keep_signature(&self, used: &Used) -> Result<(), daemon::BoxError> {
+        if self.cannot_write.load(Ordering::SeqCst) {
+            return Err("the disk is full".into());
+        }
+        self.kept.lock().unwrap().push(used.clone());
+        Ok(())
+    }
+
+    async fn kept_signatures(&self) -> Result<Vec<Used>, daemon::BoxError> {
+        Ok(self.kept.lock().unwrap().clone())
     }
 
     fn own_key(&self) -> Option<OwnKey> {
@@ -104,6 +122,14 @@ impl Behind for FakeCloud {
     }
 }
 
+pub(crate) fn settings(walrus: SocketAddr) -> edge::Settings {
+    edge::Settings {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        walrus: walrus.to_string().parse().unwrap(),
+        version_2: true,
+    }
+}
+
 /// The edge on a free port, before a fake cloud.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -113,13 +139,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(walrus: SocketAddr) -> Self {
+        Self::with(Arc::default(), settings(walrus)).await
+    }
+
+    pub(crate) async fn with(cloud: Arc<FakeCloud>, settings: edge::Settings) -> Self {
         let context = daemon::Context::new("clc", "0", "/nonexistent");
-        let cloud = Arc::new(FakeCloud::default());
-        let settings = edge::Settings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            walrus: walrus.to_string().parse().unwrap(),
-            version_2: true,
-        };
         let address = edge::serve(&context, cloud.clone(), settings)
             .await
             .unwrap();
@@ -130,9 +154,19 @@ impl Running {
         }
     }
 
+    /// The same cloud and the same address in another life of the edge.
+    pub(crate) async fn restart(self) -> Self {
+        self.context.drain(Duration::from_secs(5)).await.unwrap();
+        let settings = edge::Settings {
+            listen: self.address,
+            ..settings(NOBODY.parse().unwrap())
+        };
+        Self::with(self.cloud, settings).await
+    }
+
     /// Without an object store: nobody listens on port 1.
     pub(crate) async fn alone() -> Self {
-        Self::start("127.0.0.1:1".parse().unwrap()).await
+        Self::start(NOBODY.parse().unwrap()).await
     }
 
     pub(crate) fn now_ms(&self) -> i64 {

@@ -202,6 +202,23 @@ impl Cluster for FakeCluster {
 /// A store that makes every volume but the one that is too large.
 pub(crate) struct FakeStorage {
     feed: Feed<VolumeId, StorageChange>,
+    pub(crate) is_up: AtomicBool,
+    /// Takes wishes and does nothing.
+    pub(crate) is_slow: AtomicBool,
+}
+
+impl FakeStorage {
+    fn answers(&self) -> Result<(), CallError> {
+        match self.is_up.load(Ordering::SeqCst) {
+            true => Ok(()),
+            false => Err(CallError::new(Code::Unreachable, "no route to host")),
+        }
+    }
+
+    pub(crate) fn say(&self, report: VolumeReport) {
+        let key = report.volume.clone();
+        self.feed.set(key, StorageChange::Volume(report));
+    }
 }
 
 /// More than a [`FakeStorage`] has.
@@ -210,6 +227,7 @@ pub(crate) const TOO_LARGE: Gib = Gib(1000);
 #[async_trait]
 impl Storage for FakeStorage {
     async fn volume(&self, _: &Call, wish: VolumeWish) -> Result<Taken, CallError> {
+        self.answers()?;
         if wish.size_gib >= TOO_LARGE {
             return Err(CallError::new(Code::NoRoom, "the pool has 10 GiB free"));
         }
@@ -224,13 +242,16 @@ impl Storage for FakeStorage {
             allocated_bytes: 0,
             reason: None,
         };
-        self.feed.set(wish.volume, StorageChange::Volume(report));
+        if !self.is_slow.load(Ordering::SeqCst) {
+            self.say(report);
+        }
         Ok(Taken {
             generation: wish.generation,
         })
     }
 
     async fn changes(&self, _: &Call, poll: Poll) -> Result<Changes<StorageChange>, CallError> {
+        self.answers()?;
         let poll = Poll {
             wait_ms: poll.wait_ms.min(50),
             ..poll
@@ -287,7 +308,7 @@ pub(crate) struct Rig {
     pub(crate) config: Config,
     pub(crate) credentials: Credentials,
     pub(crate) cluster: Arc<FakeCluster>,
-    storage: Arc<FakeStorage>,
+    pub(crate) storage: Arc<FakeStorage>,
     pub(crate) clc: Arc<Clc>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) context: Context,
@@ -330,6 +351,8 @@ impl Rig {
         let cluster = FakeCluster::new();
         let storage = Arc::new(FakeStorage {
             feed: Feed::new("only".to_owned()),
+            is_up: AtomicBool::new(true),
+            is_slow: AtomicBool::new(false),
         });
         let clock = TestClock::at(START_MS);
         let clc = open(&config, &cluster, &storage, clock.clone()).await;

@@ -470,6 +470,93 @@ async fn a_volume_is_made_and_removed_and_one_that_does_not_fit_says_why() {
     assert_eq!(failed.reason.as_deref(), Some("the pool has 10 GiB free"));
 }
 
+async fn give_up(rig: &Rig, id: &VolumeId) {
+    let (id, now) = (id.clone(), rig.clc.now());
+    let wish = rig
+        .clc
+        .db
+        .write(move |tx| volumes::want_absent(tx, &id, now));
+    wish.await.unwrap();
+    rig.clc.wakes.volumes.wake();
+}
+
+async fn half_an_hour_passes(rig: &Rig) {
+    rig.clock.jump(31 * 60 * 1000);
+    rig.clc.wakes.expire.wake();
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_made_in_time_says_why_and_can_be_given_up() {
+    let rig = Rig::running().await;
+    rig.storage.is_up.store(false, Ordering::SeqCst);
+    let unasked = make_volume(&rig, types::Gib(1)).await;
+    rig.eventually("the store is silent", async || {
+        let answers = rig.clc.seen.storage(&zone()).answers;
+        matches!(answers, clc::seen::Answers::Not(..)).then_some(())
+    })
+    .await;
+    half_an_hour_passes(&rig).await;
+    let failed = volume_until(&rig, &unasked, VolumeState::Error).await;
+    let why = failed.reason.unwrap();
+    assert!(
+        why.contains("does not answer: ") && why.contains("no route"),
+        "{why}"
+    );
+
+    // Nothing is made of it later; given up, it goes.
+    rig.storage.is_up.store(true, Ordering::SeqCst);
+    rig.storage.is_slow.store(true, Ordering::SeqCst);
+    let taken = make_volume(&rig, types::Gib(1)).await;
+    rig.eventually("the store has the wish", async || {
+        let id = taken.clone();
+        let read = rig.clc.db.read(move |tx| volumes::load(tx, &id));
+        (read.await.unwrap()?.taken_generation == 1).then_some(())
+    })
+    .await;
+    half_an_hour_passes(&rig).await;
+    let failed = volume_until(&rig, &taken, VolumeState::Error).await;
+    let why = failed.reason.unwrap();
+    assert!(why.contains("has not said that it is done"), "{why}");
+    rig.storage.is_slow.store(false, Ordering::SeqCst);
+    for id in [&unasked, &taken] {
+        give_up(&rig, id).await;
+        volume_until(&rig, id, VolumeState::Deleted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_volume_that_is_not_removed_in_time_says_so_and_can_be_given_up_again() {
+    let rig = Rig::running().await;
+    let id = make_volume(&rig, types::Gib(1)).await;
+    volume_until(&rig, &id, VolumeState::Available).await;
+    rig.storage.is_slow.store(true, Ordering::SeqCst);
+    give_up(&rig, &id).await;
+    rig.clc.wakes.expire.wake();
+    volume_until(&rig, &id, VolumeState::Deleting).await;
+    half_an_hour_passes(&rig).await;
+    let failed = volume_until(&rig, &id, VolumeState::Error).await;
+    assert!(failed.reason.unwrap().contains("not removed in time"));
+
+    rig.storage.is_slow.store(false, Ordering::SeqCst);
+    give_up(&rig, &id).await;
+    let gone = volume_until(&rig, &id, VolumeState::Deleted).await;
+    assert_eq!(gone.reason, None);
+}
+
+#[tokio::test]
+async fn our_own_absence_makes_no_volume_late() {
+    let mut rig = Rig::running().await;
+    rig.storage.is_slow.store(true, Ordering::SeqCst);
+    let id = make_volume(&rig, types::Gib(1)).await;
+    rig.clock.jump(31 * 60 * 1000);
+    rig.restart().await;
+    rig.clc.wakes.expire.wake();
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    volume_until(&rig, &id, VolumeState::Creating).await;
+    half_an_hour_passes(&rig).await;
+    volume_until(&rig, &id, VolumeState::Error).await;
+}
+
 #[tokio::test]
 async fn a_token_lives_for_a_day_after_what_it_launched_was_forgotten() {
     use clc::rows::client_tokens::{self, ClientToken};

@@ -46,8 +46,40 @@ pub struct RunInstances {
     #[serde(default, rename = "TagSpecification")]
     pub tag_specifications: Vec<TagSpecification>,
     pub metadata_options: Option<MetadataOptionsAsk>,
+    pub launch_template: Option<LaunchTemplateAsk>,
+    pub iam_instance_profile: Option<InstanceProfileAsk>,
+    pub hibernation_options: Option<HibernationAsk>,
+    pub enclave_options: Option<EnclaveAsk>,
+    pub ipv6_address_count: Option<u32>,
     /// Eucalyptus: `private` asks for no public address.
     pub addressing_type: Option<AddressingType>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct LaunchTemplateAsk {
+    pub launch_template_id: Option<String>,
+    pub launch_template_name: Option<String>,
+    pub version: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InstanceProfileAsk {
+    pub arn: Option<String>,
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HibernationAsk {
+    pub configured: Option<bool>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EnclaveAsk {
+    pub enabled: Option<bool>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

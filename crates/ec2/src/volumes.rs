@@ -16,6 +16,8 @@ pub struct CreateVolume {
     pub volume_type: Option<String>,
     pub iops: Option<u32>,
     pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+    pub multi_attach_enabled: Option<bool>,
     pub client_token: Option<String>,
     #[serde(default, rename = "TagSpecification")]
     pub tag_specifications: Vec<TagSpecification>,
@@ -76,6 +78,71 @@ pub struct VolumeAttachment {
 impl Action for DescribeVolumes {
     const NAME: &'static str = "DescribeVolumes";
     type Output = DescribeVolumesOutput;
+}
+
+/// Lists how volumes are, and what has happened to those that are in error.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DescribeVolumeStatus {
+    #[serde(default, rename = "VolumeId")]
+    pub volume_ids: Vec<VolumeId>,
+    #[serde(default, rename = "Filter")]
+    pub filters: Vec<Filter>,
+    pub max_results: Option<u32>,
+    pub next_token: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DescribeVolumeStatusOutput {
+    pub volume_status_set: Vec<VolumeStatusItem>,
+    pub next_token: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatusItem {
+    pub volume_id: VolumeId,
+    pub availability_zone: Zone,
+    pub volume_status: VolumeStatusInfo,
+    pub events_set: Vec<VolumeStatusEvent>,
+    pub actions_set: Vec<VolumeStatusAction>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeStatusInfo {
+    pub status: &'static str,
+    pub details: Vec<VolumeStatusDetails>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct VolumeStatusDetails {
+    pub name: &'static str,
+    pub status: &'static str,
+}
+
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatusEvent {
+    pub event_type: &'static str,
+    pub description: String,
+    pub event_id: String,
+    pub not_before: IsoTime,
+}
+
+/// What the owner of the volume can do about an event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatusAction {
+    pub code: &'static str,
+    pub description: &'static str,
+    pub event_type: &'static str,
+    pub event_id: String,
+}
+
+impl Action for DescribeVolumeStatus {
+    const NAME: &'static str = "DescribeVolumeStatus";
+    type Output = DescribeVolumeStatusOutput;
 }
 
 /// Removes a volume that is attached nowhere.

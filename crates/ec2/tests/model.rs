@@ -200,6 +200,7 @@ macro_rules! for_all_actions {
         $do::<DescribeSecurityGroups>($($arguments),*);
         $do::<DescribeSubnets>($($arguments),*);
         $do::<DescribeTags>($($arguments),*);
+        $do::<DescribeVolumeStatus>($($arguments),*);
         $do::<DescribeVolumes>($($arguments),*);
         $do::<DescribeVpcAttribute>($($arguments),*);
         $do::<DescribeVpcs>($($arguments),*);

@@ -56,6 +56,7 @@ impl Asked {
         check_counts(&ask)?;
         refuse_volumes(&ask)?;
         refuse_tenancy(&ask)?;
+        refuse_absent(&ask)?;
         let user_data = ask
             .user_data
             .as_ref()
@@ -175,6 +176,36 @@ fn refuse_tenancy(ask: &RunInstances) -> Result<()> {
         Some(other) => {
             Err(ec2::Error::invalid("Placement.Tenancy", other, "Expected default").into())
         }
+    }
+}
+
+/// What would be another instance without it is refused, not left out. A spot request is not: it
+/// gets what it asked for, at the price of any other.
+fn refuse_absent(ask: &RunInstances) -> Result<()> {
+    let hibernates = ask.hibernation_options.as_ref();
+    let encloses = ask.enclave_options.as_ref();
+    let asked = [
+        (ask.launch_template.is_some(), "Launch templates"),
+        (ask.iam_instance_profile.is_some(), "Instance profiles"),
+        (
+            hibernates.is_some_and(|options| options.configured == Some(true)),
+            "Hibernating instances",
+        ),
+        (
+            encloses.is_some_and(|options| options.enabled == Some(true)),
+            "Enclaves",
+        ),
+        (
+            ask.ipv6_address_count.is_some_and(|count| count > 0),
+            "IPv6 addresses",
+        ),
+    ];
+    match asked.into_iter().find(|(is_asked, _)| *is_asked) {
+        Some((_, what)) => {
+            let message = format!("{what} are not supported by this cloud");
+            Err(Error::new(Code::UnsupportedOperation, message))
+        }
+        None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ pub fn is_known(action: &str) -> bool {
 
 /// By name, in order.
 #[rustfmt::skip]
-pub const ACTIONS: [&str; 772] = [
+pub const ACTIONS: [&str; 771] = [
     "AcceptAddressTransfer",
     "AcceptCapacityReservationBillingOwnership",
     "AcceptReservedInstancesExchangeQuote",
@@ -434,7 +434,6 @@ pub const ACTIONS: [&str; 772] = [
     "DescribeVerifiedAccessInstances",
     "DescribeVerifiedAccessTrustProviders",
     "DescribeVolumeAttribute",
-    "DescribeVolumeStatus",
     "DescribeVolumesModifications",
     "DescribeVpcBlockPublicAccessExclusions",
     "DescribeVpcBlockPublicAccessOptions",

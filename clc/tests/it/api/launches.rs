@@ -1,6 +1,6 @@
 //! RunInstances.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clc::config::Config;
@@ -145,11 +145,29 @@ async fn whatever_is_named_must_be_there_and_nothing_is_held_if_not() {
             "InvalidParameterValue",
         ),
         (
+            format!("{key}&LaunchTemplate.LaunchTemplateName=web"),
+            "UnsupportedOperation",
+        ),
+        (
+            format!("{key}&IamInstanceProfile.Name=web"),
+            "UnsupportedOperation",
+        ),
+        (
+            format!("{key}&HibernationOptions.Configured=true"),
+            "UnsupportedOperation",
+        ),
+        (
+            format!("{key}&EnclaveOptions.Enabled=true"),
+            "UnsupportedOperation",
+        ),
+        (format!("{key}&Ipv6AddressCount=1"), "UnsupportedOperation"),
+        (
             format!("{key}&ClientToken={}", "t".repeat(65)),
             "InvalidParameterValue",
         ),
     ] {
         assert_eq!(world.code(&query).await, code, "{query}");
+        world.give_back().await;
         assert_eq!(world.cluster.held(), 0, "{query}");
     }
     assert_eq!(world.count("reservations").await, 0);
@@ -197,6 +215,7 @@ async fn many_at_once_with_one_token_launch_once_and_give_back_all_other_room() 
         .collect();
     reservations.dedup();
     assert_eq!(reservations.len(), 1);
+    world.give_back().await;
     assert_eq!(
         (world.count("instances").await, world.cluster.held()),
         (1, 1)
@@ -216,6 +235,7 @@ async fn a_launch_that_cannot_be_recorded_gives_its_room_back() {
         "InsufficientAddressCapacity",
         "the pool has ten"
     );
+    world.give_back().await;
     assert_eq!(world.cluster.held(), 0);
     assert_eq!(
         (
@@ -229,6 +249,78 @@ async fn a_launch_that_cannot_be_recorded_gives_its_room_back() {
     world
         .ok(&format!("{}&AddressingType=private", run(1)))
         .await;
+}
+
+#[tokio::test]
+async fn a_hold_whose_answer_was_lost_is_given_back_even_if_the_cluster_is_silent_for_a_while() {
+    let world = World::new().await;
+    let query = ask(&world, "").await;
+    world.cluster.answers_are_lost.store(true, Ordering::SeqCst);
+    assert_eq!(world.code(&query).await, "Unavailable");
+    assert_eq!(world.cluster.held(), 1, "it was given, and nobody knows");
+    world.give_back().await;
+    assert_eq!(
+        world.cluster.held(),
+        1,
+        "nor is it known whether it is given back"
+    );
+
+    world
+        .cluster
+        .answers_are_lost
+        .store(false, Ordering::SeqCst);
+    world.give_back().await;
+    assert_eq!(world.cluster.held(), 0);
+    // What the cluster itself refused stands nowhere.
+    world.cluster.set_room(0);
+    assert_eq!(world.code(&query).await, "InsufficientInstanceCapacity");
+    assert_eq!(world.clc.releases.due(0), []);
+}
+
+#[tokio::test]
+async fn a_token_answers_with_what_it_launched_long_after_that_is_forgotten() {
+    const HOUR_MS: i64 = 60 * 60 * 1000;
+    let world = World::new().await;
+    let query = ask(&world, "&ClientToken=t").await;
+    let first = world.ok(&query).await;
+    let id = one(&first, "instanceId");
+    world.end(&id).await;
+    let forget = async |after_ms: i64| {
+        world.clock.jump(after_ms);
+        world.expire().await;
+    };
+    forget(HOUR_MS + 1).await;
+    let gone = format!("Action=DescribeInstances&InstanceId.1={id}");
+    assert_eq!(world.code(&gone).await, "InvalidInstanceID.NotFound");
+    let listed = world.ok("Action=DescribeInstances").await;
+    assert!(listed.contains("<reservationSet/>"), "{listed}");
+
+    for after_ms in [0, 23 * HOUR_MS] {
+        forget(after_ms).await;
+        let again = world.ok(&query).await;
+        assert_eq!(one(&again, "reservationId"), one(&first, "reservationId"));
+        assert_eq!(one(&again, "instanceId"), id);
+        assert!(again.contains("<name>terminated</name>"), "{again}");
+        let other = format!("{query}&InstanceType=c1.medium");
+        assert_eq!(world.code(&other).await, "IdempotentParameterMismatch");
+    }
+    // Then all of it goes, and the token is as good as new.
+    forget(2 * HOUR_MS).await;
+    for table in ["instances", "reservations", "client_tokens"] {
+        assert_eq!(world.count(table).await, 0, "{table}");
+    }
+    assert_ne!(one(&world.ok(&query).await, "instanceId"), id);
+}
+
+#[tokio::test]
+async fn a_launch_without_a_token_is_forgotten_whole() {
+    let world = World::new().await;
+    let id = one(&world.ok(&ask(&world, "").await).await, "instanceId");
+    world.end(&id).await;
+    world.clock.jump(60 * 60 * 1000 + 1);
+    world.expire().await;
+    assert_eq!(world.count("instances").await, 0);
+    assert_eq!(world.count("reservations").await, 0);
 }
 
 #[tokio::test]
@@ -311,6 +403,7 @@ async fn the_limit_of_an_account_counts_all_that_would_start() {
     fill(&world, clc::api::launch::INSTANCES_MAX - 2).await;
     let run = |max: u32| format!("Action=RunInstances&ImageId={image}&MinCount=1&MaxCount={max}");
     assert_eq!(world.code(&run(2)).await, "InstanceLimitExceeded");
+    world.give_back().await;
     assert_eq!(world.cluster.held(), 1, "the room is given back");
     world.ok(&run(1)).await;
 }

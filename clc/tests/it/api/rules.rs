@@ -115,6 +115,7 @@ async fn an_unknown_filter_is_refused_by_every_list() {
         "DescribeSecurityGroups",
         "DescribeSubnets",
         "DescribeTags",
+        "DescribeVolumeStatus",
         "DescribeVolumes",
         "DescribeVpcs",
     ] {
@@ -284,6 +285,7 @@ async fn nobody_sees_or_touches_what_another_account_has() {
     }
     for list in [
         "DescribeInstances",
+        "DescribeVolumeStatus",
         "DescribeVolumes",
         "DescribeImages",
         "DescribeNetworkInterfaces",

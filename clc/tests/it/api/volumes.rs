@@ -81,6 +81,19 @@ async fn what_cannot_be_is_refused() {
             "UnsupportedOperation",
         ),
         (
+            "Action=CreateVolume&AvailabilityZone=mallee-1a&Size=5&KmsKeyId=alias/k",
+            "UnsupportedOperation",
+        ),
+        (
+            "Action=CreateVolume&AvailabilityZone=mallee-1a&Size=5&MultiAttachEnabled=true",
+            "UnsupportedOperation",
+        ),
+        (
+            "Action=CreateVolume&AvailabilityZone=mallee-1a&Size=5&TagSpecification.1.ResourceType=volume\
+             &TagSpecification.1.Tag.1.Key=k&TagSpecification.1.Tag.2.Key=k",
+            "InvalidParameterValue",
+        ),
+        (
             "Action=CreateVolume&AvailabilityZone=mallee-1a&SnapshotId=snap-00000001",
             "InvalidSnapshot.NotFound",
         ),
@@ -109,6 +122,36 @@ async fn a_token_makes_one_volume_however_often_it_is_sent() {
 }
 
 #[tokio::test]
+async fn a_token_answers_first_whatever_has_changed_since() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let world = World::new().await;
+    let ask = format!("{ASK}&ClientToken=t");
+    let first = one(&world.ok(&ask).await, "volumeId");
+    assert_eq!(
+        world.code(&format!("{ask}&DryRun=true")).await,
+        "DryRunOperation"
+    );
+
+    let elsewhere = ask.replace("mallee-1a", "nowhere");
+    assert_eq!(world.code(&elsewhere).await, "IdempotentParameterMismatch");
+
+    settle(&world, &first, types::VolumeState::Deleted).await;
+    world.clock.jump(DAY_MS - 1);
+    world.expire().await;
+    let again = world.ok(&ask).await;
+    assert_eq!(
+        (one(&again, "volumeId"), one(&again, "status")),
+        (first, "deleted".to_owned())
+    );
+    world.clock.jump(DAY_MS);
+    world.expire().await;
+    assert_eq!(
+        world.count("volumes").await + world.count("client_tokens").await,
+        0
+    );
+}
+
+#[tokio::test]
 async fn a_volume_may_be_given_up_before_it_is_made() {
     let world = World::new().await;
     let id = one(&world.ok(ASK).await, "volumeId");
@@ -119,4 +162,48 @@ async fn a_volume_may_be_given_up_before_it_is_made() {
         "deleting"
     );
     assert_eq!(world.code(&delete).await, "IncorrectState");
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_volume_is_told_with_its_time_and_what_to_do() {
+    let world = World::new().await;
+    let well = one(&world.ok(ASK).await, "volumeId");
+    let ill = one(&world.ok(ASK).await, "volumeId");
+    settle(&world, &well, types::VolumeState::Available).await;
+    let (id, now) = (ill.parse().unwrap(), world.clc.now());
+    let fail = world.clc.db.write(move |tx| {
+        let (error, why) = (types::VolumeState::Error, "the pool has <1> GiB free");
+        clc::rows::volumes::set_state(tx, &id, error, Some(why), now)
+    });
+    fail.await.unwrap();
+
+    let all_of_them = world.ok("Action=DescribeVolumeStatus").await;
+    assert_eq!(all(&all_of_them, "volumeId"), [well.clone(), ill.clone()]);
+    let impaired = world
+        .ok("Action=DescribeVolumeStatus&Filter.1.Name=volume-status.status&Filter.1.Value.1=impaired")
+        .await;
+    assert_eq!(one(&impaired, "volumeId"), ill);
+    assert!(
+        impaired.contains("the pool has &lt;1&gt; GiB free"),
+        "{impaired}"
+    );
+    assert!(
+        impaired.contains("<code>delete-volume</code>"),
+        "{impaired}"
+    );
+    let named = format!("Action=DescribeVolumeStatus&VolumeId.1={well}");
+    assert!(world.ok(&named).await.contains("<eventsSet/>"));
+    assert_eq!(
+        world
+            .code("Action=DescribeVolumeStatus&VolumeId.1=vol-00000001")
+            .await,
+        "InvalidVolume.NotFound"
+    );
+
+    // Given up, it is in error no more.
+    world
+        .ok(&format!("Action=DeleteVolume&VolumeId={ill}"))
+        .await;
+    let after = world.ok("Action=DescribeVolumeStatus").await;
+    assert!(!after.contains("GiB free"), "{after}");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use sigv4::vouch::Vouched;
+use sigv4::vouch::{HEADER, Vouched};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -101,10 +101,12 @@ async fn walrus_is_told_who_the_client_is_and_never_by_the_client() {
         let seen = read_until(&mut upstream, "\r\n\r\n").await;
         assert!(!seen.contains(forged), "{seen}");
 
-        let line = seen
-            .lines()
-            .find_map(|line| line.strip_prefix("x-mallee-client: "));
-        let value = line.map(|line| HeaderValue::from_str(line).unwrap());
+        let headers = seen.lines().filter_map(|line| line.split_once(": "));
+        let mut words = headers.filter(|(name, _)| name.eq_ignore_ascii_case(HEADER));
+        let value = words
+            .next()
+            .map(|(_, word)| HeaderValue::from_str(word).unwrap());
+        assert_eq!(words.next(), None);
         assert_eq!(value.is_some(), has_own_key, "{seen}");
         if let Some(word) = value.as_ref().and_then(Vouched::read) {
             assert_eq!(word.access_key, KEY.access_key);

@@ -1,11 +1,15 @@
 //! The query services: who is believed, who is not, and in which words.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
+use clc::edge;
 use sigv4::sign::{Presign, Target};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use super::{KEY, Running, read, text};
+use super::{KEY, NOBODY, Running, read, settings, text};
 
 const DESCRIBE: &str = "Action=DescribeRegions&Version=2015-10-01";
 
@@ -204,6 +208,41 @@ async fn a_version_2_call_that_changes_something_is_taken_once() {
     for _ in 0..2 {
         assert_eq!(edge.send(&version_4).await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn a_signature_that_was_used_before_a_restart_is_refused_after_it() {
+    let edge = Running::alone().await;
+    let register = version_2(&edge, "RegisterImage", edge.now_ms());
+    assert_eq!(edge.send(&register).await.status, 200);
+
+    let edge = edge.restart().await;
+    refused(&edge, &register, 401, "AuthFailure").await;
+    assert_eq!(edge.cloud.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_signature_that_cannot_be_written_down_does_nothing() {
+    let edge = Running::alone().await;
+    edge.cloud.cannot_write.store(true, Ordering::SeqCst);
+    let register = version_2(&edge, "RegisterImage", edge.now_ms());
+    refused(&edge, &register, 503, "Unavailable").await;
+    let describe = version_2(&edge, "DescribeImages", edge.now_ms());
+    assert_eq!(edge.send(&describe).await.status, 200);
+}
+
+#[tokio::test]
+async fn version_2_can_be_switched_off() {
+    let off = edge::Settings {
+        version_2: false,
+        ..settings(NOBODY.parse().unwrap())
+    };
+    let edge = Running::with(Arc::default(), off).await;
+    let describe = version_2(&edge, "DescribeImages", edge.now_ms());
+    refused(&edge, &describe, 400, "InvalidParameterValue").await;
+    let body = "Action=DescribeImages&Version=2015-10-01";
+    let version_4 = edge.form("/", "ec2", body, edge.now_ms());
+    assert_eq!(edge.send(&version_4).await.status, 200);
 }
 
 #[tokio::test]

@@ -43,6 +43,32 @@ fn zone() -> Zone {
     id("mallee-1a")
 }
 
+fn volume_status() -> VolumeStatusItem {
+    VolumeStatusItem {
+        volume_id: id("vol-00000001"),
+        availability_zone: zone(),
+        volume_status: VolumeStatusInfo {
+            status: "impaired",
+            details: vec![VolumeStatusDetails {
+                name: "io-enabled",
+                status: "failed",
+            }],
+        },
+        events_set: vec![VolumeStatusEvent {
+            event_type: "volume-state:error",
+            description: text("The pool has 10 GiB free"),
+            event_id: text("evol-00000001"),
+            not_before: time(),
+        }],
+        actions_set: vec![VolumeStatusAction {
+            code: "delete-volume",
+            description: "Delete the volume",
+            event_type: "volume-state:error",
+            event_id: text("evol-00000001"),
+        }],
+    }
+}
+
 fn tags() -> Vec<Tag> {
     vec![Tag {
         key: text("Name"),
@@ -203,6 +229,13 @@ pub(crate) fn all() -> BTreeMap<&'static str, Json> {
         all,
         DescribeVolumesOutput {
             volume_set: vec![volume()],
+            next_token: Some(text("t")),
+        },
+    );
+    add::<DescribeVolumeStatus>(
+        all,
+        DescribeVolumeStatusOutput {
+            volume_status_set: vec![volume_status()],
             next_token: Some(text("t")),
         },
     );
