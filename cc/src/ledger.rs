@@ -19,7 +19,7 @@ mod memory;
 mod sqlite;
 
 pub use memory::{Crash, MemoryLedger};
-pub use sqlite::SqliteLedger;
+pub use sqlite::{MIGRATIONS, SqliteLedger};
 
 /// A hold as it was answered. Its lease is on the monotonic clock and starts anew with the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

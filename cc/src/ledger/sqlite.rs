@@ -10,7 +10,8 @@ use store::{Db, Error, Migration, OpenError, Tx};
 
 use super::{Change, HoldRow, Ledger, LedgerError, PlacementRow, Saved};
 
-const MIGRATIONS: &[Migration] = &[(
+/// The steps of `cc.db`, in order.
+pub const MIGRATIONS: &[Migration] = &[(
     "0001_ledger.sql",
     include_str!("../../migrations/0001_ledger.sql"),
 )];

@@ -7,3 +7,4 @@ mod capacity;
 mod fleet;
 mod ledger;
 mod over_tls;
+mod schema;

@@ -5,4 +5,5 @@ mod api;
 mod cloud;
 mod edge;
 mod rig;
+mod schema;
 mod tasks;

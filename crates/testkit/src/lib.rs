@@ -8,6 +8,7 @@
 //! | [`faults`] | links that drop, delay, duplicate and part |
 //! | [`tls`] | a cloud's certificates in a temporary folder |
 //! | [`samples`] | wishes, rosters, shapes |
+//! | [`schema`] | that released migrations stay as they were, and what they make |
 //!
 //! Only tests use this crate. Fakes implement the traits of `control` and keep its laws: what a
 //! daemon has answered for is still there after it was killed.
@@ -15,5 +16,6 @@
 pub mod faults;
 pub mod node;
 pub mod samples;
+pub mod schema;
 pub mod seed;
 pub mod tls;

@@ -6,4 +6,5 @@
 mod kills;
 mod over_tls;
 mod rig;
+mod schema;
 mod volumes;
