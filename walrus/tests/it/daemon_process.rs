@@ -2,6 +2,7 @@
 //! identities: a fake CLC serves them over the control API.
 
 use std::{
+    ffi::OsString,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -129,6 +130,7 @@ pub(crate) struct Walrus {
     pub(crate) s3: SocketAddr,
     pub(crate) control: SocketAddr,
     pub(crate) admin: SocketAddr,
+    pub(crate) environment: Vec<(String, OsString)>,
     more: Vec<String>,
     disk_mib: Option<u32>,
     authority: Authority,
@@ -164,8 +166,13 @@ impl Walrus {
         walrus
     }
 
-    async fn prepare(sets: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    pub(crate) async fn prepare(sets: &[&str]) -> Self {
+        Self::prepare_in(&std::env::temp_dir(), sets).await
+    }
+
+    /// A cloud and a folder below that one, and no process yet.
+    pub(crate) async fn prepare_in(place: &Path, sets: &[&str]) -> Self {
+        let folder = tempfile::tempdir_in(place).unwrap();
         let authority = Authority::create(now_ms()).unwrap();
         let cloud = CancellationToken::new();
         let clc = serve_cloud(&authority, folder.path(), cloud.clone()).await;
@@ -178,6 +185,7 @@ impl Walrus {
             control: free_address(),
             admin: free_address(),
             disk_mib: None,
+            environment: Vec::new(),
             more: sets.iter().map(|set| (*set).to_owned()).collect(),
             authority,
             folder,
@@ -213,6 +221,7 @@ impl Walrus {
             .args(["--set", &format!("control.listen={}", self.control)])
             .args(["--set", &format!("admin.listen={}", self.admin)])
             .args(["--log", "warn"])
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         self.more.iter().for_each(|set| {
             command.args(["--set", set]);
@@ -251,9 +260,24 @@ impl Walrus {
         child.wait().unwrap().success()
     }
 
+    /// Waits until it ends by itself, and whether it says that all is well.
+    pub(crate) async fn ended(&mut self) -> bool {
+        let mut child = self.child.take().unwrap();
+        let wait = tokio::task::spawn_blocking(move || child.wait().unwrap().success());
+        tokio::time::timeout(Duration::from_secs(30), wait)
+            .await
+            .expect("it ends")
+            .unwrap()
+    }
+
     /// Runs `mallee-walrus fsck`: its exit, and what it said.
     pub(crate) fn fsck(&self) -> (bool, String) {
-        let output = self.command().arg("fsck").output().unwrap();
+        self.says(&["fsck"])
+    }
+
+    /// The same for any of its commands.
+    pub(crate) fn says(&self, arguments: &[&str]) -> (bool, String) {
+        let output = self.command().args(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (
             output.status.success(),
@@ -274,9 +298,13 @@ impl Walrus {
         self.cloud.cancel();
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// The memory that the process has, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let pid = self.child.as_ref().unwrap().id();
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let line = status
             .lines()
