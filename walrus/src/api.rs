@@ -345,6 +345,12 @@ fn told(failure: Failure, request_id: &str) -> Error {
             tracing::error!(request_id, why, "a request was refused");
             Code::ServiceUnavailable.into()
         }
+        // A restart makes the index anew: worth another try.
+        failure if failure.is_of_index() => {
+            let error = daemon::chain(&failure);
+            tracing::error!(request_id, error, "a request was refused");
+            Code::ServiceUnavailable.into()
+        }
         failure if failure.is_full() => {
             tracing::error!(request_id, "the disk is full");
             Code::InsufficientStorage.into()

@@ -8,7 +8,10 @@ use std::{
 use daemon::config::{Admin, Log, Settings, default_state_dir};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Places, Tuning};
+use crate::{
+    engine::{Places, Tuning},
+    upkeep::Pace,
+};
 
 /// The whole file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +67,10 @@ pub struct Storage {
     pub blobs_dir: Option<PathBuf>,
     /// Room that stays free for deletes and the index; uploads are refused below it.
     pub reserve_mib: u64,
+    /// How fast everything is read again in the background to find rot, MiB a second; 0 is never.
+    pub scrub_mib_per_s: u32,
+    /// How long after the beginning of such a pass the next one begins.
+    pub scrub_every_hours: u32,
 }
 
 impl Config {
@@ -83,6 +90,16 @@ impl Config {
             reserve_bytes: self.storage.reserve_mib << 20,
             ..Tuning::default()
         }
+    }
+
+    /// How fast and how often all is read again; `None` is never.
+    pub fn scrub(&self) -> Option<Pace> {
+        let bytes_per_s = u64::from(self.storage.scrub_mib_per_s) << 20;
+        let every_ms = i64::from(self.storage.scrub_every_hours) * 3_600_000;
+        (bytes_per_s > 0).then_some(Pace {
+            bytes_per_s,
+            every_ms,
+        })
     }
 
     /// Where the CLC reaches our control listener.
@@ -164,6 +181,8 @@ impl Default for Storage {
         Self {
             blobs_dir: None,
             reserve_mib: 256,
+            scrub_mib_per_s: 8,
+            scrub_every_hours: 7 * 24,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `compact` | sealed segments are thinned out, oldest first |
 //! | [`pins`] | files live as long as their readers |
 //! | [`fsck`] | the same scan, for an administrator |
+//! | [`scrub`] | everything read again in the background |
 //!
 //! Order is everything here. A body is on disk before the fact that names it; the fact is on disk
 //! before the index shows it; the index shows it before the client is told; an old body is deleted
@@ -30,6 +31,7 @@ pub mod index;
 pub mod journal;
 pub mod pins;
 mod recover;
+pub mod scrub;
 
 use std::{
     path::{Path, PathBuf},
@@ -44,12 +46,13 @@ use s3::{BucketName, Key, VersionId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use change::{Change, Done};
-pub use facts::{Body, Bucket, Object};
+pub use facts::{Body, Bucket, Fact, Object};
+use failure::During as _;
 pub use failure::{Failure, Result};
 pub use index::{Totals, View};
 
 use blobs::{BlobReader, BlobSink, Blobs, NewBlob};
-use committer::{Commit, Committer};
+use committer::{Commit, Committer, Stop};
 use index::{IndexFile, IndexReader, Kept};
 use pins::{Pin, Pins};
 
@@ -112,7 +115,7 @@ struct Inner {
     readers: Mutex<Vec<IndexReader>>,
     commits: Mutex<Option<mpsc::Sender<Commit>>>,
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
-    stopped: watch::Receiver<Option<String>>,
+    stop: Stop,
     groups: watch::Receiver<(u64, u64)>,
     promised: Arc<AtomicU64>,
     lock: Mutex<Option<nix::fcntl::Flock<std::fs::File>>>,
@@ -128,6 +131,33 @@ pub struct Admitted {
 impl Drop for Admitted {
     fn drop(&mut self) {
         self.promised.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What a file system holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that may still be written.
+    pub free_bytes: u64,
+    /// Bytes in all.
+    pub capacity_bytes: u64,
+}
+
+impl Room {
+    fn of(path: &Path) -> Result<Self> {
+        let stat = nix::sys::statvfs::statvfs(path).during("stat", path)?;
+        Ok(Self {
+            free_bytes: stat.blocks_available() * stat.fragment_size(),
+            capacity_bytes: stat.blocks() * stat.fragment_size(),
+        })
+    }
+
+    fn fuller(self, other: Self) -> Self {
+        if other.free_bytes < self.free_bytes {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -173,14 +203,16 @@ impl Engine {
     /// Opens its folders: recovers, then starts the committer. One process at a time.
     pub fn open(places: &Places, tuning: Tuning) -> Result<Self> {
         let lock = recover::lock(&places.folder)?;
-        let recovered = recover::recover(places)?;
-        let pins = Pins::start(recovered.blobs.clone());
-        if !recovered.damaged {
-            recover::sweep(&recovered, &pins)?;
-        }
+        let (recovered, pins) = match Self::recover(places) {
+            Err(error) if error.is_of_index() => {
+                recover::condemn(&places.folder);
+                Self::recover(places)?
+            }
+            recovered => recovered?,
+        };
 
         let (commits, queue) = mpsc::channel(committer::QUEUE_MAX);
-        let (stop, stopped) = watch::channel(None);
+        let stop = Stop::new(places.folder.clone());
         let (count, groups) = watch::channel((0, 0));
         let committer = Committer {
             folder: recovered.journal_folder.clone(),
@@ -194,7 +226,7 @@ impl Engine {
             pins: pins.clone(),
             segment_bytes: tuning.segment_bytes,
             batch: recovered.batch,
-            stopped: stop,
+            stop: stop.clone(),
             groups: count,
         };
         let committer = std::thread::Builder::new()
@@ -214,11 +246,20 @@ impl Engine {
             readers: Mutex::default(),
             commits: Mutex::new(Some(commits)),
             committer: Mutex::new(Some(committer)),
-            stopped,
+            stop,
             groups,
             promised: Arc::default(),
             lock: Mutex::new(Some(lock)),
         })))
+    }
+
+    fn recover(places: &Places) -> Result<(recover::Recovered, Pins)> {
+        let recovered = recover::recover(places)?;
+        let pins = Pins::start(recovered.blobs.clone());
+        if !recovered.damaged {
+            recover::sweep(&recovered, &pins)?;
+        }
+        Ok((recovered, pins))
     }
 
     /// Bodies up to this size are kept inline.
@@ -228,7 +269,7 @@ impl Engine {
 
     /// Waits until the engine stops writing, and says why.
     pub async fn stopped(&self) -> String {
-        let mut stopped = self.0.stopped.clone();
+        let mut stopped = self.0.stop.watch();
         match stopped.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
             Err(_) => "the committer is gone".to_owned(),
@@ -297,12 +338,27 @@ impl Engine {
     fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
         let reader = held(&self.0.readers).pop();
         let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
-        let seen = reader.view(look);
+        let seen = self.believed(reader.view(look));
         let mut readers = held(&self.0.readers);
         if readers.len() < READERS_KEPT {
             readers.push(reader);
         }
         seen
+    }
+
+    /// An index that cannot be believed stops the engine.
+    fn believed<T>(&self, seen: Result<T>) -> Result<T> {
+        seen.inspect_err(|error| {
+            if error.is_of_index() && !self.0.stop.is_stopped() {
+                self.0.stop.stop(error);
+            }
+        })
+    }
+
+    /// Checks the whole index by a connection of its own, which has none of its pages in memory.
+    fn check_index(&self) -> Result<u64> {
+        let mut reader = self.0.index.reader()?;
+        self.believed(reader.view(|view| view.check()))
     }
 
     /// Finds a bucket and an object in it, ready to be read: the newest version or a given one.
@@ -376,7 +432,7 @@ impl Engine {
         let inline = match kept.thing.body {
             Body::Pieces(_) | Body::Marker => None,
             Body::Inline => match journal::read_frame(&self.journal_folder(), kept.at) {
-                Ok(frame) => Some(frame.body),
+                Ok(frame) => Some(body_of(&kept.thing, frame)?),
                 // Compaction may have moved it and removed the segment.
                 Err(Failure::Io { .. }) => return Ok(None),
                 Err(other) => return Err(other),
@@ -410,14 +466,15 @@ impl Engine {
         self.0.blobs.read(&piece.blob)
     }
 
-    /// Bytes free where the objects lie: in the fuller of both places.
+    /// Room where the objects lie: in the fuller of both places.
+    pub fn room(&self) -> Result<Room> {
+        let (folder, blobs) = (&self.0.places.folder, &self.0.places.blobs);
+        Ok(Room::of(folder)?.fuller(Room::of(blobs)?))
+    }
+
+    /// Bytes free in the fuller of both places.
     pub fn free_bytes(&self) -> Result<u64> {
-        use failure::During as _;
-        let free = |path: &Path| -> Result<u64> {
-            let stat = nix::sys::statvfs::statvfs(path).during("stat", path)?;
-            Ok(stat.blocks_available() * stat.fragment_size())
-        };
-        Ok(free(&self.0.places.folder)?.min(free(&self.0.places.blobs)?))
+        Ok(self.room()?.free_bytes)
     }
 
     /// Makes room for a write, or refuses it before any of it is read. What others were promised
@@ -440,6 +497,16 @@ impl Engine {
     /// What there is in all.
     pub async fn totals(&self) -> Result<Totals> {
         self.view(|view| view.totals()).await
+    }
+}
+
+/// The body that lies behind an object's own fact, and behind no other.
+fn body_of(object: &Object, frame: frame::Frame) -> Result<Bytes> {
+    let is_its = |fact: &Fact| matches!(fact, Fact::ObjectSet(set) if **set == *object);
+    if frame.facts.iter().any(is_its) {
+        Ok(frame.body)
+    } else {
+        Err(Failure::Record(format!("{} lies elsewhere", object.key)))
     }
 }
 

@@ -16,7 +16,7 @@
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
 //! | [`objects`] | what the cloud itself asks |
-//! | [`metrics`] | what is counted |
+//! | [`metrics`], [`upkeep`] | what is counted; what runs beside the requests |
 //!
 //! Walrus authenticates S3 requests itself, whoever passed them on. It decides policies by
 //! `iam::decide` and keeps no identity of its own: it works from the last that the CLC told.
@@ -38,8 +38,9 @@ pub mod objects;
 pub mod outflow;
 pub mod patience;
 pub mod server;
+pub mod upkeep;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use control::{Member, Role};
 use daemon::{BoxError, Context};
@@ -48,9 +49,6 @@ use sigv4::Rules;
 use tokio::net::TcpListener;
 
 use crate::{api::Api, config::Config, engine::Engine, identity::Identity, metrics::Metrics};
-
-/// How often gauges are set.
-const GAUGES: Duration = Duration::from_secs(5);
 
 /// Opens everything and starts the daemon's tasks.
 pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
@@ -97,7 +95,14 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         "identity",
         identity.clone().follow(member.cloud, context.clone(), told),
     );
-    context.spawn("engine", watch(engine, identity, metrics, context.clone()));
+    if let Some(pace) = config.scrub() {
+        let scrub = upkeep::scrub(engine.clone(), pace, metrics.clone(), context.clone());
+        context.spawn("scrub", scrub);
+    }
+    context.spawn(
+        "engine",
+        upkeep::watch(engine, identity, metrics, context.clone()),
+    );
     Ok(())
 }
 
@@ -105,21 +110,4 @@ async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener,
     Ok(TcpListener::bind(address)
         .await
         .map_err(|error| format!("{key} {address}: {error}"))?)
-}
-
-/// Sets the gauges, and ends the daemon if the engine stops: a restart recovers.
-async fn watch(
-    engine: Engine,
-    identity: Identity,
-    metrics: Metrics,
-    context: Context,
-) -> Result<(), BoxError> {
-    loop {
-        metrics.state(engine.free_bytes()?, engine.groups(), identity.revision());
-        tokio::select! {
-            why = engine.stopped() => return Err(why.into()),
-            () = context.cancel.cancelled() => return Ok(()),
-            () = context.clock.sleep(GAUGES) => {}
-        }
-    }
 }

@@ -8,13 +8,17 @@ use control::{
     newcomer::{self, Plan},
 };
 use daemon::{BoxError, start::Args};
-use walrus::{config::Config, engine::fsck};
+use walrus::{
+    config::Config,
+    engine::{fsck, scrub},
+};
 
 const EXAMPLES: &str = "Examples:
   mallee-walrus                                   runs with /etc/mallee/walrus.toml
   mallee-walrus --check                           prints the merged configuration
   mallee-walrus join --token TOKEN                becomes part of a cloud (mallee-clc token --role walrus)
-  mallee-walrus fsck                              checks every byte that is kept; Walrus must be stopped";
+  mallee-walrus fsck                              checks every byte that is kept; Walrus must be stopped
+  mallee-walrus scrub                             shows how far the background scrub is, and what it found";
 
 /// The object store of a Mallee cloud: S3 on one listener, the cloud's own questions on another
 #[derive(Parser)]
@@ -36,6 +40,8 @@ enum Command {
     },
     /// Read and check all that is kept, and make the index anew
     Fsck,
+    /// Show how far the background scrub is, and what it found
+    Scrub,
 }
 
 fn main() -> ExitCode {
@@ -44,6 +50,9 @@ fn main() -> ExitCode {
         None => daemon::start(&args, env!("CARGO_PKG_VERSION"), walrus::run),
         Some(Command::Join { token }) => {
             daemon::start::command(&args, async move |config| join(config, &token).await)
+        }
+        Some(Command::Scrub) => {
+            daemon::start::command(&args, async |config: Config| show_scrub(&config))
         }
         Some(Command::Fsck) => daemon::start::command(&args, async |config| check(&config)),
     }
@@ -60,6 +69,28 @@ async fn join(config: Config, token: &str) -> Result<(), BoxError> {
     Ok(newcomer::become_member(&plan, token).await?)
 }
 
+fn show_scrub(config: &Config) -> Result<(), BoxError> {
+    let progress = scrub::Progress::read(&config.places().folder);
+    println!("passes    {}", progress.passes);
+    if let Some(ended) = progress.ended {
+        println!("the last  ended {ended}");
+    }
+    println!("reading   {}", progress.place());
+    println!(
+        "so far    {} bytes since {}",
+        progress.bytes, progress.began
+    );
+    damage_is_none(&progress.damage())
+}
+
+fn damage_is_none(damage: &[String]) -> Result<(), BoxError> {
+    damage.iter().for_each(|line| println!("DAMAGE    {line}"));
+    match damage.len() {
+        0 => Ok(()),
+        count => Err(format!("{count} places are damaged").into()),
+    }
+}
+
 fn check(config: &Config) -> Result<(), BoxError> {
     let report = fsck::check(&config.places())?;
     println!("buckets   {}", report.totals.buckets);
@@ -73,12 +104,5 @@ fn check(config: &Config) -> Result<(), BoxError> {
         report.blobs, report.blob_bytes
     );
     println!("orphans   {} (deleted at the next start)", report.orphans);
-    report
-        .damage
-        .iter()
-        .for_each(|line| println!("DAMAGE    {line}"));
-    match report.damage.len() {
-        0 => Ok(()),
-        count => Err(format!("{count} places are damaged").into()),
-    }
+    damage_is_none(&report.damage)
 }

@@ -7,6 +7,8 @@ use prometheus_client::metrics::{
     histogram::{Histogram, exponential_buckets},
 };
 
+use crate::engine::{Room, Totals, scrub::Progress};
+
 type Labels = Vec<(&'static str, String)>;
 
 /// The counters. Cheap to clone.
@@ -17,6 +19,13 @@ pub struct Metrics {
     received: Counter,
     sent: Counter,
     free: Gauge,
+    capacity: Gauge,
+    buckets: Gauge,
+    objects: Gauge,
+    stored: Gauge,
+    scrubbed: Gauge,
+    scrub_passes: Gauge,
+    damaged: Gauge,
     groups: Gauge,
     changes: Gauge,
     identity: Gauge,
@@ -33,6 +42,13 @@ impl Metrics {
             received: Counter::default(),
             sent: Counter::default(),
             free: Gauge::default(),
+            capacity: Gauge::default(),
+            buckets: Gauge::default(),
+            objects: Gauge::default(),
+            stored: Gauge::default(),
+            scrubbed: Gauge::default(),
+            scrub_passes: Gauge::default(),
+            damaged: Gauge::default(),
             groups: Gauge::default(),
             changes: Gauge::default(),
             identity: Gauge::default(),
@@ -51,7 +67,26 @@ impl Metrics {
             );
             registry.register("received_bytes", "Bytes of objects received", all.received);
             registry.register("sent_bytes", "Bytes of objects sent", all.sent);
-            registry.register("free_bytes", "Bytes free where objects lie", all.free);
+            for (name, help, gauge) in [
+                ("free_bytes", "Bytes free where objects lie", all.free),
+                ("capacity_bytes", "Bytes of that file system", all.capacity),
+                ("buckets", "Buckets", all.buckets),
+                ("objects", "Objects", all.objects),
+                ("stored_bytes", "Bytes of objects", all.stored),
+                (
+                    "scrub_bytes",
+                    "Bytes read again in this pass of the scrub",
+                    all.scrubbed,
+                ),
+                ("scrub_passes", "Passes of the scrub", all.scrub_passes),
+                (
+                    "damaged_places",
+                    "Places that the scrub found damaged",
+                    all.damaged,
+                ),
+            ] {
+                registry.register(name, help, gauge);
+            }
             registry.register(
                 "group_commits",
                 "Syncs of the journal since the start",
@@ -88,11 +123,29 @@ impl Metrics {
     }
 
     /// How things are.
-    pub fn state(&self, free_bytes: u64, groups: (u64, u64), identity_revision: u64) {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.free.set(number(free_bytes));
+    pub fn state(&self, groups: (u64, u64), identity_revision: u64) {
         self.groups.set(number(groups.0));
         self.changes.set(number(groups.1));
         self.identity.set(number(identity_revision));
     }
+
+    /// What there is, and what there is room for.
+    pub fn room(&self, room: &Room, totals: Totals) {
+        self.free.set(number(room.free_bytes));
+        self.capacity.set(number(room.capacity_bytes));
+        self.buckets.set(number(totals.buckets));
+        self.objects.set(number(totals.objects));
+        self.stored.set(number(totals.bytes));
+    }
+
+    /// How far the scrub is.
+    pub fn scrub(&self, progress: &Progress) {
+        self.scrubbed.set(number(progress.bytes));
+        self.scrub_passes.set(number(progress.passes));
+        self.damaged.set(number(progress.damage().len() as u64));
+    }
+}
+
+fn number(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }

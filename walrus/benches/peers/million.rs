@@ -3,12 +3,10 @@
 use std::{path::Path, time::Instant};
 
 use bytes::Bytes;
-use s3::{BucketName, Key, conditions::WriteConditions, headers::Attributes};
-use types::Timestamp;
+use s3::{BucketName, conditions::WriteConditions};
 use walrus::engine::{
     Bucket, Change, Engine, Object, Places, Tuning,
     change::{PutChange, SameBucket},
-    facts::Body,
 };
 
 use crate::{
@@ -70,30 +68,22 @@ fn key(number: usize) -> String {
 async fn fill(places: &Places) {
     let engine = Engine::open(places, Tuning::default()).unwrap();
     let name = BucketName::parse("million").unwrap();
-    let owner: types::AccountId = "111111111111".parse().unwrap();
-    let bucket = Bucket {
-        name: name.clone(),
-        id: "1".to_owned(),
-        owner: owner.clone(),
-        created: Timestamp(0),
-        location: None,
-        acl: s3::Acl::default(),
-    };
-    engine.commit(Change::CreateBucket(bucket)).await.unwrap();
+    // As facts of the first version stand in the journal: what fields came later have defaults.
+    let acl = "[]";
+    let bucket =
+        format!(r#"{{"name":"million","id":"1","owner":"111111111111","created":0,"acl":{acl}}}"#);
+    let bucket: Bucket = serde_json::from_str(&bucket).unwrap();
+    engine
+        .commit(Change::CreateBucket(Box::new(bucket)))
+        .await
+        .unwrap();
     let put = |number: usize| {
-        let object = Object {
-            bucket: name.clone(),
-            key: Key::parse(&key(number)).unwrap(),
-            etag: "0cc175b9c0f1b6a831c399e269772661".to_owned(),
-            size: 1,
-            modified: Timestamp(1),
-            owner: owner.clone(),
-            acl: s3::Acl::default(),
-            attributes: Attributes::default(),
-            checksum: None,
-            body: Body::Inline,
-            upload_id: None,
-        };
+        let object = format!(
+            r#"{{"bucket":"million","key":"{}","etag":"0cc175b9c0f1b6a831c399e269772661","size":1,
+            "modified":1,"owner":"111111111111","acl":{acl},"attributes":{{}},"body":"inline"}}"#,
+            key(number)
+        );
+        let object: Object = serde_json::from_str(&object).unwrap();
         Change::PutObject(Box::new(PutChange {
             bucket: SameBucket {
                 name: name.clone(),
@@ -102,6 +92,7 @@ async fn fill(places: &Places) {
             object,
             inline: Bytes::from_static(b"a"),
             blobs: Vec::new(),
+            unique: 0,
             conditions: WriteConditions::default(),
         }))
     };

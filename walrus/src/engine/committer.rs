@@ -21,6 +21,7 @@ use super::{
     index::{Displaced, IndexWriter, Kept},
     journal::{self, Journal, Location},
     pins::Pins,
+    recover,
 };
 
 /// Requests of one group: enough to fill a sync, few enough to answer the first soon.
@@ -36,6 +37,42 @@ pub(super) struct Commit {
     pub(super) answer: oneshot::Sender<Vec<Result<Done>>>,
 }
 
+/// How an engine stops: told once, seen by all.
+#[derive(Debug, Clone)]
+pub(super) struct Stop {
+    folder: PathBuf,
+    told: watch::Sender<Option<String>>,
+}
+
+impl Stop {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let (told, _) = watch::channel(None);
+        Self { folder, told }
+    }
+
+    /// Nothing more is written. An index that cannot be believed is made anew at the next start.
+    pub(super) fn stop(&self, why: &Failure) {
+        if why.is_of_index() {
+            recover::condemn(&self.folder);
+        }
+        let text = daemon::chain(why);
+        tracing::error!(error = text, "nothing more is written; a restart recovers");
+        self.told.send_replace(Some(text));
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.told.borrow().is_some()
+    }
+
+    pub(super) fn why(&self) -> Option<String> {
+        self.told.borrow().clone()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
+        self.told.subscribe()
+    }
+}
+
 /// What the committer owns.
 pub(super) struct Committer {
     pub(super) folder: PathBuf,
@@ -46,7 +83,7 @@ pub(super) struct Committer {
     pub(super) segment_bytes: u64,
     pub(super) batch: u64,
     /// Set once, when nothing more will be written.
-    pub(super) stopped: watch::Sender<Option<String>>,
+    pub(super) stop: Stop,
     /// Group commits and changes so far.
     pub(super) groups: watch::Sender<(u64, u64)>,
 }
@@ -73,7 +110,7 @@ impl Committer {
                 commits.push(next);
             }
             self.commit(commits);
-            if self.stopped.borrow().is_none()
+            if !self.stop.is_stopped()
                 && let Err(error) = self.tidy()
             {
                 self.stop(&error);
@@ -82,15 +119,13 @@ impl Committer {
     }
 
     fn stop(&self, why: &Failure) {
-        let text = daemon::chain(why);
-        tracing::error!(error = text, "nothing more is written; a restart recovers");
-        self.stopped.send_replace(Some(text));
+        self.stop.stop(why);
     }
 
     fn commit(&mut self, commits: Vec<Commit>) {
         let mut commits = commits.into_iter();
         while commits.len() > 0 {
-            if let Some(why) = self.stopped.borrow().clone() {
+            if let Some(why) = self.stop.why() {
                 commits.for_each(|commit| refuse(commit, &why));
                 return;
             }
@@ -116,6 +151,9 @@ impl Committer {
             group.told.push((answer, results));
             if let Some(error) = failed {
                 self.roll_back(false);
+                if error.is_of_index() {
+                    self.stop(&error);
+                }
                 return Err(error);
             }
             if group.frames.len() >= GROUP_BYTES_MAX {
@@ -212,7 +250,7 @@ impl Committer {
     fn fail(&mut self, group: Group, error: &Failure) {
         let text = daemon::chain(error);
         tracing::error!(error = text, "a group of writes failed");
-        if self.stopped.borrow().is_some() {
+        if self.stop.is_stopped() {
             // The facts may be on disk: their files stay, a restart finds out.
             group.kept.into_iter().for_each(|blob| drop(blob.keep()));
         }

@@ -23,6 +23,9 @@ pub enum Failure {
     /// The index failed.
     #[error("the index failed")]
     Index(#[from] rusqlite::Error),
+    /// A row of the index is not what was written; the journal has it.
+    #[error("the index is damaged: {0}")]
+    Record(String),
     /// Kept bytes are not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
@@ -37,7 +40,30 @@ impl Failure {
         match self {
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             Self::Index(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
-            Self::Refused(_) | Self::Place(_) | Self::Damaged(_) | Self::Stopped(_) => false,
+            Self::Refused(_)
+            | Self::Place(_)
+            | Self::Record(_)
+            | Self::Damaged(_)
+            | Self::Stopped(_) => false,
+        }
+    }
+
+    /// Whether the index cannot be believed. It is made anew from the journal.
+    pub fn is_of_index(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Record(_) => true,
+            Self::Index(rusqlite::Error::SqliteFailure(error, _)) => {
+                matches!(error.code, DatabaseCorrupt | NotADatabase)
+            }
+            // A column of another kind, or text that is not UTF-8: no row of ours.
+            Self::Index(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::Utf8Error(..)
+                | rusqlite::Error::InvalidColumnType(..),
+            ) => true,
+            _ => false,
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     blobs::Blobs,
     failure::{Failure, Result},
     index::{IndexFile, Totals},
-    journal::Segments,
+    journal::{self, Segments},
     recover,
 };
 
@@ -35,11 +35,13 @@ pub fn check(places: &Places) -> Result<Report> {
     let folder = &places.folder;
     let _lock = recover::lock(folder)?;
     let journal_folder = folder.join(recover::JOURNAL);
+    journal::settle(&journal_folder)?;
     let segments = Segments::open(&journal_folder)?;
     let blobs = Blobs::open(&places.blobs)?;
 
     let index = IndexFile::new(folder.join(recover::INDEX));
     index.remove()?;
+    recover::pardon(folder)?;
     let mut writer = index.writer()?;
     let replayed = recover::replay(&journal_folder, &segments, &mut writer, None)?;
 
@@ -49,12 +51,9 @@ pub fn check(places: &Places) -> Result<Report> {
         orphans: recover::orphans(&writer, &blobs)?.len() as u64,
         ..Report::default()
     };
-    for damage in replayed.damage {
-        let (segment, offset, why) = (damage.segment, damage.offset, damage.why);
-        report
-            .damage
-            .push(format!("segment {segment:016x} at {offset}: {why}"));
-    }
+    report
+        .damage
+        .extend(replayed.damage.iter().map(ToString::to_string));
     for blob in writer.view().blobs()? {
         report.blobs += 1;
         match read_all(&blobs, &blob) {

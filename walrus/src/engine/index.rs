@@ -4,6 +4,7 @@
 //! One connection writes (the committer's), many read, each in a snapshot. Commits are not synced:
 //! the index says up to which place of the journal it knows, and recovery replays what follows.
 
+mod check;
 mod list;
 mod list_versions;
 mod versions;
@@ -13,11 +14,11 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use s3::{BucketName, documents::bucket::BucketLine};
-use types::{AccountId, Timestamp};
+use types::AccountId;
 
 use super::{
     blobs::BlobId,
-    facts::{Bucket, Part, Upload},
+    facts::{Bucket, Object, Part, Upload},
     failure::{Failure, Result},
     journal::Location,
 };
@@ -25,7 +26,7 @@ use super::{
 pub use write::{Displaced, IndexWriter};
 
 /// Raised with every change of the tables: an index of another number is made anew.
-const SCHEMA: i64 = 2;
+const SCHEMA: i64 = 3;
 const TABLES: &str = include_str!("index/tables.sql");
 /// Statements kept prepared by each connection: all that we have.
 const STATEMENTS: usize = 64;
@@ -54,24 +55,71 @@ pub struct Totals {
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a>(&'a Connection);
 
-fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| Failure::Damaged(format!("a record: {error}")))
+/// A record as it stands in a row: a checksum over it and over the place that stands beside it,
+/// then the thing in JSON. SQLite checks nothing, and a flipped bit would be somebody's metadata.
+fn sealed(thing: &impl serde::Serialize, at: Location) -> String {
+    let json = serde_json::to_string(thing).expect("records hold nothing that JSON cannot say");
+    format!("{:08x}{json}", seal(&json, at))
 }
 
-fn kept<T: serde::de::DeserializeOwned>(row: (String, Location)) -> Result<Kept<T>> {
-    Ok(Kept {
-        thing: parsed(&row.0)?,
-        at: row.1,
-    })
+fn seal(json: &str, at: Location) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(json.as_bytes());
+    for number in [at.segment, at.offset, at.length] {
+        digest.update(&number.to_le_bytes());
+    }
+    u32::try_from(digest.finalize()).expect("a CRC-32 has 32 bits")
+}
+
+fn position_seal((segment, offset): (u64, u64)) -> u32 {
+    let length = 0;
+    seal(
+        "position",
+        Location {
+            segment,
+            offset,
+            length,
+        },
+    )
+}
+
+fn blob_seal(id: &str) -> u32 {
+    seal(id, Location::default())
+}
+
+/// Opens what [`sealed`] made.
+fn kept<T: serde::de::DeserializeOwned>((text, at): (String, Location)) -> Result<Kept<T>> {
+    let (sum, json) = text.split_at_checked(8).unwrap_or_default();
+    if u32::from_str_radix(sum, 16) != Ok(seal(json, at)) {
+        return Err(Failure::Record("its checksum is wrong".to_owned()));
+    }
+    let thing = serde_json::from_str(json).map_err(|error| Failure::Record(error.to_string()))?;
+    Ok(Kept { thing, at })
+}
+
+/// An object that was found by its key.
+fn kept_at(key: &[u8], row: (String, Location)) -> Result<Kept<Object>> {
+    let found = kept::<Object>(row)?;
+    match found.thing.key.as_str().as_bytes() == key {
+        true => Ok(found),
+        false => Err(Failure::Record(
+            "an object lies under another key".to_owned(),
+        )),
+    }
+}
+
+/// Columns `record, segment, offset, length`, from that one on.
+fn record_at(row: &Row<'_>, first: usize) -> rusqlite::Result<(String, Location)> {
+    let at = Location {
+        segment: row.get(first + 1)?,
+        offset: row.get(first + 2)?,
+        length: row.get(first + 3)?,
+    };
+    Ok((row.get(first)?, at))
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<(String, Location)> {
-    let at = Location {
-        segment: row.get(1)?,
-        offset: row.get(2)?,
-        length: row.get(3)?,
-    };
-    Ok((row.get(0)?, at))
+    record_at(row, 0)
 }
 
 impl View<'_> {
@@ -96,18 +144,19 @@ impl View<'_> {
         limit: u32,
     ) -> Result<Vec<BucketLine>> {
         let mut query = self.0.prepare_cached(
-            "SELECT name, created FROM buckets \
+            "SELECT record, segment, offset, length FROM buckets \
              WHERE owner = ?1 AND name > ?2 AND substr(name, 1, length(?3)) = ?3 \
              ORDER BY name LIMIT ?4",
         )?;
-        let line = |row: &Row<'_>| {
+        let rows = query.query_map(params![owner.as_str(), after, prefix, limit], record)?;
+        let line = |row: rusqlite::Result<_>| {
+            let bucket = kept::<Bucket>(row?)?.thing;
             Ok(BucketLine {
-                name: row.get(0)?,
-                created: Timestamp(row.get(1)?),
+                name: bucket.name.as_str().to_owned(),
+                created: bucket.created,
             })
         };
-        let rows = query.query_map(params![owner.as_str(), after, prefix, limit], line)?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        rows.map(line).collect()
     }
 
     /// How many buckets an account has.
@@ -176,13 +225,23 @@ impl View<'_> {
 
     /// Every file that a fact names.
     pub fn blobs(self) -> Result<Vec<BlobId>> {
-        let mut query = self.0.prepare_cached("SELECT id FROM blobs ORDER BY id")?;
-        let rows = query.query_map([], |row| row.get::<_, String>(0))?;
-        let names = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        Ok(names
-            .iter()
-            .filter_map(|name| BlobId::parse(name))
-            .collect())
+        self.blobs_after("", u32::MAX)
+    }
+
+    /// Files that facts name, by name, after one.
+    pub fn blobs_after(self, after: &str, limit: u32) -> Result<Vec<BlobId>> {
+        let sql = "SELECT id, sum FROM blobs WHERE id > ?1 ORDER BY id LIMIT ?2";
+        let mut query = self.0.prepare_cached(sql)?;
+        let mut rows = query.query(params![after, limit])?;
+        let mut names = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (name, sum): (String, u32) = (row.get(0)?, row.get(1)?);
+            let name = BlobId::parse(&name).filter(|name| blob_seal(name.as_str()) == sum);
+            names.push(
+                name.ok_or_else(|| Failure::Record("the name of a file is wrong".to_owned()))?,
+            );
+        }
+        Ok(names)
     }
 
     /// What there is in all.
@@ -212,11 +271,15 @@ impl View<'_> {
 
     /// Up to where the journal is known.
     pub fn position(self) -> Result<Option<(u64, u64)>> {
-        let query = "SELECT segment, offset FROM position";
-        Ok(self
-            .0
-            .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?)
+        let query = "SELECT segment, offset, sum FROM position";
+        let read = |row: &Row<'_>| Ok(((row.get(0)?, row.get(1)?), row.get(2)?));
+        let found: Option<((u64, u64), u32)> = self.0.query_row(query, [], read).optional()?;
+        match found {
+            Some((position, sum)) if sum != position_seal(position) => Err(Failure::Record(
+                "its place in the journal is wrong".to_owned(),
+            )),
+            found => Ok(found.map(|(position, _)| position)),
+        }
     }
 }
 

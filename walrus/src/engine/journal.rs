@@ -25,14 +25,14 @@ use super::{
     frame::{self, Frame},
 };
 
-pub use scan::{Damage, Scan, Segments};
+pub use scan::{Damage, Scan, Segments, settle};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"MWSEGM01");
 /// Where frames begin.
 pub const SEGMENT_HEAD_BYTES: u64 = 32;
 
 /// Where a frame lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// Which segment.
     pub segment: u64,

@@ -14,7 +14,7 @@ use super::{
     blobs::{BlobId, Blobs},
     failure::{During, Failure, Result},
     index::{IndexFile, IndexWriter},
-    journal::{Damage, Journal, SEGMENT_HEAD_BYTES, Segments},
+    journal::{self, Damage, Journal, SEGMENT_HEAD_BYTES, Segments},
     pins::Pins,
 };
 
@@ -22,6 +22,8 @@ use super::{
 pub(super) const JOURNAL: &str = "journal";
 /// The index.
 pub(super) const INDEX: &str = "index.sqlite";
+/// While it is there the index is not to be believed.
+const CONDEMNED: &str = "index.condemned";
 const LOCK: &str = "lock";
 /// Frames replayed in one transaction.
 const REPLAY_FRAMES: usize = 10_000;
@@ -56,8 +58,14 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
     let blobs = Blobs::open(&places.blobs)?;
     super::blobs::sync_dir(folder)?;
 
+    journal::settle(&journal_folder)?;
     let segments = Segments::open(&journal_folder)?;
     let index = IndexFile::new(folder.join(INDEX));
+    if folder.join(CONDEMNED).exists() {
+        tracing::warn!("the index was found damaged and is made anew");
+        index.remove()?;
+        pardon(folder)?;
+    }
     let mut writer = index.writer()?;
     let from = writer.view().position()?;
     if !is_in(&segments, from) {
@@ -86,6 +94,24 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
         batch: replayed.batch,
         damaged: !replayed.damage.is_empty(),
     })
+}
+
+/// The next start makes the index anew.
+pub(super) fn condemn(folder: &Path) {
+    if let Err(error) = File::create(folder.join(CONDEMNED)) {
+        tracing::error!(%error, "the damaged index could not be marked; run `mallee-walrus fsck`");
+    }
+}
+
+/// The index was removed.
+pub(super) fn pardon(folder: &Path) -> Result<()> {
+    let path = folder.join(CONDEMNED);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).during("remove", &path)
+        }
+        _ => Ok(()),
+    }
 }
 
 fn is_in(segments: &Segments, place: Option<(u64, u64)>) -> bool {
@@ -143,13 +169,17 @@ pub(super) fn replay(
     Ok(replayed)
 }
 
-/// Files that were there before anything new can be written, and that no fact names.
+/// Files that were there before anything new can be written, and that no fact names. The list of
+/// names is checked whole before it is believed: a file that it forgot would be deleted.
 pub(super) fn orphans(index: &IndexWriter, blobs: &Blobs) -> Result<Vec<BlobId>> {
     let mut found = Vec::new();
     for blob in blobs.list()? {
         if !index.view().has_blob(&blob)? {
             found.push(blob);
         }
+    }
+    if !found.is_empty() {
+        index.view().check_blobs()?;
     }
     Ok(found)
 }

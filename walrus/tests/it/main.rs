@@ -14,5 +14,17 @@ mod http_api;
 mod http_auth;
 mod http_multipart;
 mod model;
+mod power_cut;
+mod rot;
 mod s3_client;
 mod versions;
+mod workload;
+
+/// Whether the long campaigns run: `tests/run --long` sets it.
+fn is_long() -> bool {
+    let is_asked = std::env::var("MALLEE_LONG").is_ok();
+    if !is_asked {
+        println!("SKIPPED: the long campaigns run with MALLEE_LONG=1");
+    }
+    is_asked
+}

@@ -183,6 +183,15 @@ pub(crate) async fn plain_get(url: &str) -> Option<u16> {
     Some(http.request(request).await.ok()?.status().as_u16())
 }
 
+/// What an unsigned GET answers.
+pub(crate) async fn plain_text(url: &str) -> String {
+    let http: Client<HttpConnector, Full<Bytes>> =
+        Client::builder(TokioExecutor::new()).build_http();
+    let request = Request::get(url).body(Full::default()).unwrap();
+    let body = http.request(request).await.unwrap().into_body();
+    String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
 /// Bytes that differ from place to place.
 pub(crate) fn pattern(size: usize, seed: u8) -> Vec<u8> {
     (0..size)

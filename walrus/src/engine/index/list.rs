@@ -11,10 +11,11 @@ use s3::{
     request::{ListObjects, ListUploads},
 };
 
-use super::{View, parsed};
+use super::{View, kept, kept_at, record_at};
 use crate::engine::{
-    facts::{Object, Upload},
+    facts::Upload,
     failure::{Failure, Result},
+    journal::Location,
 };
 
 /// Rows fetched at once: a page and the one that says that there is more.
@@ -58,7 +59,7 @@ pub(super) fn start(prefix: &str, after: &str, delimiter: Option<&str>) -> Optio
 /// What the walk found at one place.
 enum Line {
     Prefix(String),
-    Key(String, String),
+    Key(String, (String, Location)),
 }
 
 impl Line {
@@ -88,7 +89,7 @@ impl View<'_> {
         for line in lines {
             match line {
                 Line::Prefix(name) => page.prefixes.push(name),
-                Line::Key(_, record) => page.objects.push(object_line(&record)?),
+                Line::Key(key, record) => page.objects.push(object_line(&key, record)?),
             }
         }
         Ok(page)
@@ -108,7 +109,7 @@ impl View<'_> {
 
         while let Some(from) = next.take().filter(|_| lines.len() < limit) {
             let mut query = self.0.prepare_cached(
-                "SELECT key, record FROM objects \
+                "SELECT key, record, segment, offset, length FROM objects \
                  WHERE bucket = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) \
                  ORDER BY key LIMIT ?4",
             )?;
@@ -125,7 +126,7 @@ impl View<'_> {
                     break;
                 }
                 last = Some([key.as_bytes(), &[0]].concat());
-                lines.push(Line::Key(key.to_owned(), row.get(1)?));
+                lines.push(Line::Key(key.to_owned(), record_at(row, 1)?));
                 if lines.len() == limit {
                     return Ok(lines);
                 }
@@ -148,7 +149,7 @@ impl View<'_> {
         let skipped = rolled_up(&list.key_marker, prefix, delimiter);
 
         let mut query = self.0.prepare_cached(
-            "SELECT key, id, record FROM uploads WHERE bucket = ?1 AND key >= ?2 \
+            "SELECT key, id, record, segment, offset, length FROM uploads WHERE bucket = ?1 AND key >= ?2 \
              AND (?3 IS NULL OR key < ?3) AND (key > ?4 OR (key = ?4 AND ?5 <> '' AND id > ?5)) \
              ORDER BY key, id",
         )?;
@@ -176,7 +177,7 @@ impl View<'_> {
             last = Some((common.unwrap_or(&key).to_owned(), id));
             match common {
                 Some(common) => page.prefixes.push(common.to_owned()),
-                None => page.uploads.push(upload_line(&row.get::<_, String>(2)?)?),
+                None => page.uploads.push(upload_line(record_at(row, 2)?)?),
             }
         }
         Ok(page)
@@ -184,11 +185,11 @@ impl View<'_> {
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<&str> {
-    std::str::from_utf8(bytes).map_err(|_| Failure::Damaged("a key that is not UTF-8".to_owned()))
+    std::str::from_utf8(bytes).map_err(|_| Failure::Record("a key is not UTF-8".to_owned()))
 }
 
-fn object_line(record: &str) -> Result<ObjectLine> {
-    let object: Object = parsed(record)?;
+fn object_line(key: &str, record: (String, Location)) -> Result<ObjectLine> {
+    let object = kept_at(key.as_bytes(), record)?.thing;
     Ok(ObjectLine {
         storage_class: object.attributes.storage_class().to_owned(),
         key: object.key.as_str().to_owned(),
@@ -200,9 +201,8 @@ fn object_line(record: &str) -> Result<ObjectLine> {
     })
 }
 
-fn upload_line(record: &str) -> Result<UploadLine> {
-    let upload: Upload = parsed(record)?;
-    Ok(upload.line())
+fn upload_line(record: (String, Location)) -> Result<UploadLine> {
+    Ok(kept::<Upload>(record)?.thing.line())
 }
 
 impl Upload {

@@ -9,9 +9,9 @@ use s3::{
 };
 
 use super::{
-    View,
+    View, kept_at,
     list::{ROWS, after_prefix, rolled_up, start, text},
-    parsed,
+    record_at,
     versions::depth,
 };
 use crate::engine::{facts::Object, failure::Result};
@@ -120,10 +120,10 @@ impl View<'_> {
     ) -> Result<Option<From>> {
         let (prefix, delimiter) = (lines.list.prefix.as_str(), lines.list.delimiter.as_deref());
         let mut query = self.0.prepare_cached(
-            "SELECT key, record, depth FROM objects WHERE bucket = ?1 \
+            "SELECT key, depth, record, segment, offset, length FROM objects WHERE bucket = ?1 \
              AND (key, depth) > (?2, ?4) AND (?3 IS NULL OR key < ?3) \
              UNION ALL \
-             SELECT key, record, depth FROM versions WHERE bucket = ?1 \
+             SELECT key, depth, record, segment, offset, length FROM versions WHERE bucket = ?1 \
              AND (key, depth) > (?2, ?4) AND (?3 IS NULL OR key < ?3) \
              ORDER BY key, depth LIMIT ?5",
         )?;
@@ -145,9 +145,9 @@ impl View<'_> {
             }
             last = Some(From {
                 key: key.as_bytes().to_vec(),
-                depth: row.get(2)?,
+                depth: row.get(1)?,
             });
-            lines.push_version(parsed(&row.get::<_, String>(1)?)?);
+            lines.push_version(kept_at(key.as_bytes(), record_at(row, 2)?)?.thing);
         }
         Ok(last.filter(|_| fetched == ROWS))
     }

@@ -1,5 +1,6 @@
--- The index of Walrus: schema 2. Everything here can be made anew from the journal.
-CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL) STRICT;
+-- The index of Walrus: schema 3. Everything here can be made anew from the journal. A record begins
+-- with a checksum over itself and its place (`sealed` in index.rs).
+CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 
 CREATE TABLE buckets (
     name TEXT PRIMARY KEY, owner TEXT NOT NULL, created INTEGER NOT NULL, record TEXT NOT NULL,
@@ -35,6 +36,6 @@ CREATE TABLE parts (
     PRIMARY KEY (upload, number)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE blobs (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE blobs (id TEXT PRIMARY KEY, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE totals (bucket TEXT PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE segments (number INTEGER PRIMARY KEY, live INTEGER NOT NULL) STRICT;

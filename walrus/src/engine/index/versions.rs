@@ -5,11 +5,11 @@
 use rusqlite::{OptionalExtension, params};
 use s3::{BucketName, Key, VersionId};
 
-use super::{Kept, View, kept, record};
+use super::{Kept, View, kept_at, record, sealed};
 use crate::engine::{
     facts::Object,
     failure::Result,
-    index::{Displaced, IndexWriter, write::json},
+    index::{Displaced, IndexWriter},
     journal::Location,
 };
 
@@ -35,7 +35,7 @@ impl View<'_> {
         )?;
         let key = key.as_str().as_bytes();
         let found = query.query_row(params![bucket.as_str(), key], record);
-        found.optional()?.map(kept).transpose()
+        found.optional()?.map(|row| kept_at(key, row)).transpose()
     }
 
     /// The newest of the versions that are not in the first table.
@@ -46,7 +46,7 @@ impl View<'_> {
         )?;
         let key = key.as_str().as_bytes();
         let found = query.query_row(params![bucket.as_str(), key], record);
-        found.optional()?.map(kept).transpose()
+        found.optional()?.map(|row| kept_at(key, row)).transpose()
     }
 
     /// The newest version, perhaps a delete marker.
@@ -83,7 +83,7 @@ impl View<'_> {
         )?;
         let key = key.as_str().as_bytes();
         let found = query.query_row(params![bucket.as_str(), key, version.as_str()], record);
-        let found = found.optional()?.map(kept).transpose()?;
+        let found = found.optional()?.map(|row| kept_at(key, row)).transpose()?;
         Ok(found.map(|kept| (Table::Versions, kept)))
     }
 }
@@ -176,7 +176,7 @@ impl IndexWriter {
                 object.key.as_str().as_bytes(),
                 depth(object.order),
                 object.version.as_str(),
-                json(object),
+                sealed(object, at),
                 at.segment,
                 at.offset,
                 at.length

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 use s3::BucketName;
 
-use super::{Kept, View};
+use super::{Kept, View, blob_seal, position_seal, sealed};
 use crate::engine::{
     blobs::BlobId,
     facts::{Bucket, Fact, Part, Upload},
@@ -68,9 +68,9 @@ impl IndexWriter {
             )?;
         }
         self.run(
-            "INSERT INTO position VALUES (1, ?1, ?2) \
-             ON CONFLICT (one) DO UPDATE SET segment = ?1, offset = ?2",
-            params![position.0, position.1],
+            "INSERT INTO position VALUES (1, ?1, ?2, ?3) \
+             ON CONFLICT (one) DO UPDATE SET segment = ?1, offset = ?2, sum = ?3",
+            params![position.0, position.1, position_seal(position)],
         )?;
         Ok(self.connection.execute_batch("COMMIT")?)
     }
@@ -95,8 +95,8 @@ impl IndexWriter {
         displaced.retain(|blob| !named.contains(blob));
         for blob in &named {
             self.run(
-                "INSERT OR IGNORE INTO blobs VALUES (?1)",
-                params![blob.as_str()],
+                "INSERT OR IGNORE INTO blobs VALUES (?1, ?2)",
+                params![blob.as_str(), blob_seal(blob.as_str())],
             )?;
         }
         for blob in &displaced {
@@ -147,7 +147,7 @@ impl IndexWriter {
                 bucket.name.as_str(),
                 bucket.owner.as_str(),
                 bucket.created.as_millis(),
-                json(bucket),
+                sealed(bucket, at),
                 at.segment,
                 at.offset,
                 at.length
@@ -178,7 +178,7 @@ impl IndexWriter {
                 upload.id,
                 upload.bucket.as_str(),
                 upload.key.as_str().as_bytes(),
-                json(upload),
+                sealed(upload, at),
                 at.segment,
                 at.offset,
                 at.length
@@ -206,7 +206,7 @@ impl IndexWriter {
             params![
                 part.upload_id,
                 part.number,
-                json(part),
+                sealed(part, at),
                 at.segment,
                 at.offset,
                 at.length
@@ -240,17 +240,4 @@ impl IndexWriter {
         };
         Ok(place == Some(at))
     }
-
-    /// SQLite's own check of the whole file.
-    pub fn check(&self) -> Result<Option<String>> {
-        let verdict: Option<String> = self
-            .connection
-            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .optional()?;
-        Ok(verdict.filter(|text| text != "ok"))
-    }
-}
-
-pub(super) fn json(thing: &impl serde::Serialize) -> String {
-    serde_json::to_string(thing).expect("records hold nothing that JSON cannot say")
 }

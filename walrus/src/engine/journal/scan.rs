@@ -10,9 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use super::{Location, MAGIC, SEGMENT_HEAD_BYTES, head_checksum, segment_path};
 use crate::engine::{
+    blobs::sync_dir,
     failure::{During, Failure, Result},
     frame::{self, ALIGN, BadFrame, Frame, HEAD_BYTES},
 };
@@ -32,19 +34,64 @@ pub struct Damage {
     pub why: String,
 }
 
+fn numbers(folder: &Path) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(folder).during("list", folder)? {
+        let name = entry.during("list", folder)?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".seg"));
+        numbers.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Before the journal is believed after a start. A process that was killed may have left a tail
+/// that is only in the page cache: what is shown from now on must survive the next power cut, or a
+/// sealed end would lie behind the bytes that are there. And a sync that failed leaves pages that
+/// look written: they are forgotten, so that what is read is what the disk has.
+pub fn settle(folder: &Path) -> Result<()> {
+    if let Some(last) = numbers(folder)?.last() {
+        let path = segment_path(folder, *last);
+        let file = File::open(&path).during("open", &path)?;
+        file.sync_all().during("sync", &path)?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)
+            .during("forget the cached pages of", &path)?;
+    }
+    sync_dir(folder)
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            segment,
+            offset,
+            why,
+        } = self;
+        write!(f, "segment {segment:016x} at {offset}: {why}")
+    }
+}
+
 impl Segments {
     /// Lists a folder. The end of the last segment is found by reading it.
     pub fn open(folder: &Path) -> Result<Self> {
-        let mut numbers = Vec::new();
-        for entry in std::fs::read_dir(folder).during("list", folder)? {
-            let name = entry.during("list", folder)?.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(".seg"));
-            numbers.extend(stem.and_then(|stem| u64::from_str_radix(stem, 16).ok()));
+        let Self(mut found) = Self::by_heads(folder)?;
+        if let Some(last) = found.last_mut() {
+            last.1 = end_of_last(folder, last.0, last.1)?;
         }
-        numbers.sort_unstable();
+        Ok(Self(found))
+    }
 
+    /// The segments that nobody writes to any more.
+    pub fn sealed(folder: &Path) -> Result<Self> {
+        let Self(mut found) = Self::by_heads(folder)?;
+        found.pop();
+        Ok(Self(found))
+    }
+
+    /// The last one is as long as its file.
+    fn by_heads(folder: &Path) -> Result<Self> {
         let mut found: Vec<(u64, u64)> = Vec::new();
-        for number in numbers {
+        for number in numbers(folder)? {
             let path = segment_path(folder, number);
             let length = path.metadata().during("stat", &path)?.len();
             let Some(previous_end) = previous_end(&path, number)? else {
@@ -64,9 +111,6 @@ impl Segments {
                 *end = previous_end;
             }
             found.push((number, length));
-        }
-        if let Some(last) = found.last_mut() {
-            last.1 = end_of_last(folder, last.0, last.1)?;
         }
         Ok(Self(found))
     }

@@ -1,0 +1,95 @@
+//! What runs beside the requests: the gauges, a watch on the engine, and the scrub.
+
+use std::time::Duration;
+
+use daemon::{BoxError, Context};
+use types::Timestamp;
+
+use crate::{
+    engine::{Engine, Result, scrub::Scrub},
+    identity::Identity,
+    metrics::Metrics,
+};
+
+/// How often gauges are set.
+const GAUGES: Duration = Duration::from_secs(5);
+/// Between two steps of the scrub at least: a million small files are no reason to hurry.
+const STEP_PAUSE: Duration = Duration::from_millis(2);
+/// How often the scrub looks whether it is time for a pass, or for another try after an error.
+const REST: Duration = Duration::from_secs(60);
+
+/// Sets the gauges, and ends the daemon if the engine stops: a restart recovers.
+pub async fn watch(
+    engine: Engine,
+    identity: Identity,
+    metrics: Metrics,
+    context: Context,
+) -> Result<(), BoxError> {
+    loop {
+        metrics.state(engine.groups(), identity.revision());
+        metrics.room(&engine.room()?, engine.totals().await.unwrap_or_default());
+        tokio::select! {
+            why = engine.stopped() => return Err(why.into()),
+            () = context.cancel.cancelled() => return Ok(()),
+            () = context.clock.sleep(GAUGES) => {}
+        }
+    }
+}
+
+/// How fast and how often everything is read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Bytes read in a second, on average.
+    pub bytes_per_s: u64,
+    /// From the beginning of one pass to that of the next.
+    pub every_ms: i64,
+}
+
+impl Pace {
+    fn after(self, bytes: u64) -> Duration {
+        Duration::from_secs_f64(bytes as f64 / self.bytes_per_s as f64).max(STEP_PAUSE)
+    }
+}
+
+/// Scrubs, pass after pass, from where it was.
+pub async fn scrub(
+    engine: Engine,
+    pace: Pace,
+    metrics: Metrics,
+    context: Context,
+) -> Result<(), BoxError> {
+    let mut scrub = Scrub::resume(&engine);
+    loop {
+        let now = Timestamp(context.clock.now_ms());
+        metrics.scrub(scrub.progress());
+        let is_due = scrub.progress().began.as_millis() + pace.every_ms <= now.as_millis();
+        if !scrub.is_under_way() && is_due {
+            scrub.begin(now);
+        }
+        let rest = if scrub.is_under_way() {
+            let stepped;
+            (scrub, stepped) = step(scrub, now).await?;
+            match stepped {
+                Ok(bytes) => pace.after(bytes),
+                Err(error) => {
+                    tracing::error!(error = daemon::chain(&error), "the scrub pauses");
+                    REST
+                }
+            }
+        } else {
+            REST
+        };
+        tokio::select! {
+            () = context.cancel.cancelled() => return Ok(scrub.keep()?),
+            () = context.clock.sleep(rest) => {}
+        }
+    }
+}
+
+async fn step(mut scrub: Scrub, now: Timestamp) -> Result<(Scrub, Result<u64>), BoxError> {
+    let stepped = tokio::task::spawn_blocking(move || {
+        let stepped = scrub.step(now);
+        (scrub, stepped)
+    });
+    Ok(stepped.await?)
+}

@@ -1,0 +1,165 @@
+//! A flipped bit in every kind of file: it is found, it is named, and nobody is ever given other
+//! bytes than those that were written.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    daemon_process::{ALICE, Walrus},
+    s3_client::{S3, pattern, plain_text},
+};
+
+/// As fast as it can, pass after pass.
+const SCRUBBING: [&str; 2] = [
+    "storage.scrub_mib_per_s=1000",
+    "storage.scrub_every_hours=0",
+];
+
+/// The number that a metric shows.
+async fn metric(walrus: &Walrus, name: &str) -> u64 {
+    let text = plain_text(&format!("http://{}/metrics", walrus.admin)).await;
+    let value = text.lines().find_map(|line| {
+        let (found, value) = line.split_once(' ')?;
+        found.ends_with(name).then(|| value.parse().unwrap())
+    });
+    value.unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+async fn until_metric(walrus: &Walrus, name: &str, least: u64) {
+    let until = Instant::now() + Duration::from_secs(30);
+    while metric(walrus, name).await < least {
+        assert!(Instant::now() < until, "{name} does not reach {least}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path),
+        }
+    }
+    found
+}
+
+/// Flips one bit wherever those bytes stand in a file; says how often they do.
+fn flip(path: &Path, bytes: &[u8]) -> usize {
+    let mut content = std::fs::read(path).unwrap_or_default();
+    let places: Vec<usize> = content
+        .windows(bytes.len())
+        .enumerate()
+        .filter_map(|(at, window)| (window == bytes).then_some(at))
+        .collect();
+    for at in &places {
+        content[*at] ^= 1;
+        let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &content[*at..=*at], *at as u64).unwrap();
+    }
+    places.len()
+}
+
+/// A Walrus with a small and a large object, started twice: so one segment is sealed.
+async fn with_objects(sets: &[&str]) -> (Walrus, S3) {
+    let mut walrus = Walrus::start_with(sets).await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.put("/bucket", b"").await.ok();
+    s3.put("/bucket/small", &pattern(5_000, 7)).await.ok();
+    s3.put("/bucket/large", &pattern(200_000, 1)).await.ok();
+    assert!(walrus.stop());
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    (walrus, s3)
+}
+
+#[tokio::test]
+async fn the_scrub_finds_a_flipped_bit_and_nobody_is_served_it() {
+    let (mut walrus, s3) = with_objects(&SCRUBBING).await;
+    until_metric(&walrus, "scrub_passes", 2).await;
+    assert_eq!(metric(&walrus, "damaged_places").await, 0);
+    assert!(metric(&walrus, "scrub_bytes").await > 0 || metric(&walrus, "scrub_passes").await > 2);
+
+    // In a file.
+    let blob = files_below(&walrus.state().join("objects/blobs")).remove(0);
+    assert!(flip(&blob, &pattern(200_000, 1)[1000..2000]) > 0);
+    s3.get("/bucket/large").await.fails(500, "InternalError");
+    until_metric(&walrus, "damaged_places", 1).await;
+
+    // In a sealed segment of the journal.
+    let segment = files_below(&walrus.state().join("objects/journal"))
+        .into_iter()
+        .min()
+        .unwrap();
+    assert!(flip(&segment, &pattern(5_000, 7)[3000..4000]) > 0);
+    s3.get("/bucket/small").await.fails(500, "InternalError");
+    until_metric(&walrus, "damaged_places", 2).await;
+    let passes = metric(&walrus, "scrub_passes").await;
+    until_metric(&walrus, "scrub_passes", passes + 2).await;
+
+    let (right, said) = walrus.says(&["scrub"]);
+    let both = said.contains("block 0 is not what was written") && said.contains("checksum");
+    assert!(!right && both, "{said}");
+    walrus.kill();
+    let (right, said) = walrus.says(&["fsck"]);
+    assert!(!right && said.contains("2 places are damaged"), "{said}");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_the_index_is_found_and_the_index_made_anew() {
+    let (mut walrus, s3) = with_objects(&SCRUBBING).await;
+    let etag = s3
+        .get("/bucket/small")
+        .await
+        .ok()
+        .header("etag")
+        .trim_matches('"')
+        .to_owned();
+    let index = walrus.state().join("objects/index.sqlite");
+    let wal = walrus.state().join("objects/index.sqlite-wal");
+    let flipped = flip(&index, etag.as_bytes()) + flip(&wal, etag.as_bytes());
+    assert!(flipped > 0);
+
+    // The scrub finds it, Walrus ends, and the next start has a new index.
+    assert!(!walrus.ended().await);
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    assert_eq!(
+        s3.get("/bucket/small").await.ok().header("etag"),
+        format!("\"{etag}\"")
+    );
+    assert!(s3.get("/bucket/large").await.ok().body == pattern(200_000, 1));
+}
+
+#[tokio::test]
+async fn a_reader_that_meets_a_flipped_bit_in_the_index_is_told_to_come_again() {
+    let (mut walrus, s3) = with_objects(&["storage.scrub_mib_per_s=0"]).await;
+    let etag = s3
+        .get("/bucket/small")
+        .await
+        .ok()
+        .header("etag")
+        .trim_matches('"')
+        .to_owned();
+    walrus.kill();
+    // Into the database itself, so that nothing is cached and nothing is replayed.
+    let index = walrus.state().join("objects/index.sqlite");
+    let checkpoint = rusqlite::Connection::open(&index).unwrap();
+    let all = "PRAGMA wal_checkpoint(TRUNCATE)";
+    checkpoint.query_row(all, [], |_| Ok(())).unwrap();
+    drop(checkpoint);
+    assert_eq!(flip(&index, etag.as_bytes()), 1);
+
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.get("/bucket/small")
+        .await
+        .fails(503, "ServiceUnavailable");
+    assert!(!walrus.ended().await);
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    assert!(s3.get("/bucket/small").await.ok().body == pattern(5_000, 7));
+}
