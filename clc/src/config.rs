@@ -7,7 +7,11 @@ use std::{
     str::FromStr,
 };
 
-use daemon::config::{Admin, Log, Settings, default_state_dir};
+use daemon::{
+    config::{Admin, Log, Settings, default_state_dir},
+    public::certificate::{Tls, own_names},
+};
+use http::uri::{Authority, Scheme, Uri};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use types::Region;
@@ -24,6 +28,8 @@ pub struct Config {
     pub log: Log,
     /// The public API.
     pub api: Api,
+    /// https at the public API.
+    pub tls: Tls,
     /// The listener for the cloud's own daemons.
     pub control: Control,
     /// Walrus's S3 listener.
@@ -62,7 +68,8 @@ pub struct Control {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3 {
-    /// Walrus's S3 listener, as we and the nodes reach it: `http://HOST:PORT`.
+    /// Walrus's S3 listener, as we and the nodes reach it: `http://HOST:PORT`, or https where it
+    /// shows a certificate of the cloud's authority.
     pub url: String,
 }
 
@@ -105,6 +112,7 @@ impl Default for Config {
             admin: Admin::on_port(8781),
             log: Log::default(),
             api: Api::default(),
+            tls: Tls::default(),
             control: Control::default(),
             s3: S3::default(),
             network: Network::default(),
@@ -184,7 +192,8 @@ impl Settings for Config {
 
     fn check(&self) -> Result<(), String> {
         self.network.check()?;
-        self.s3_authority().map(drop)
+        self.tls.check()?;
+        self.s3_base().map(drop)
     }
 }
 
@@ -192,7 +201,8 @@ impl Config {
     /// The URL that clients use, without a slash at its end.
     pub fn public_url(&self) -> String {
         match self.api.public_url.trim_end_matches('/') {
-            "" => format!("http://{}", self.api.listen),
+            "" if self.tls.http => format!("http://{}", self.api.listen),
+            "" => format!("https://{}", self.api.listen),
             url => url.to_owned(),
         }
     }
@@ -225,18 +235,27 @@ impl Config {
         }
     }
 
-    /// `HOST:PORT` of Walrus's S3 listener.
-    pub fn s3_authority(&self) -> Result<String, String> {
-        let authority = self
-            .s3
-            .url
-            .strip_prefix("http://")
-            .map(|rest| rest.trim_end_matches('/'));
-        match authority {
-            Some(authority) if !authority.is_empty() && !authority.contains('/') => {
-                Ok(authority.to_owned())
+    /// The names by which clients may know us, for the certificate at the public port.
+    pub fn public_names(&self) -> Vec<String> {
+        let mut names = own_names(self.api.listen);
+        let url: Option<Uri> = self.public_url().parse().ok();
+        names.extend(url.and_then(|url| url.host().map(str::to_owned)));
+        names
+    }
+
+    /// How Walrus's S3 listener is reached: scheme, and `HOST:PORT`.
+    pub fn s3_base(&self) -> Result<(Scheme, Authority), String> {
+        let no_url = || format!("s3.url: {:?} is not http://HOST:PORT", self.s3.url);
+        let url: Uri = self.s3.url.parse().map_err(|_| no_url())?;
+        let parts = url.into_parts();
+        let is_bare = parts.path_and_query.is_none_or(|path| path == "/");
+        match (parts.scheme, parts.authority) {
+            (Some(scheme), Some(authority))
+                if is_bare && [Scheme::HTTP, Scheme::HTTPS].contains(&scheme) =>
+            {
+                Ok((scheme, authority))
             }
-            _ => Err(format!("s3.url: {:?} is not http://HOST:PORT", self.s3.url)),
+            _ => Err(no_url()),
         }
     }
 }

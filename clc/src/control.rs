@@ -15,8 +15,8 @@ use control::{
     CallError, Changes, Cloud, Cluster, Code,
     cloud::{
         AccountAsk, AccountList, Ask, CloudStatus, DeadAsk, ExplainAsk, Explanation,
-        IdentityChange, InstanceList, JoinAsk, Joined, NewAccount, RenewAsk, Ticket, TicketAsk,
-        Token, TokenAsk, Verdict,
+        IdentityChange, InstanceList, JoinAsk, Joined, NewAccount, PublicCertificate,
+        PublicCertificateAsk, RenewAsk, Ticket, TicketAsk, Token, TokenAsk, Verdict,
     },
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done},
@@ -69,6 +69,19 @@ impl Cloud for Service {
 
     async fn renew(&self, call: &Call, ask: RenewAsk) -> Result<Joined, CallError> {
         join::renew(&self.clc, &self.authority, caller(call)?, ask).await
+    }
+
+    async fn public_certificate(
+        &self,
+        call: &Call,
+        ask: PublicCertificateAsk,
+    ) -> Result<PublicCertificate, CallError> {
+        let certificate_pem = self
+            .authority
+            .sign_public(&ask.csr_pem, &ask.names, self.clc.now().0)
+            .map_err(|error| CallError::new(Code::Invalid, daemon::chain(&error)))?;
+        tracing::info!(peer = %caller(call)?, names = ?ask.names, "signed a certificate for clients");
+        Ok(PublicCertificate { certificate_pem })
     }
 
     async fn identity(&self, _: &Call, ask: Poll) -> Result<Changes<IdentityChange>, CallError> {

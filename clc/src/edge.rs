@@ -8,8 +8,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`server`] | listening, connections and their limits, draining |
-//! | `stall` | a reader that falls asleep |
+//! | [`server`] | the listener and its limits, and who answers |
 //! | [`route`] | which service a request is for: pure |
 //! | [`query`] | one request to a query service, from body to answer |
 //! | [`authenticate`] | claim → secret → verified, and what each refusal is called |
@@ -30,7 +29,6 @@ pub mod query;
 pub mod replay;
 pub mod route;
 pub mod server;
-mod stall;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};

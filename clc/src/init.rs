@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `ca/` | the authority of all daemons' certificates |
 //! | `tls/` | our own identity |
+//! | `public/` | the certificate that clients see, made by the daemon |
 //! | `admin/` | the administrator's identity, and `credentials.json` of the first account |
 //! | `image-key.pem`, `image-cert.pem` | the key that bundles are made for |
 //! | `seal.key` | what secrets in the database are sealed under |
@@ -93,6 +94,11 @@ impl Places {
     /// Our identity.
     pub fn tls(&self) -> PathBuf {
         self.0.join("tls")
+    }
+
+    /// The certificate that clients see.
+    pub fn public(&self) -> PathBuf {
+        self.0.join("public")
     }
 
     /// The administrator's identity.

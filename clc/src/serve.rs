@@ -1,10 +1,11 @@
 //! The daemon: opens what `init` made, starts listeners and tasks.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use control::{Cloud, cloud};
 use daemon::{
     BoxError, Context,
+    public::certificate::Certificate,
     tls::{Asking, Authority, Issue, Tls, renew},
 };
 use image::keys::CloudKey;
@@ -43,9 +44,9 @@ pub async fn serve(config: Config, context: Context) -> Result<(), BoxError> {
     database.met();
 
     serve_control(&clc, &context, &tls, &authority).await?;
-    keep_certificate(&context, &tls, authority);
+    keep_certificate(&context, &tls, authority.clone());
     tasks::start(&clc, &context);
-    serve_api(&clc, &context).await
+    serve_api(&clc, &context, &tls, authority).await
 }
 
 async fn open(
@@ -120,15 +121,43 @@ fn keep_certificate(context: &Context, tls: &Tls, authority: Arc<Authority>) {
     });
 }
 
-async fn serve_api(clc: &Arc<Clc>, context: &Context) -> Result<(), BoxError> {
+async fn serve_api(
+    clc: &Arc<Clc>,
+    context: &Context,
+    tls: &Tls,
+    authority: Arc<Authority>,
+) -> Result<(), BoxError> {
+    let config = &clc.config;
+    let source = config
+        .tls
+        .source(Places::of(config).public(), config.public_names());
+    let certificate = Certificate::open(source)?;
     let settings = edge::Settings {
-        listen: clc.config.api.listen,
-        walrus: clc.config.s3_authority()?.parse()?,
-        version_2: clc.config.api.signature_v2,
+        listen: config.api.listen,
+        plain: config.tls.http,
+        tls: Some(certificate.server_config()?),
+        walrus: config.s3_base()?,
+        walrus_tls: tls.client_config(),
+        version_2: config.api.signature_v2,
     };
     let listen = edge::serve(context, clc.clone(), settings)
         .await
-        .map_err(|error| format!("api.listen {}: {error}", clc.config.api.listen))?;
-    tracing::info!(%listen, url = clc.config.public_url(), "serving EC2, STS and S3");
+        .map_err(|error| format!("api.listen {}: {error}", config.api.listen))?;
+    tracing::info!(%listen, url = config.public_url(), "serving EC2, STS and S3");
+    keep_public_certificate(context, certificate, authority);
     Ok(())
+}
+
+/// We sign this one for ourselves as well.
+fn keep_public_certificate(context: &Context, certificate: Certificate, authority: Arc<Authority>) {
+    let (clock, cancel) = (context.clock.clone(), context.cancel.clone());
+    context.spawn("public_certificate", async move {
+        let now = clock.clone();
+        let ask = move |request: String, names: BTreeSet<String>| -> Asking {
+            let signed = authority.sign_public(&request, &names, now.now_ms());
+            Box::pin(async move { Ok(signed?) })
+        };
+        certificate.keep(clock, cancel, ask).await;
+        Ok::<(), BoxError>(())
+    });
 }

@@ -4,6 +4,7 @@
            run an instance and log in (--no-demo leaves that out). Again: starts what is down.
   status   daemons, nodes, instances, addresses
   env      shell lines that point every client at the cloud:  eval "$(deploy/cloud env)"
+           (--https for https addresses; whom to trust there is set in both)
   down     stop the daemons; guests go on, state stays (--guests stops guests and libvirtd too)
   destroy  down --guests, then remove networks and all state
 
@@ -40,6 +41,7 @@ def arguments():
     parser.add_argument("--state", default=DEFAULT_STATE, metavar="DIR", help="where everything lies")
     parser.add_argument("--nodes", type=int, metavar="N", help="hosts of the cloud (default 1; never fewer than there are)")
     parser.add_argument("--no-demo", action="store_true", help="up: no image, no instance")
+    parser.add_argument("--https", action="store_true", help="env: https addresses (the trust for them is there either way)")
     parser.add_argument("--guests", action="store_true", help="down: stop guests and libvirtd too")
     parser.add_argument("--profile", default="release", choices=["release", "dev"], help="cargo's profile")
     parser.add_argument("--binaries", metavar="DIR", help="take the daemons from there, build nothing")
@@ -210,7 +212,7 @@ def env(given):
     layout = Layout(given.state)
     if not layout.credentials.exists():
         raise SystemExit(f"cloud: there is none in {given.state}; `deploy/cloud up` makes one")
-    print(credentials.exports(layout), end="")
+    print(credentials.exports(layout, given.https), end="")
 
 
 def locked(given, what):

@@ -106,6 +106,7 @@ def cloud_controller(layout):
     return Daemon(layout, "clc", "clc", {
         "state_dir": str(layout.dir("clc")),
         "api": {"listen": f"{here}:{layout.port('api')}", "public_url": layout.api_url},
+        "tls": {"names": ["s3.localhost", "*.s3.localhost"]},
         "control": {"listen": f"{here}:{layout.port('clc')}"},
         "admin": {"listen": f"127.0.0.1:{layout.port('clc_admin')}"},
         "s3": {"url": f"http://{here}:{layout.port('s3')}"},

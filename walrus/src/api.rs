@@ -10,15 +10,15 @@ mod multipart;
 mod objects;
 mod versions;
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use daemon::clock::SharedClock;
+use daemon::{clock::SharedClock, public::Client};
 use http::request::Parts;
 use hyper::body::Incoming;
 use s3::{
     BucketName, Code, Error, Key, Operation, Request, VersionId, address::Domains, request::Place,
 };
-use sigv4::Rules;
+use sigv4::{Rules, vouch::Origin};
 use types::Timestamp;
 
 use crate::{
@@ -73,13 +73,13 @@ impl Api {
         &self,
         mut parts: Parts,
         stream: Incoming,
-        peer: IpAddr,
+        client: Client,
         request_id: &str,
     ) -> Answer {
         let started = self.clock.monotonic_ms();
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
-        let source = client::address(&mut parts, peer, &directory, now);
+        let origin = client::origin(&mut parts, client, &directory, now);
         let is_head = parts.method == http::Method::HEAD;
         let resource = parts.uri.path().to_owned();
 
@@ -94,7 +94,7 @@ impl Api {
             Ok(request) => {
                 let action = request.action;
                 let mut body = RequestBody::new(stream, request.body.clone());
-                let outcome = self.run(&parts, request, &mut body, source).await;
+                let outcome = self.run(&parts, request, &mut body, origin).await;
                 if outcome.is_err() {
                     body.drain().await;
                 }
@@ -131,7 +131,7 @@ impl Api {
         parts: &Parts,
         request: Request,
         body: &mut RequestBody,
-        source: IpAddr,
+        origin: Origin,
     ) -> Done {
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
@@ -150,7 +150,7 @@ impl Api {
             api: self,
             directory,
             caller: known.caller,
-            context: facts(&request, source, now),
+            context: facts(&request, origin, now),
             action: request.action,
             expected_owner: request.expected_owner,
             now,
@@ -162,9 +162,10 @@ impl Api {
 }
 
 /// What conditions of policies may look at.
-fn facts(request: &Request, source: IpAddr, now: Timestamp) -> iam::Context {
+fn facts(request: &Request, origin: Origin, now: Timestamp) -> iam::Context {
     let mut context = iam::Context::new()
-        .with("aws:SourceIp", source.to_string())
+        .with("aws:SourceIp", origin.address.to_string())
+        .with("aws:SecureTransport", origin.secure.to_string())
         .with("aws:CurrentTime", now.to_string())
         .with("aws:EpochTime", now.as_secs().to_string());
     if let Operation::ListObjects { list, .. } = &request.operation {

@@ -1,22 +1,19 @@
-//! Whose address a request came from: of the front door's requests what it vouches for, of all
-//! others the connection's own. Policies look at it as `aws:SourceIp`.
+//! Where a request comes from: of the front door's requests what it vouches for, of all others the
+//! connection's own. Policies look at it as `aws:SourceIp` and `aws:SecureTransport`.
 
-use std::net::IpAddr;
-
+use daemon::public::Client;
 use http::request::Parts;
-use sigv4::vouch::{self, Vouched};
+use sigv4::vouch::{self, Origin, Vouched};
 use types::{AccountId, Timestamp};
 
 use crate::directory::Directory;
 
-/// The address of the client. The front door's word is taken off the request.
-pub fn address(
-    parts: &mut Parts,
-    connected: IpAddr,
-    directory: &Directory,
-    now: Timestamp,
-) -> IpAddr {
-    let connected = connected.to_canonical();
+/// Where the request comes from. The front door's word is taken off it.
+pub fn origin(parts: &mut Parts, client: Client, directory: &Directory, now: Timestamp) -> Origin {
+    let connected = Origin {
+        address: client.address.ip().to_canonical(),
+        secure: client.secure,
+    };
     let Some(value) = parts.headers.remove(vouch::HEADER) else {
         return connected;
     };
@@ -27,7 +24,7 @@ pub fn address(
         is_cloud.then_some(verified)
     });
     vouched.unwrap_or_else(|| {
-        tracing::warn!(%connected, "a client's address was vouched for by nobody whom we believe");
+        tracing::warn!(connected = %connected.address, "a client's address was vouched for by nobody whom we believe");
         connected
     })
 }

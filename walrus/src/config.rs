@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use daemon::config::{Admin, Log, Settings, default_state_dir};
+use daemon::{
+    config::{Admin, Log, Settings, default_state_dir},
+    public::certificate::{Source, Tls, own_names},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,6 +30,8 @@ pub struct Config {
     pub control: Control,
     /// The S3 listener.
     pub s3: S3,
+    /// https at the S3 listener.
+    pub tls: Tls,
     /// How objects are kept.
     pub storage: Storage,
 }
@@ -102,6 +107,17 @@ impl Config {
         })
     }
 
+    /// The certificate that clients see: by default of the authority's, for our own names and those
+    /// of buckets.
+    pub fn public_certificate(&self) -> Source {
+        let domains = self.s3.domains.iter();
+        let known = domains
+            .flat_map(|name| [name.clone(), format!("*.{name}")])
+            .chain(own_names(self.s3.listen))
+            .chain(self.control.advertise.map(|at| at.ip().to_string()));
+        self.tls.source(self.state_dir.join("public"), known)
+    }
+
     /// Where the CLC reaches our control listener.
     pub fn control_address(&self) -> SocketAddr {
         self.control.advertise.unwrap_or(self.control.listen)
@@ -135,7 +151,7 @@ impl Settings for Config {
         {
             return Err("s3.domains are names without a leading dot".to_owned());
         }
-        Ok(())
+        self.tls.check()
     }
 }
 
@@ -151,6 +167,7 @@ impl Default for Config {
             log: Log::default(),
             control: Control::default(),
             s3: S3::default(),
+            tls: Tls::default(),
             storage: Storage::default(),
         }
     }

@@ -7,7 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`config`] | the file `walrus.toml` |
-//! | [`server`], [`patience`] | the listener and the limits of its connections |
+//! | [`server`] | the S3 listener and the limits of its connections |
 //! | [`api`] | every operation of S3 that is served, a file per noun |
 //! | [`auth`], [`authorise`] | who asks, and whether it may |
 //! | [`client`] | from which address, through the front door or directly |
@@ -36,14 +36,13 @@ pub mod intake;
 pub mod metrics;
 pub mod objects;
 pub mod outflow;
-pub mod patience;
 pub mod server;
 pub mod upkeep;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use control::{Member, Role};
-use daemon::{BoxError, Context};
+use control::{Cloud, Member, Role, cloud::PublicCertificateAsk, rpc::Call};
+use daemon::{BoxError, Context, public::certificate::Certificate, tls::Asking};
 use s3::address::Domains;
 use sigv4::Rules;
 use tokio::net::TcpListener;
@@ -78,7 +77,17 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     let s3 = listen("s3.listen", config.s3.listen).await?;
     let cloud = listen("control.listen", config.control.listen).await?;
     tracing::info!(s3 = %s3.local_addr()?, control = %cloud.local_addr()?, "serving");
-    context.spawn("s3", server::serve(s3, api.clone(), context.cancel.clone()));
+    let certificate = Certificate::open(config.public_certificate())?;
+    let shown = certificate.server_config()?;
+    let stop = context.cancel.clone();
+    let serving_s3 = server::serve(s3, api.clone(), config.tls.http, Some(shown), stop);
+    context.spawn("s3", serving_s3);
+    let asking = ask_for_certificate(member.cloud.clone());
+    let keeping = certificate.keep(context.clock.clone(), context.cancel.clone(), asking);
+    context.spawn("public_certificate", async move {
+        keeping.await;
+        Ok::<(), BoxError>(())
+    });
     let routes = control::objects::routes(Arc::new(objects::Service(api)));
     let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
     context.spawn("control", async move {
@@ -104,6 +113,19 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         upkeep::watch(engine, identity, metrics, context.clone()),
     );
     Ok(())
+}
+
+/// Clients trust the cloud's authority; the CLC has its key.
+fn ask_for_certificate(cloud: control::Client) -> impl Fn(String, BTreeSet<String>) -> Asking {
+    move |csr_pem, names| {
+        let cloud = cloud.clone();
+        Box::pin(async move {
+            let call = Call::new("public-certificate");
+            let ask = PublicCertificateAsk { csr_pem, names };
+            let signed = cloud.public_certificate(&call, ask).await?;
+            Ok(signed.certificate_pem)
+        })
+    }
 }
 
 async fn listen(key: &str, address: std::net::SocketAddr) -> Result<TcpListener, BoxError> {

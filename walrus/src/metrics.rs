@@ -29,6 +29,7 @@ pub struct Metrics {
     groups: Gauge,
     changes: Gauge,
     identity: Gauge,
+    connections: Gauge,
 }
 
 impl Metrics {
@@ -52,6 +53,7 @@ impl Metrics {
             groups: Gauge::default(),
             changes: Gauge::default(),
             identity: Gauge::default(),
+            connections: Gauge::default(),
         };
         let all = metrics.clone();
         shown.register(|registry| {
@@ -98,6 +100,7 @@ impl Metrics {
                 "Revision of the CLC's feed",
                 all.identity,
             );
+            registry.register("connections", "Open connections for S3", all.connections);
         });
         metrics
     }
@@ -120,6 +123,11 @@ impl Metrics {
     /// Bytes of an object go out.
     pub fn sent(&self, bytes: u64) {
         self.sent.inc_by(bytes);
+    }
+
+    /// How many connections are open, for the listener to count.
+    pub fn connections(&self) -> &Gauge {
+        &self.connections
     }
 
     /// How things are.

@@ -50,7 +50,11 @@ impl Behind for Clc {
 
     async fn call(&self, asked: Asked<Arc<Credential>>) -> ec2::Result<String> {
         let context = iam::Context::new()
-            .with("aws:SourceIp", asked.source.to_string())
+            .with(
+                "aws:SourceIp",
+                asked.client.address.ip().to_canonical().to_string(),
+            )
+            .with("aws:SecureTransport", asked.client.secure.to_string())
             .with("aws:CurrentTime", self.now().to_string());
         let verified = verified(&asked.holder, context);
         let caller = Caller::new(verified, asked.request_id);

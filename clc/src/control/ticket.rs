@@ -87,9 +87,9 @@ fn parts(
     stored: &images::Manifest,
     manifest: &Manifest,
 ) -> Result<Vec<TicketPart>, CallError> {
-    let host = clc
+    let (scheme, host) = clc
         .config
-        .s3_authority()
+        .s3_base()
         .map_err(|why| CallError::new(Code::NotReady, why))?;
     let now_ms = clc.now().0;
     let one = |(part, size_bytes): (&image::manifest::Part, &u64)| {
@@ -97,7 +97,7 @@ fn parts(
         let path = format!("/{}/{}", stored.bucket, sigv4::encode_path(key.as_bytes()));
         let ask = Presign {
             method: "GET",
-            host: &host,
+            host: host.as_str(),
             path: &path,
             query: "",
             expires_secs: VALID_SECS,
@@ -114,7 +114,7 @@ fn parts(
         TicketPart {
             name: part.file_name.clone(),
             url: Secret::new(format!(
-                "http://{host}{}",
+                "{scheme}://{host}{}",
                 v4_presign(ask, by, target, now_ms)
             )),
             digest_sha1: part.digest.to_string(),

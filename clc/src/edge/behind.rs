@@ -1,8 +1,7 @@
 //! What the edge asks of the cloud behind it. The CLC answers; so does a fake in the edge's tests.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
+use daemon::public::Client;
 use types::Secret;
 use wire::{Parameters, RequestId};
 
@@ -25,8 +24,8 @@ pub struct Asked<H> {
     pub parameters: Parameters,
     /// The id that goes out in the answer.
     pub request_id: RequestId,
-    /// Where the connection came from.
-    pub source: IpAddr,
+    /// Where it came from.
+    pub client: Client,
 }
 
 /// The cloud's own key.

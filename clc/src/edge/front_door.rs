@@ -8,7 +8,6 @@
 //! not be made costs no bytes.
 
 use std::{
-    net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Waker, ready},
@@ -22,11 +21,15 @@ use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
     ext,
 };
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
-use sigv4::{sign::Key, vouch};
+use sigv4::{
+    sign::Key,
+    vouch::{self, Origin},
+};
 use tokio::{
     sync::Semaphore,
     time::{Instant, Sleep},
@@ -57,7 +60,7 @@ const OF_THE_CONNECTION: [&str; 4] = ["connection", "keep-alive", "proxy-connect
 
 /// Whom a request came from.
 pub(super) struct Client {
-    pub(super) address: IpAddr,
+    pub(super) origin: Origin,
     /// What Walrus believes us by.
     pub(super) own_key: Option<OwnKey>,
     pub(super) now_ms: i64,
@@ -73,7 +76,7 @@ impl Client {
                 secret: own.secret.reveal(),
                 session_token: None,
             };
-            vouch::vouch(head, self.address.to_canonical(), key, self.now_ms)
+            vouch::vouch(head, self.origin, key, self.now_ms)
         });
         if let Some(word) = word {
             head.headers.insert(vouch::HEADER, word);
@@ -83,16 +86,25 @@ impl Client {
 
 /// The way to Walrus.
 pub(super) struct FrontDoor {
-    http: legacy::Client<HttpConnector, Passing>,
-    walrus: uri::Authority,
+    http: legacy::Client<HttpsConnector<HttpConnector>, Passing>,
+    walrus: (uri::Scheme, uri::Authority),
     room: Semaphore,
 }
 
 impl FrontDoor {
-    pub(super) fn new(walrus: uri::Authority) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_LIMIT));
+    pub(super) fn new(
+        walrus: (uri::Scheme, uri::Authority),
+        tls: &Arc<rustls::ClientConfig>,
+    ) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(rustls::ClientConfig::clone(tls))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_LIMIT)
@@ -158,8 +170,8 @@ impl FrontDoor {
             .filter(|t| t.as_str().starts_with('/'))?
             .clone();
         head.uri = Uri::builder()
-            .scheme("http")
-            .authority(self.walrus.clone())
+            .scheme(self.walrus.0.clone())
+            .authority(self.walrus.1.clone())
             .path_and_query(target)
             .build()
             .ok()?;

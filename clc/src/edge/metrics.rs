@@ -74,19 +74,8 @@ impl Metrics {
         self.seconds.get_or_create(&of).observe(seconds);
     }
 
-    /// Counts a connection while the guard lives.
-    pub fn connection(&self) -> Open {
-        self.connections.inc();
-        Open(self.connections.clone())
-    }
-}
-
-/// One open connection.
-#[derive(Debug)]
-pub struct Open(Gauge);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.dec();
+    /// How many connections are open, for the listener to count.
+    pub fn connections(&self) -> &Gauge {
+        &self.connections
     }
 }

@@ -1,8 +1,9 @@
 //! One request to a query service: read its body, settle who asks, let the cloud answer.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use daemon::public::Client;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -57,14 +58,14 @@ pub(super) async fn answer<B: Behind>(
     edge: &Arc<Edge<B>>,
     service: Service,
     request: Request<Incoming>,
-    source: IpAddr,
+    client: Client,
     request_id: &RequestId,
     named: &mut Named,
 ) -> Response<Body> {
     named.service = service.as_str();
     let (head, body) = request.into_parts();
     let outcome = match read_form(&edge.large_bodies, &head, body).await {
-        Ok(form) => act(edge, service, &head, &form, source, request_id, named).await,
+        Ok(form) => act(edge, service, &head, &form, client, request_id, named).await,
         Err(failure) => Err((service, failure)),
     };
     match outcome {
@@ -78,7 +79,7 @@ async fn act<B: Behind>(
     service: Service,
     head: &http::request::Parts,
     form: &str,
-    source: IpAddr,
+    client: Client,
     request_id: &RequestId,
     named: &mut Named,
 ) -> Result<String, (Service, Failure)> {
@@ -123,7 +124,7 @@ async fn act<B: Behind>(
         version,
         parameters,
         request_id: request_id.clone(),
-        source,
+        client,
     };
     call(edge, asked).await.map_err(fail)
 }

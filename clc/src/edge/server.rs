@@ -1,21 +1,12 @@
-//! The listener and its connections. Each limit is a constant with its reason; at the limit of
-//! connections new ones wait in the kernel's queue.
+//! The listener, its limits, and which part of the edge answers a request.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
+use daemon::public::{self, Client, Door, Limits};
 use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use hyper::body::Incoming;
+use sigv4::vouch::Origin;
+use tokio::{net::TcpListener, sync::Semaphore};
 use tracing::Instrument;
 use wire::RequestId;
 
@@ -26,7 +17,6 @@ use super::{
     query::{self, Named},
     replay::Replays,
     route::{self, Route},
-    stall::Stalling,
 };
 
 /// Open connections: one descriptor each, two for S3; systemd gives us 65,536.
@@ -37,16 +27,19 @@ const HEADER_LIMIT: Duration = Duration::from_secs(60);
 const HEAD_MAX_BYTES: usize = 128 * 1024;
 /// S3 user metadata comes as headers, 2 KiB of it at most.
 const HEADERS_MAX: usize = 128;
-/// After an accept that failed for want of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// What the edge is told.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where Walrus serves S3: host and port.
-    pub walrus: http::uri::Authority,
+    /// Whether http is spoken beside https.
+    pub plain: bool,
+    /// TLS, if it is spoken.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Where Walrus serves S3: scheme, host and port.
+    pub walrus: (http::uri::Scheme, http::uri::Authority),
+    /// For an https Walrus, which must be of this cloud.
+    pub walrus_tls: Arc<rustls::ClientConfig>,
     /// Whether signature versions 1 and 2 are spoken.
     pub version_2: bool,
 }
@@ -75,92 +68,56 @@ pub async fn serve<B: Behind>(
     let address = listener.local_addr()?;
     let edge = Arc::new(Edge {
         behind,
-        front_door: FrontDoor::new(settings.walrus.clone()),
+        front_door: FrontDoor::new(settings.walrus.clone(), &settings.walrus_tls),
         large_bodies: Semaphore::new(query::LARGE_BODIES_MAX),
         settings,
         context: context.clone(),
         replays,
         metrics: Metrics::new(&context.metrics),
     });
-    context.spawn("edge", accept(edge, listener));
-    Ok(address)
-}
-
-async fn accept<B: Behind>(edge: Arc<Edge<B>>, listener: TcpListener) -> Result<(), Infallible> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let cancel = edge.context.cancel.clone();
-    loop {
-        let permit = room
-            .clone()
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = cancel.cancelled() => return Ok(()),
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let (of, open) = (edge.clone(), edge.metrics.connection());
-        edge.context.detach(async move {
-            connection(of, stream, peer.ip()).await;
-            drop((permit, open));
-        });
-    }
-}
-
-async fn connection<B: Behind>(edge: Arc<Edge<B>>, stream: TcpStream, source: IpAddr) {
-    // Header and body go out in two writes; with Nagle's algorithm the second waits 40 ms.
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "a connection was gone before it was served");
-        return;
-    }
-    let cancel = edge.context.cancel.clone();
-    let service = service_fn(move |request| {
-        let edge = edge.clone();
-        async move { Ok::<_, Infallible>(respond(&edge, request, source).await) }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_LIMIT)
-        .max_buf_size(HEAD_MAX_BYTES)
-        .max_headers(HEADERS_MAX)
-        .preserve_header_case(true)
-        .serve_connection(TokioIo::new(Stalling::new(stream)), service);
-    let mut serving = pin!(serving);
-
-    let outcome = tokio::select! {
-        outcome = serving.as_mut() => outcome,
-        () = cancel.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+    let door = Door {
+        plain: edge.settings.plain,
+        tls: edge.settings.tls.clone(),
+        limits: Limits {
+            connections: CONNECTIONS_MAX,
+            head_time: HEADER_LIMIT,
+            head_bytes: HEAD_MAX_BYTES,
+            headers: HEADERS_MAX,
+            keep_header_case: true,
+        },
+        open: edge.metrics.connections().clone(),
     };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, %source, "a connection ended early");
-    }
+    let serving = public::serve(
+        listener,
+        door,
+        context.cancel.clone(),
+        move |ask, client| {
+            let edge = edge.clone();
+            async move { respond(&edge, ask, client).await }
+        },
+    );
+    context.spawn("edge", async move {
+        serving.await;
+        Ok::<_, Infallible>(())
+    });
+    Ok(address)
 }
 
 async fn respond<B: Behind>(
     edge: &Arc<Edge<B>>,
     request: Request<Incoming>,
-    source: IpAddr,
+    client: Client,
 ) -> Response<Body> {
     let request_id = RequestId::mint(&mut rand::rng());
     let uri = request.uri();
     let query = uri.query().unwrap_or("");
     let route = route::choose(request.method(), uri.path(), query, request.headers());
 
+    let source = client.address.ip();
     let span = tracing::info_span!("request", %request_id, %source);
     let began = tokio::time::Instant::now();
     let mut named = Named::default();
-    let response = answer(edge, route, request, source, &request_id, &mut named)
+    let response = answer(edge, route, request, client, &request_id, &mut named)
         .instrument(span.clone())
         .await;
 
@@ -180,13 +137,13 @@ async fn answer<B: Behind>(
     edge: &Arc<Edge<B>>,
     route: Route,
     request: Request<Incoming>,
-    source: IpAddr,
+    client: Client,
     request_id: &RequestId,
     named: &mut Named,
 ) -> Response<Body> {
     match route {
         Route::Query(service) => {
-            query::answer(edge, service, request, source, request_id, named).await
+            query::answer(edge, service, request, client, request_id, named).await
         }
         Route::NotServed(name) => {
             named.service = name;
@@ -196,7 +153,10 @@ async fn answer<B: Behind>(
             named.service = "s3";
             named.action = method_label(request.method());
             let client = front_door::Client {
-                address: source,
+                origin: Origin {
+                    address: client.address.ip().to_canonical(),
+                    secure: client.secure,
+                },
                 own_key: edge.behind.own_key(),
                 now_ms: edge.context.clock.now_ms(),
             };

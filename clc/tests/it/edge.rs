@@ -125,7 +125,11 @@ impl Behind for FakeCloud {
 pub(crate) fn settings(walrus: SocketAddr) -> edge::Settings {
     edge::Settings {
         listen: "127.0.0.1:0".parse().unwrap(),
-        walrus: walrus.to_string().parse().unwrap(),
+        plain: true,
+        tls: None,
+        walrus: (http::uri::Scheme::HTTP, walrus.to_string().parse().unwrap()),
+        // The fakes speak http.
+        walrus_tls: Arc::new(daemon::public::client_config(rustls::RootCertStore::empty())),
         version_2: true,
     }
 }

@@ -21,6 +21,7 @@ Environment:
   EC2_URL S3_URL TOKEN_URL EUCA_BOOTSTRAP_URL AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY
   AWS_DEFAULT_REGION EC2_USER_ID EC2_CERT EC2_PRIVATE_KEY EUCALYPTUS_CERT
                     for the image commands; `deploy/cloud env` prints them
+  AWS_CA_BUNDLE     certificates to trust at https addresses instead of the machine's own
 
 Exit codes:
   0   done; nothing found broken

@@ -14,6 +14,7 @@
 //! | [`failure`] | what goes wrong, and the exit code of each |
 //! | [`output`] | tables for people, JSON for programs |
 //! | [`neutral`] | a guest's output without what could command a terminal |
+//! | `trust` | whom to believe at an https address |
 //! | [`environment`] | the variables that EC2's clients have always read |
 //! | [`commands`] | a file per command |
 
@@ -25,6 +26,7 @@ pub mod failure;
 pub mod neutral;
 pub mod output;
 pub mod public;
+mod trust;
 mod xml;
 
 pub use args::Args;

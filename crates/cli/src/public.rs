@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::clock::SystemClock;
-use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
 use sigv4::sign::{Key, Target};
 
-use crate::{Failure, environment, xml};
+use crate::{Failure, environment, trust, xml};
 
 /// An answer that we read whole: lists, manifests, errors.
 const ANSWER_MAX_BYTES: usize = 16 * 1024 * 1024;
@@ -38,6 +39,7 @@ pub fn now_ms() -> i64 {
 /// An address of a service: `http://HOST:PORT/services/compute/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
+    scheme: Scheme,
     authority: String,
     path: String,
 }
@@ -48,9 +50,11 @@ impl Endpoint {
         let wrong =
             |why: &str| Failure::Usage(format!("{url:?} is no address of the cloud: {why}"));
         let uri: Uri = url.parse().map_err(|_| wrong("it does not parse"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("it must begin with http://"));
-        }
+        let scheme = uri
+            .scheme()
+            .filter(|scheme| [&Scheme::HTTP, &Scheme::HTTPS].contains(scheme))
+            .ok_or_else(|| wrong("it must begin with http:// or https://"))?
+            .clone();
         let authority = uri
             .authority()
             .ok_or_else(|| wrong("it has no host"))?
@@ -61,6 +65,7 @@ impl Endpoint {
             uri.path()
         };
         Ok(Self {
+            scheme,
             authority,
             path: path.to_owned(),
         })
@@ -69,6 +74,7 @@ impl Endpoint {
     /// The same cloud's address of another service.
     fn sibling(&self, path: &str) -> Self {
         Self {
+            scheme: self.scheme.clone(),
             authority: self.authority.clone(),
             path: path.to_owned(),
         }
@@ -109,7 +115,7 @@ impl Answer {
 /// The public API, with a key.
 #[derive(Clone)]
 pub struct Public {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     ec2: Endpoint,
     s3: Endpoint,
     sts: Endpoint,
@@ -130,9 +136,15 @@ impl Public {
             Some(url) => Endpoint::parse(&url),
             None => Ok(ec2.sibling(path)),
         };
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_LIMIT));
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_LIMIT));
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(trust::from_environment()?)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         let builder = &mut Client::builder(TokioExecutor::new());
         Ok(Self {
             http: builder.pool_timer(TokioTimer::new()).build(connector),
@@ -279,7 +291,10 @@ impl Public {
         };
         let request = Request::builder()
             .method(method)
-            .uri(format!("http://{}{path}", endpoint.authority))
+            .uri(format!(
+                "{}://{}{path}",
+                endpoint.scheme, endpoint.authority
+            ))
             .header(header::HOST, &endpoint.authority)
             .header(header::CONTENT_LENGTH, body.len());
         let request = request
@@ -365,7 +380,8 @@ mod tests {
         assert_eq!(endpoint.authority, "127.0.0.1:8773");
         assert_eq!(endpoint.path, "/services/compute/");
         assert_eq!(Endpoint::parse("http://h").unwrap().path, "/");
-        for url in ["https://h/", "h:8773", "", "ftp://h/"] {
+        assert_eq!(Endpoint::parse("https://h/").unwrap().scheme, Scheme::HTTPS);
+        for url in ["h:8773", "", "ftp://h/"] {
             assert!(Endpoint::parse(url).is_err(), "{url}");
         }
     }

@@ -1,6 +1,6 @@
 //! What the Cloud Controller answers to the other daemons and to the administrator.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use types::{
@@ -56,6 +56,23 @@ pub struct RenewAsk {
     /// Where the caller serves now, if that has changed.
     #[serde(default)]
     pub address: Option<SocketAddr>,
+}
+
+/// Asks for a certificate to show to clients, in place of one that the administrator would keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicCertificateAsk {
+    /// A certificate request in PEM; only its public key is taken.
+    pub csr_pem: String,
+    /// The host names and addresses that clients know the caller by. `Invalid` for names under which
+    /// daemons know one another.
+    pub names: BTreeSet<String>,
+}
+
+/// A certificate for clients. It is good for nothing between daemons.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicCertificate {
+    /// In PEM.
+    pub certificate_pem: String,
 }
 
 /// One thing that changed about who may do what.
@@ -339,6 +356,8 @@ rpc! {
         join(JoinAsk) -> Joined, by anyone;
         /// Gets the next certificate.
         renew(RenewAsk) -> Joined, by [Role::Cc, Role::Nc, Role::Sc, Role::Walrus, Role::Admin];
+        /// Signs a certificate to show to clients.
+        public_certificate(PublicCertificateAsk) -> PublicCertificate, by [Role::Walrus];
         /// Who may do what, and changes of it.
         identity(Poll) -> Changes<IdentityChange>, by [Role::Walrus];
         /// What a node needs to fetch an image.

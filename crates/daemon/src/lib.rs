@@ -11,6 +11,7 @@
 //! | [`metrics`] | the registry behind `/metrics` |
 //! | [`reconcile`] | the driver of "make it so" tasks: period, wake, backoff, last result |
 //! | [`clock`] | wall time and monotonic time, from outside so that tests own them |
+//! | [`public`] | listeners for clients: http and https on one port, limits, the certificate |
 //! | [`tls`] | certificates between daemons: authority, identity, configs, renewal, join |
 //! | [`examine`] | whether a host is fit, with cause and fix for what is not |
 //! | [`files`] | files that appear whole or not at all |
@@ -25,6 +26,7 @@ pub mod context;
 pub mod examine;
 pub mod files;
 pub mod metrics;
+pub mod public;
 pub mod ready;
 pub mod reconcile;
 pub mod run;

@@ -19,7 +19,7 @@ mod renew;
 pub use authority::{Authority, CA_LIFETIME, CERT_LIFETIME, Issue, request_key, set_dates};
 pub use identity::{Identity, Joining};
 pub use live::Tls;
-pub use peer::{Peer, Role, UnknownPeer};
+pub use peer::{DOMAIN as PEER_DOMAIN, Peer, Role, UnknownPeer};
 pub use pin::{Fingerprint, join_config};
 pub use renew::{Asking, renew};
 

@@ -381,8 +381,11 @@ async fn the_address_of_a_client_is_what_the_front_door_says_and_nobody_else() {
     let target = "/bucket/office/a";
     let get_from = async |address: &str, by: Key| {
         let (mut head, body) = carol.request("GET", target, &[], b"").into_parts();
-        let address = address.parse().unwrap();
-        let word = sigv4::vouch::vouch(&head, address, signer(by), now_ms()).unwrap();
+        let origin = sigv4::vouch::Origin {
+            address: address.parse().unwrap(),
+            secure: true,
+        };
+        let word = sigv4::vouch::vouch(&head, origin, signer(by), now_ms()).unwrap();
         head.headers.insert(sigv4::vouch::HEADER, word);
         let request = http::Request::from_parts(head, body);
         carol.send(request).await.unwrap()

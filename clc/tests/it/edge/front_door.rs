@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use sigv4::vouch::{HEADER, Vouched};
+use sigv4::vouch::{HEADER, Origin, Vouched};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -93,8 +93,9 @@ async fn walrus_is_told_who_the_client_is_and_never_by_the_client() {
     let forged = "203.0.113.9";
     for has_own_key in [false, true] {
         edge.cloud.has_own_key.store(has_own_key, Ordering::SeqCst);
-        let request =
-            format!("GET /b/k?acl HTTP/1.1\r\nHost: h\r\nX-Mallee-Client: A {forged} 1 00\r\n\r\n");
+        let request = format!(
+            "GET /b/k?acl HTTP/1.1\r\nHost: h\r\nX-Mallee-Client: A http {forged} 1 00\r\n\r\n"
+        );
         let mut client = TcpStream::connect(edge.address).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();
         let mut upstream = take(&mut connections).await;
@@ -112,7 +113,11 @@ async fn walrus_is_told_who_the_client_is_and_never_by_the_client() {
             assert_eq!(word.access_key, KEY.access_key);
             let head = http::Request::get("/b/k?acl").body(()).unwrap();
             let told = word.verify(&head.into_parts().0, KEY.secret, edge.now_ms());
-            assert_eq!(told, Some(IpAddr::from([127, 0, 0, 1])));
+            let here = Origin {
+                address: IpAddr::from([127, 0, 0, 1]),
+                secure: false,
+            };
+            assert_eq!(told, Some(here));
         }
     }
 }

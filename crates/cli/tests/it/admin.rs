@@ -61,6 +61,13 @@ impl Cloud for FakeCloud {
     async fn renew(&self, _: &Call, _: RenewAsk) -> Result<Joined, CallError> {
         refuse()
     }
+    async fn public_certificate(
+        &self,
+        _: &Call,
+        _: PublicCertificateAsk,
+    ) -> Result<PublicCertificate, CallError> {
+        refuse()
+    }
     async fn identity(&self, _: &Call, _: Poll) -> Result<Changes<IdentityChange>, CallError> {
         refuse()
     }

@@ -572,6 +572,16 @@ fn every_message() -> BTreeMap<String, Value> {
         },
         &joined(),
     );
+    seen.call(
+        "Cloud/public_certificate",
+        &PublicCertificateAsk {
+            csr_pem: text("PEM"),
+            names: [text("cloud"), text("*.s3.cloud")].into(),
+        },
+        &PublicCertificate {
+            certificate_pem: text("PEM"),
+        },
+    );
     seen.call("Cloud/identity", &poll(), &changes(identity()));
     seen.call(
         "Cloud/image_ticket",

@@ -1,6 +1,6 @@
 //! The cloud's certificate authority: made once by `mallee-clc init`, kept by the CLC.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 
 use super::{Error, Fingerprint, Peer};
-use crate::files;
+use crate::{files, public::certificate::Name};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A cloud outlives its administrators' patience for re-keying every host: ten years.
@@ -113,6 +113,29 @@ impl Authority {
         self.sign_key(&request.public_key, issue)
     }
 
+    /// Signs a request for a server that clients come to, under the names that they know. It is good
+    /// for nothing between daemons.
+    pub fn sign_public(
+        &self,
+        request_pem: &str,
+        names: &BTreeSet<String>,
+        now_ms: i64,
+    ) -> Result<String, Error> {
+        let request = CertificateSigningRequestParams::from_pem(request_pem)
+            .map_err(|error| Error::invalid("the certificate request", error))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = common_name("Mallee");
+        params.subject_alt_names = names
+            .iter()
+            .map(|name| public_name(name))
+            .collect::<Result<_, _>>()?;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        set_dates(&mut params, now_ms, CERT_LIFETIME);
+        Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
+    }
+
     fn sign_key(&self, key: &impl PublicKeyData, issue: &Issue) -> Result<String, Error> {
         let mut params = CertificateParams::default();
         params.distinguished_name =
@@ -135,6 +158,14 @@ fn names(peer: &Peer) -> Result<Vec<SanType>, Error> {
         names.push(SanType::DnsName(name.try_into()?));
     }
     Ok(names)
+}
+
+fn public_name(name: &str) -> Result<SanType, Error> {
+    let parsed = Name::parse(name).map_err(|why| Error::invalid("a name", why))?;
+    Ok(match parsed {
+        Name::Address(address) => SanType::IpAddress(address),
+        Name::Host(host) => SanType::DnsName(host.as_str().try_into()?),
+    })
 }
 
 fn common_name(text: &str) -> DistinguishedName {

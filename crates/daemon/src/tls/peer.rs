@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Under which our names live; never asked of any DNS server.
-const DOMAIN: &str = "mallee.internal";
+pub const DOMAIN: &str = "mallee.internal";
 /// A DNS label's limit (RFC 1035), since names become labels.
 const LABEL_BYTES_MAX: usize = 63;
 /// Stands for "no zone" in the URI, where an empty part would be easy to overlook.

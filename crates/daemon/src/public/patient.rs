@@ -1,6 +1,6 @@
 //! A connection whose reader must not fall asleep. hyper limits how long a head may take, and we how
-//! long a body may; an answer that nobody takes would hold its connection, and for S3 another one to
-//! Walrus with an open file, for ever.
+//! long a body may; an answer that nobody takes would hold its connection, and for S3 an open file,
+//! for ever.
 
 use std::{
     io::{self, IoSlice},
@@ -16,16 +16,16 @@ use tokio::{
 };
 
 /// How long a client may take nothing of what waits for it.
-pub(super) const READER_LIMIT: Duration = Duration::from_secs(60);
+const READER_LIMIT: Duration = Duration::from_secs(60);
 
 /// A stream that fails once its other end has read nothing for [`READER_LIMIT`].
-pub(super) struct Stalling {
+pub(super) struct Patient {
     stream: TcpStream,
     limit: Pin<Box<Sleep>>,
     waits: bool,
 }
 
-impl Stalling {
+impl Patient {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
@@ -56,7 +56,7 @@ impl Stalling {
     }
 }
 
-impl AsyncRead for Stalling {
+impl AsyncRead for Patient {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -66,7 +66,7 @@ impl AsyncRead for Stalling {
     }
 }
 
-impl AsyncWrite for Stalling {
+impl AsyncWrite for Patient {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
