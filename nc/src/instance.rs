@@ -25,9 +25,11 @@ mod down;
 mod found;
 mod running;
 mod shown;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod up;
+mod wait;
 
 use std::sync::Arc;
 
@@ -37,6 +39,7 @@ use types::StateReason;
 use crate::needs::BootDisks;
 
 pub use found::{DomainSeen, Saved};
+pub use wait::Wait;
 
 /// One instance: what it is to be and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -251,27 +254,6 @@ pub enum Action {
     Wipe,
 }
 
-/// What a state waits for, so long and no longer. The same value is the same waiting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// The disks.
-    Disks,
-    /// The network, the disks being ready.
-    Network,
-    /// The guest, to reboot.
-    RebootGrace {
-        /// Which reboot.
-        target: u32,
-    },
-    /// The guest, to shut down.
-    ShutdownGrace,
-    /// A while, before the next attempt.
-    Pause {
-        /// After how many failures.
-        attempt: u32,
-    },
-}
-
 impl Instance {
     /// An instance that this node hears of for the first time.
     pub fn new(wish: Arc<InstanceWish>) -> (Self, Vec<Action>) {
@@ -321,40 +303,6 @@ impl Instance {
         (wish.epoch, wish.generation) > (self.wish.epoch, self.wish.generation)
     }
 
-    /// What it waits for, beside the answers of actions under way.
-    pub fn wait(&self) -> Option<Wait> {
-        match &self.phase {
-            Phase::Preparing { disks: None, .. } => Some(Wait::Disks),
-            Phase::Preparing { disks: Some(_), .. } => Some(Wait::Network),
-            Phase::Running {
-                reboot: Reboot::Asked { target },
-            } => Some(Wait::RebootGrace { target: *target }),
-            Phase::Stopping { how: Stop::Asked } => Some(Wait::ShutdownGrace),
-            Phase::Running {
-                reboot: Reboot::Pausing { failed, .. },
-            }
-            | Phase::Stopping {
-                how: Stop::Pausing { failed },
-            }
-            | Phase::Wiping {
-                how: Wipe::Pausing { failed },
-            } => Some(Wait::Pause {
-                attempt: failed.attempt,
-            }),
-            Phase::Starting { .. }
-            | Phase::Running {
-                reboot: Reboot::None | Reboot::Resetting { .. },
-            }
-            | Phase::Stopping {
-                how: Stop::Forcing { .. },
-            }
-            | Phase::Wiping {
-                how: Wipe::Removing { .. },
-            }
-            | Phase::Terminated => None,
-        }
-    }
-
     fn wanted_down(&self) -> bool {
         self.wish.wanted == Wanted::Terminated
     }
@@ -369,102 +317,7 @@ impl Instance {
         self
     }
 
-    // ---- steps: a new phase and what has to be done in it --------------------------------------
-
-    fn begin(self) -> (Self, Vec<Action>) {
-        let version = self.wish.spec.network_version;
-        let life = self.wish.epoch;
-        let phase = Phase::Preparing {
-            disks: None,
-            applied: 0,
-        };
-        let begun = Self {
-            life,
-            reason: None,
-            ..self
-        }
-        .in_phase(phase);
-        (begun, vec![Action::Prepare, Action::AwaitNetwork(version)])
-    }
-
-    fn start_if_ready(self) -> (Self, Vec<Action>) {
-        match &self.phase {
-            Phase::Preparing {
-                disks: Some(disks),
-                applied,
-            } if *applied >= self.wish.spec.network_version => {
-                let start = Action::Start(disks.clone());
-                (self.in_phase(Phase::Starting { ended: None }), vec![start])
-            }
-            _ => (self, Vec::new()),
-        }
-    }
-
-    fn ask_down(self) -> (Self, Vec<Action>) {
-        (
-            self.in_phase(Phase::Stopping { how: Stop::Asked }),
-            vec![Action::AcpiShutdown],
-        )
-    }
-
-    fn force_down(self) -> (Self, Vec<Action>) {
-        let how = Stop::Forcing { attempt: 0 };
-        (
-            self.in_phase(Phase::Stopping { how }),
-            vec![Action::Destroy],
-        )
-    }
-
-    fn wipe(self) -> (Self, Vec<Action>) {
-        self.wipe_after(0)
-    }
-
-    fn wipe_after(self, attempt: u32) -> (Self, Vec<Action>) {
-        let how = Wipe::Removing { attempt };
-        (self.in_phase(Phase::Wiping { how }), vec![Action::Wipe])
-    }
-
-    fn give_up_preparing(self) -> (Self, Vec<Action>) {
-        let (wiping, mut actions) = self.wipe();
-        actions.insert(0, Action::StopPreparing);
-        (wiping, actions)
-    }
-
-    fn reset(self, target: u32, attempt: u32) -> (Self, Vec<Action>) {
-        let reboot = Reboot::Resetting { target, attempt };
-        (
-            self.in_phase(Phase::Running { reboot }),
-            vec![Action::HardReset],
-        )
-    }
-
-    /// Running and free: does the next reboot, if one is asked for.
-    fn settle(self) -> (Self, Vec<Action>) {
-        let target = self.wish.reboots;
-        if target <= self.reboots_done {
-            return (
-                self.in_phase(Phase::Running {
-                    reboot: Reboot::None,
-                }),
-                Vec::new(),
-            );
-        }
-        let reboot = Reboot::Asked { target };
-        (
-            self.in_phase(Phase::Running { reboot }),
-            vec![Action::AcpiReboot],
-        )
-    }
-
-    fn rebooted(self, target: u32) -> (Self, Vec<Action>) {
-        Self {
-            reboots_done: target,
-            ..self
-        }
-        .settle()
-    }
-
-    // ---- events that any state may meet; the others are in `up`, `running` and `down` ----------
+    // Events that any state may meet; the others are in `up`, `running` and `down`.
 
     fn on_wish(mut self, wish: Arc<InstanceWish>) -> (Self, Vec<Action>) {
         if !self.is_news(&wish) {
@@ -501,42 +354,5 @@ impl Instance {
             return (self, Vec::new());
         }
         self.begin()
-    }
-
-    fn on_overdue(self) -> (Self, Vec<Action>) {
-        match self.wait() {
-            None => (self, Vec::new()),
-            Some(Wait::Disks) => self
-                .because(internal_error("the disks were not ready in time"))
-                .give_up_preparing(),
-            Some(Wait::Network) => {
-                let version = self.wish.spec.network_version;
-                let why = format!("network version {version} was not applied in time");
-                self.because(internal_error(&why)).give_up_preparing()
-            }
-            Some(Wait::RebootGrace { target }) => self.reset(target, 0),
-            Some(Wait::ShutdownGrace) => self.force_down(),
-            Some(Wait::Pause { attempt }) => self.try_again(attempt),
-        }
-    }
-
-    fn try_again(self, attempt: u32) -> (Self, Vec<Action>) {
-        match self.phase {
-            Phase::Running {
-                reboot: Reboot::Pausing { target, .. },
-            } => self.reset(target, attempt),
-            Phase::Stopping { .. } => {
-                let how = Stop::Forcing { attempt };
-                (
-                    self.in_phase(Phase::Stopping { how }),
-                    vec![Action::Destroy],
-                )
-            }
-            Phase::Wiping { .. } => self.wipe_after(attempt),
-            Phase::Running { .. }
-            | Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Terminated => (self, Vec::new()),
-        }
     }
 }

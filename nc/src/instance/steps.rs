@@ -1,0 +1,98 @@
+//! The steps: a new phase, and what has to be done in it.
+
+use super::{Action, Instance, Phase, Reboot, Stop, Wipe};
+
+impl Instance {
+    pub(super) fn begin(self) -> (Self, Vec<Action>) {
+        let version = self.wish.spec.network_version;
+        let life = self.wish.epoch;
+        let phase = Phase::Preparing {
+            disks: None,
+            applied: 0,
+        };
+        let begun = Self {
+            life,
+            reason: None,
+            ..self
+        }
+        .in_phase(phase);
+        (begun, vec![Action::Prepare, Action::AwaitNetwork(version)])
+    }
+
+    pub(super) fn start_if_ready(self) -> (Self, Vec<Action>) {
+        match &self.phase {
+            Phase::Preparing {
+                disks: Some(disks),
+                applied,
+            } if *applied >= self.wish.spec.network_version => {
+                let start = Action::Start(disks.clone());
+                (self.in_phase(Phase::Starting { ended: None }), vec![start])
+            }
+            _ => (self, Vec::new()),
+        }
+    }
+
+    pub(super) fn ask_down(self) -> (Self, Vec<Action>) {
+        (
+            self.in_phase(Phase::Stopping { how: Stop::Asked }),
+            vec![Action::AcpiShutdown],
+        )
+    }
+
+    pub(super) fn force_down(self) -> (Self, Vec<Action>) {
+        let how = Stop::Forcing { attempt: 0 };
+        (
+            self.in_phase(Phase::Stopping { how }),
+            vec![Action::Destroy],
+        )
+    }
+
+    pub(super) fn wipe(self) -> (Self, Vec<Action>) {
+        self.wipe_after(0)
+    }
+
+    pub(super) fn wipe_after(self, attempt: u32) -> (Self, Vec<Action>) {
+        let how = Wipe::Removing { attempt };
+        (self.in_phase(Phase::Wiping { how }), vec![Action::Wipe])
+    }
+
+    pub(super) fn give_up_preparing(self) -> (Self, Vec<Action>) {
+        let (wiping, mut actions) = self.wipe();
+        actions.insert(0, Action::StopPreparing);
+        (wiping, actions)
+    }
+
+    pub(super) fn reset(self, target: u32, attempt: u32) -> (Self, Vec<Action>) {
+        let reboot = Reboot::Resetting { target, attempt };
+        (
+            self.in_phase(Phase::Running { reboot }),
+            vec![Action::HardReset],
+        )
+    }
+
+    /// Running and free: does the next reboot, if one is asked for.
+    pub(super) fn settle(self) -> (Self, Vec<Action>) {
+        let target = self.wish.reboots;
+        if target <= self.reboots_done {
+            return (
+                self.in_phase(Phase::Running {
+                    reboot: Reboot::None,
+                }),
+                Vec::new(),
+            );
+        }
+        let reboot = Reboot::Asked { target };
+        (
+            self.in_phase(Phase::Running { reboot }),
+            vec![Action::AcpiReboot],
+        )
+    }
+
+    pub(super) fn rebooted(self, target: u32) -> (Self, Vec<Action>) {
+        Self {
+            reboots_done: target,
+            ..self
+        }
+        .settle()
+    }
+}

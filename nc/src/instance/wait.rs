@@ -1,0 +1,97 @@
+//! What a state waits for, and what its end in vain amounts to.
+
+use super::{Action, Instance, Phase, Reboot, Stop, Wipe, internal_error};
+
+/// What a state waits for, so long and no longer. The same value is the same waiting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The disks.
+    Disks,
+    /// The network, the disks being ready.
+    Network,
+    /// The guest, to reboot.
+    RebootGrace {
+        /// Which reboot.
+        target: u32,
+    },
+    /// The guest, to shut down.
+    ShutdownGrace,
+    /// A while, before the next attempt.
+    Pause {
+        /// After how many failures.
+        attempt: u32,
+    },
+}
+
+impl Instance {
+    /// What it waits for, beside the answers of actions under way.
+    pub fn wait(&self) -> Option<Wait> {
+        match &self.phase {
+            Phase::Preparing { disks: None, .. } => Some(Wait::Disks),
+            Phase::Preparing { disks: Some(_), .. } => Some(Wait::Network),
+            Phase::Running {
+                reboot: Reboot::Asked { target },
+            } => Some(Wait::RebootGrace { target: *target }),
+            Phase::Stopping { how: Stop::Asked } => Some(Wait::ShutdownGrace),
+            Phase::Running {
+                reboot: Reboot::Pausing { failed, .. },
+            }
+            | Phase::Stopping {
+                how: Stop::Pausing { failed },
+            }
+            | Phase::Wiping {
+                how: Wipe::Pausing { failed },
+            } => Some(Wait::Pause {
+                attempt: failed.attempt,
+            }),
+            Phase::Starting { .. }
+            | Phase::Running {
+                reboot: Reboot::None | Reboot::Resetting { .. },
+            }
+            | Phase::Stopping {
+                how: Stop::Forcing { .. },
+            }
+            | Phase::Wiping {
+                how: Wipe::Removing { .. },
+            }
+            | Phase::Terminated => None,
+        }
+    }
+
+    pub(super) fn on_overdue(self) -> (Self, Vec<Action>) {
+        match self.wait() {
+            None => (self, Vec::new()),
+            Some(Wait::Disks) => self
+                .because(internal_error("the disks were not ready in time"))
+                .give_up_preparing(),
+            Some(Wait::Network) => {
+                let version = self.wish.spec.network_version;
+                let why = format!("network version {version} was not applied in time");
+                self.because(internal_error(&why)).give_up_preparing()
+            }
+            Some(Wait::RebootGrace { target }) => self.reset(target, 0),
+            Some(Wait::ShutdownGrace) => self.force_down(),
+            Some(Wait::Pause { attempt }) => self.try_again(attempt),
+        }
+    }
+
+    fn try_again(self, attempt: u32) -> (Self, Vec<Action>) {
+        match self.phase {
+            Phase::Running {
+                reboot: Reboot::Pausing { target, .. },
+            } => self.reset(target, attempt),
+            Phase::Stopping { .. } => {
+                let how = Stop::Forcing { attempt };
+                (
+                    self.in_phase(Phase::Stopping { how }),
+                    vec![Action::Destroy],
+                )
+            }
+            Phase::Wiping { .. } => self.wipe_after(attempt),
+            Phase::Running { .. }
+            | Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Terminated => (self, Vec::new()),
+        }
+    }
+}
