@@ -229,3 +229,6 @@ fn remove_if_idle(dir: &Path) {
         tracing::warn!(dir = %dir.display(), %error, "a folder without a record stays");
     }
 }
+
+#[cfg(test)]
+mod tests;

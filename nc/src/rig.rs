@@ -159,6 +159,15 @@ pub(crate) fn terminated(wish: &InstanceWish) -> InstanceWish {
     }
 }
 
+/// The steps of a report's timeline.
+pub(crate) fn steps(report: &InstanceReport) -> Vec<&str> {
+    report
+        .timeline
+        .iter()
+        .map(|moment| moment.step.as_str())
+        .collect()
+}
+
 pub(crate) async fn pause(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
 }
