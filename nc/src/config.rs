@@ -162,6 +162,8 @@ pub struct Network {
     pub namespace_prefix: String,
     /// Resolvers for names outside the cloud; empty takes the host's.
     pub forwarders: Vec<Ipv4Addr>,
+    /// How many connections each guest may have open, and as many again that others opened to it.
+    pub connections_max: u32,
     /// Where the files of each VPC's dnsmasq are.
     pub run_dir: PathBuf,
 }
@@ -173,6 +175,7 @@ impl Default for Network {
             public_bridge: String::new(),
             namespace_prefix: "mallee".to_owned(),
             forwarders: Vec::new(),
+            connections_max: net::config::CONNECTIONS_MAX,
             run_dir: PathBuf::from("/run/mallee/nc"),
         }
     }
@@ -215,7 +218,7 @@ impl Default for Capacity {
     }
 }
 
-/// How long things may take, in seconds.
+/// How long things may take, in seconds; and how much room there must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -229,6 +232,13 @@ pub struct Limits {
     pub reboot_grace_s: u64,
     /// Between two attempts at something that failed.
     pub retry_s: u64,
+    /// Between two attempts to resume a guest that stands still since its disk could not be written:
+    /// each that is in vain costs a call to libvirt, and one write that fails.
+    pub resume_s: u64,
+    /// How much must be free before it is resumed: enough for all guests to write at full speed until
+    /// the next look, so that they do not stop again at once. More than its file system ever has free
+    /// leaves them standing.
+    pub resume_free_mib: u64,
     /// How long a terminated instance is still reported, for a controller that was away.
     pub remember_s: u64,
 }
@@ -241,6 +251,8 @@ impl Default for Limits {
             shutdown_grace_s: 10,
             reboot_grace_s: 60,
             retry_s: 3,
+            resume_s: 10,
+            resume_free_mib: 1024,
             remember_s: 3600,
         }
     }

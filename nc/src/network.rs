@@ -154,6 +154,7 @@ pub fn node_network(
         namespace_prefix: settings.namespace_prefix.clone(),
         public_bridge: Some(settings.public_bridge.clone()).filter(|bridge| !bridge.is_empty()),
         forwarders,
+        connections_max: settings.connections_max,
         run_dir: settings.run_dir.clone(),
     })
 }

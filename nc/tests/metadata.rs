@@ -269,6 +269,7 @@ async fn story(node: Arc<Space>, state: PathBuf) {
         namespace_prefix: node.0.clone(),
         public_bridge: None,
         forwarders: Vec::new(),
+        connections_max: net::config::CONNECTIONS_MAX,
         run_dir: run_dir.0.clone(),
     };
     let residents = Residents::default();

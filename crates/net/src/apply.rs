@@ -9,7 +9,7 @@
 //! and is a condition for all of them, since without it a guest could claim any address.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,7 +28,8 @@ use crate::{
     dhcp, dnsmasq,
     error::{Error, answer, tool},
     names::UPLINK,
-    namespace, plan, rules,
+    namespace, plan,
+    rules::{self, Seal},
     run::{Command, Run},
 };
 
@@ -392,8 +393,7 @@ impl LinuxApplier {
     async fn rules(&self, namespace: Option<&str>, text: &str) -> Result<usize, Error> {
         let loaded = self.chains(namespace).await?;
         let wanted = rules::seals(text);
-        let is_loaded =
-            |(family, seal): &(String, String)| loaded.iter().any(|chain| chain.is(family, seal));
+        let is_loaded = |seal: &Seal| loaded.iter().any(|chain| chain.is(seal));
         if !wanted.is_empty() && wanted.iter().all(is_loaded) {
             return Ok(0);
         }
@@ -403,21 +403,18 @@ impl LinuxApplier {
 
     async fn no_rules(&self) -> Result<usize, Error> {
         let ours: Vec<Chain> = self.chains(None).await?;
-        let mut families: Vec<String> = ours
+        let ours = ours
             .into_iter()
-            .filter(|c| c.table == rules::TABLE)
-            .map(|c| c.family)
-            .collect();
-        families.sort();
-        families.dedup();
-        let text: String = families
+            .filter(|chain| [rules::TABLE, rules::count::TABLE].contains(&chain.table.as_str()));
+        let tables: BTreeSet<(String, String)> = ours.map(|c| (c.family, c.table)).collect();
+        let text: String = tables
             .iter()
-            .map(|f| format!("delete table {f} {}\n", rules::TABLE))
+            .map(|(family, table)| format!("delete table {family} {table}\n"))
             .collect();
         if !text.is_empty() {
             self.nft(None, ["-f", "-"], &text).await?;
         }
-        Ok(families.len())
+        Ok(tables.len())
     }
 
     async fn chains(&self, namespace: Option<&str>) -> Result<Vec<Chain>, Error> {
@@ -491,7 +488,7 @@ struct Chain {
 }
 
 impl Chain {
-    fn is(&self, family: &str, name: &str) -> bool {
-        self.table == rules::TABLE && self.family == family && self.name == name
+    fn is(&self, seal: &Seal) -> bool {
+        self.table == seal.table && self.family == seal.family && self.name == seal.chain
     }
 }

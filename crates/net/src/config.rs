@@ -7,6 +7,11 @@ use types::NodeId;
 
 /// The longest namespace prefix: namespaces are files, and a name should be readable.
 const PREFIX_MAX: usize = 32;
+/// [`NodeNetwork::connections_max`] unless it is set: a thirty-second of the table of connections that
+/// Linux makes on a machine of more than 4 GiB (262,144). The kernel walks a guest's list where it
+/// refuses, up to once a tick, so that more costs more than it spares: a packet beyond 8,192 was seen to
+/// cost three times one that passes, a packet beyond 16,384 ten times.
+pub const CONNECTIONS_MAX: u32 = 8192;
 /// The longest interface name that Linux takes.
 const INTERFACE_NAME_MAX: usize = 15;
 
@@ -24,6 +29,8 @@ pub struct NodeNetwork {
     pub public_bridge: Option<String>,
     /// Resolvers that names outside the cloud are asked of.
     pub forwarders: Vec<Ipv4Addr>,
+    /// How many connections a guest may have open, and as many again that others opened to it.
+    pub connections_max: u32,
     /// Where each VPC's dnsmasq has its files. They matter only as long as the guests run, and
     /// dnsmasq reads them without privileges: a folder below `/run` that all may enter.
     pub run_dir: PathBuf,
@@ -38,6 +45,9 @@ pub enum BadSetting {
     /// No interface can have this name.
     #[error("{0:?} cannot be the name of a bridge")]
     PublicBridge(String),
+    /// Nobody could reach anything.
+    #[error("the connections of a guest cannot be limited to none")]
+    Connections,
     /// dnsmasq's configuration has no way to quote it.
     #[error("the run folder must be an absolute path of printable ASCII without spaces: {0:?}")]
     RunDir(PathBuf),
@@ -55,6 +65,9 @@ impl NodeNetwork {
             .filter(|b| !is_interface_name(b))
         {
             return Err(BadSetting::PublicBridge(bridge.clone()));
+        }
+        if self.connections_max == 0 {
+            return Err(BadSetting::Connections);
         }
         match self.run_dir.to_str() {
             Some(path) if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) => {
@@ -94,6 +107,7 @@ mod tests {
             namespace_prefix: "mallee".to_owned(),
             public_bridge: Some("pub".to_owned()),
             forwarders: Vec::new(),
+            connections_max: CONNECTIONS_MAX,
             run_dir: "/run/mallee/net".into(),
         }
     }

@@ -4,6 +4,7 @@
 //! translation). Each table carries a chain without rules whose name is the text's digest, the
 //! *seal*: what is loaded can be compared with what is wanted without reading rules back.
 
+pub mod count;
 pub mod group;
 pub mod node;
 pub mod vpc;
@@ -67,14 +68,14 @@ impl Table {
     }
 }
 
-/// The text of one transaction that puts these tables in place of what they were, sealed.
-pub(crate) fn transaction(tables: &[Table]) -> String {
-    let bodies: Vec<&str> = tables.iter().map(|table| table.body.as_str()).collect();
+/// The text of one transaction that puts these tables in place of what they were, sealed; `kept` is
+/// the part of it that replaces no table.
+pub(crate) fn transaction(tables: &[Table], kept: &str) -> String {
+    let bodies = tables.iter().map(|table| table.body.as_str());
+    let bodies: Vec<&str> = bodies.chain([kept]).collect();
     let seal = digest(&bodies);
-    tables
-        .iter()
-        .map(|table| replacement(table, &seal))
-        .collect()
+    let replaced = tables.iter().map(|table| replacement(table, &seal));
+    replaced.chain([kept.to_owned()]).collect()
 }
 
 fn replacement(table: &Table, seal: &str) -> String {
@@ -93,8 +94,19 @@ fn digest(bodies: &[&str]) -> String {
     format!("{SEAL}{:016x}", hasher.finish())
 }
 
-/// The tables of a transaction, as (family, seal).
-pub fn seals(text: &str) -> Vec<(String, String)> {
+/// A chain, by which one sees that a text is loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seal {
+    /// The family of its table.
+    pub family: String,
+    /// Its table.
+    pub table: &'static str,
+    /// Its name.
+    pub chain: String,
+}
+
+/// What is there when a transaction's text is loaded; nothing for a text that is none.
+pub fn seals(text: &str) -> Vec<Seal> {
     let family = |line: &str| {
         line.strip_prefix("delete table ")?
             .strip_suffix(TABLE)
@@ -105,8 +117,15 @@ pub fn seals(text: &str) -> Vec<(String, String)> {
         .find_map(|line| line.trim().strip_prefix("chain ")?.strip_suffix(" {"))
         .filter(|name| name.starts_with(SEAL))
         .unwrap_or_default();
-    text.lines()
-        .filter_map(family)
-        .map(|family| (family, seal.to_owned()))
-        .collect()
+    let replaced = text.lines().filter_map(family).map(|family| Seal {
+        family,
+        table: TABLE,
+        chain: seal.to_owned(),
+    });
+    let counts = text.contains(count::TABLE).then(|| Seal {
+        family: "ip".to_owned(),
+        table: count::TABLE,
+        chain: count::CHAIN.to_owned(),
+    });
+    replaced.chain(counts).collect()
 }

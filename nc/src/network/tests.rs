@@ -39,6 +39,7 @@ fn settings() -> NodeNetwork {
         namespace_prefix: "t".to_owned(),
         public_bridge: None,
         forwarders: Vec::new(),
+        connections_max: net::config::CONNECTIONS_MAX,
         run_dir: "/nonexistent".into(),
     }
 }

@@ -1,7 +1,7 @@
 //! The ruleset of the node's namespace: who may send what from a tap, what a bridge lets through to
 //! the node itself (nothing) and to peers (no gateway ARP, no DHCP), and the security groups.
 //!
-//! Two tables. `bridge` sees frames and comes first. `ip` sees the same packets again on the bridged
+//! Two tables, and that of [`super::count`]. `bridge` sees frames and comes first. `ip` sees the same packets again on the bridged
 //! path, with connections, because each of our bridges has `nf_call_iptables` on; there a packet's
 //! input and output interface are both the bridge.
 
@@ -13,7 +13,7 @@ use types::{
 };
 
 use super::{
-    Table,
+    Table, count,
     group::{self, Direction},
     transaction,
 };
@@ -40,7 +40,18 @@ pub(crate) fn ruleset(document: &NetworkDocument, here: &[&Vpc], node: &NodeNetw
     }
     judge(&mut packets, here, &node.node);
     guard_vxlan(&mut packets, document);
-    transaction(&[frames, packets])
+    let guests: Vec<String> = here
+        .iter()
+        .flat_map(|vpc| guests(vpc, &node.node))
+        .map(|(guest, subnet)| key(guest, subnet))
+        .collect();
+    let counted = count::text(&guests, node.connections_max);
+    transaction(&[frames, packets], &counted)
+}
+
+/// How a guest is known where packets are judged: tenants may use the same addresses.
+fn key(guest: &Interface, subnet: &Subnet) -> String {
+    format!("\"{}\" . {}", subnet.bridge(), guest.private_address)
 }
 
 /// A VPC's guests on this node, with their subnets.
@@ -228,7 +239,7 @@ fn judge(table: &mut Table, here: &[&Vpc], node: &NodeId) {
     let (mut out, mut into) = (Vec::new(), Vec::new());
     for vpc in here {
         for (guest, subnet) in guests(vpc, node) {
-            let key = format!("\"{}\" . {}", subnet.bridge(), guest.private_address);
+            let key = key(guest, subnet);
             let short = guest.short.0;
             table.chain(format_args!("out_{short:x}"), "", &out_of(vpc, guest));
             table.chain(

@@ -29,7 +29,7 @@ pub(crate) fn ruleset(
     translate(&mut table);
     forward(&mut table);
     services(&mut table, vpc);
-    transaction(&[table])
+    transaction(&[table], "")
 }
 
 fn translations(table: &mut Table, nat: &BTreeMap<Ipv4Addr, Ipv4Addr>) {

@@ -186,6 +186,7 @@ pub(crate) fn settings(n: u32) -> NodeNetwork {
         namespace_prefix: format!("m{n}"),
         public_bridge: Some("pub".to_owned()),
         forwarders: vec![address("10.97.0.53")],
+        connections_max: net::config::CONNECTIONS_MAX,
         run_dir: "/run/mallee/net/m".into(),
     }
 }

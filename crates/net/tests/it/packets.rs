@@ -875,3 +875,77 @@ fn a_vpc_that_fails_is_named_and_the_others_are_served() {
             .serves(&a.id)
     );
 }
+
+/// How many connections a node has in its table.
+fn tracked(node: &Node) -> usize {
+    let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+    let (_, text) = node.space.run(&["cat", path]);
+    text.trim().parse().unwrap()
+}
+
+#[test]
+fn a_guest_that_calls_everybody_fills_its_own_share_and_not_the_nodes_table() {
+    if !may_run("a_guest_that_calls_everybody_fills_its_own_share_and_not_the_nodes_table") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut node = lab.node(1);
+    node.settings.connections_max = 50;
+    let mut a = open_vpc(1, "172.31.0.0/24");
+    let (one, two, three) = (
+        add_guest(&mut a, 1, 1, "172.31.0.10"),
+        add_guest(&mut a, 2, 1, "172.31.0.11"),
+        add_guest(&mut a, 3, 1, "172.31.0.12"),
+    );
+    node.must_apply(&document(1, vec![a.clone()]));
+    let greedy = node.guest(&a, &one);
+    let [victim, other] = [&two, &three].map(|interface| node.guest(&a, interface));
+    victim.listen(80);
+    other.listen(80);
+    greedy.listen(80);
+    let (ten, eleven, twelve) = (
+        address("172.31.0.10"),
+        address("172.31.0.11"),
+        address("172.31.0.12"),
+    );
+    let (mine, theirs) = (greedy.udp(9), victim.udp(9));
+    let talk = || {
+        let mut bytes = [0; 9];
+        mine.send_to(b"ask", SocketAddrV4::new(eleven, 9))?;
+        let (_, asker) = theirs.recv_from(&mut bytes)?;
+        theirs.send_to(b"answer", asker)?;
+        mine.recv(&mut bytes)
+    };
+    talk().unwrap();
+
+    let out = greedy.wire("eth0");
+    let flood = |ports: std::ops::Range<u16>| {
+        for port in ports {
+            let packet = frames::udp((ten.octets(), 7), (twelve.octets(), port), b"flood");
+            out.send(&frames::frame(three.mac.0, one.mac.0, IPV4, &packet));
+        }
+        std::thread::sleep(SILENCE);
+    };
+    flood(1000..2000);
+    assert!((50..80).contains(&tracked(&node)), "{}", tracked(&node));
+    assert_eq!(greedy.call(eleven, 80), None, "no more for it");
+    assert_eq!(
+        other.call(eleven, 80),
+        Some(twelve),
+        "the others have theirs"
+    );
+    talk().expect("what it has goes on");
+
+    // A change of the rules does not begin anew.
+    a.groups[0].ingress.push(rule(tcp(81), "10.0.0.0/8"));
+    node.must_apply(&document(2, vec![a.clone()]));
+    flood(2000..3000);
+    assert!(tracked(&node) < 80, "{}", tracked(&node));
+
+    // What has ended counts no more.
+    let short = "net.netfilter.nf_conntrack_udp_timeout=1";
+    assert!(node.space.run(&["sysctl", "-qw", short]).0);
+    flood(1000..1050);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(greedy.call(eleven, 80), Some(ten));
+}
