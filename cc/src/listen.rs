@@ -153,6 +153,7 @@ impl Book {
             stage: String::new(),
             percent: None,
             reason: None,
+            impaired: None,
             reboots: 0,
             timeline: Vec::new(),
         };

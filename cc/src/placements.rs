@@ -362,6 +362,7 @@ fn ended_report(
         stage: String::new(),
         percent: None,
         reason: reason.or_else(|| last.and_then(|r| r.reason.clone())),
+        impaired: None,
         reboots: last.map_or(0, |r| r.reboots),
         timeline: last.map_or_else(Vec::new, |r| r.timeline.clone()),
     }

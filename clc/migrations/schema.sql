@@ -116,7 +116,7 @@ CREATE TABLE instances (
     seen_at             INTEGER,
     unreachable_since   INTEGER,
     timeline            TEXT NOT NULL DEFAULT '[]'      -- JSON: our own moments of the launch
-, forgotten_at INTEGER) STRICT;
+, forgotten_at INTEGER, impaired_code    TEXT, impaired_message TEXT, impaired_since   INTEGER) STRICT;
 
 CREATE INDEX instances_alive ON instances (zone, state) WHERE state <> 'terminated';
 

@@ -161,6 +161,7 @@ mod tests {
             stage: String::new(),
             percent: None,
             reason: None,
+            impaired: None,
             reboots: 0,
             timeline: vec![],
         }

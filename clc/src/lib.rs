@@ -69,4 +69,8 @@ pub const MIGRATIONS: &[store::Migration] = &[
         "0003_memory.sql",
         include_str!("../migrations/0003_memory.sql"),
     ),
+    (
+        "0004_impaired.sql",
+        include_str!("../migrations/0004_impaired.sql"),
+    ),
 ];

@@ -7,7 +7,7 @@
 //! nothing is known of gets time to be wished for. What bears no mark of ours is never touched.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     time::Duration,
 };
@@ -23,7 +23,7 @@ use types::InstanceId;
 use crate::{
     hypervisor::Error,
     in_use,
-    instance::{End, Event},
+    instance::{Cause, End, Event},
     keeper::Message,
     keepers::Keepers,
     record::{self, Record},
@@ -84,9 +84,9 @@ impl Reconcile for AdoptInstances {
             }
             Err(error) => return Err(error.into()),
         };
-        let domains: BTreeSet<InstanceId> = listed
-            .iter()
-            .filter_map(|found| found.ours(&site.node))
+        let domains: BTreeMap<InstanceId, Option<Cause>> = listed
+            .into_iter()
+            .filter_map(|found| Some((found.ours(&site.node)?, found.paused)))
             .collect();
 
         let instances = site.instances.clone();
@@ -96,8 +96,10 @@ impl Reconcile for AdoptInstances {
             if self.keepers.get(instance).is_none() {
                 summary.count("adopted", 1);
                 // A guest that libvirt has lost runs on: the next pass says that we are unsure.
-                let there = domains.contains(instance) || in_use;
+                let there = domains.contains_key(instance) || in_use;
+                let (instance, paused) = (instance.clone(), domains.get(instance).cloned());
                 self.keepers.adopt(record, there);
+                self.note_paused(&instance, paused.flatten()).await;
             }
         }
         self.keepers.adopted_all();
@@ -106,7 +108,9 @@ impl Reconcile for AdoptInstances {
             summary.count("vanished", self.compare(instance, report, &domains).await);
         }
         summary.count("unreadable", records.unreadable.len() as u64);
-        let endable = domains.difference(&records.unreadable).cloned().collect();
+        let unreadable = &records.unreadable;
+        let endable = domains.into_keys().filter(|id| !unreadable.contains(id));
+        let endable = endable.collect();
         summary.count("ended", self.end_unwanted(&endable, &before).await);
         Ok(summary)
     }
@@ -118,19 +122,27 @@ impl AdoptInstances {
         &self,
         instance: &InstanceId,
         report: &InstanceReport,
-        domains: &BTreeSet<InstanceId>,
+        domains: &BTreeMap<InstanceId, Option<Cause>>,
     ) -> u64 {
         let Some(keeper) = self.keepers.get(instance) else {
             return 0;
         };
-        match (report.seen, domains.contains(instance)) {
-            (Seen::Running, true) => {
+        match (report.seen, domains.get(instance)) {
+            (Seen::Running, Some(paused)) => {
                 if report.stage == UNSURE {
                     keeper.mention(Message::Unsure(String::new()));
                 }
+                match paused {
+                    Some(cause) => self.note_paused(instance, Some(cause.clone())).await,
+                    // Whoever was resumed since the list was made will say so.
+                    None if report.impaired.is_some() && keeper.report() == *report => {
+                        let _ = keeper.tell(Message::Happened(Event::Resumed)).await;
+                    }
+                    None => {}
+                }
                 0
             }
-            (Seen::Running, false) => {
+            (Seen::Running, None) => {
                 let dir = record::folder(&self.keepers.site().instances, instance);
                 let held = tokio::task::spawn_blocking(move || in_use::find(&dir)).await;
                 if matches!(held, Ok(None)) {
@@ -143,6 +155,13 @@ impl AdoptInstances {
                 0
             }
             (Seen::Pending | Seen::ShuttingDown | Seen::Terminated, _) => 0,
+        }
+    }
+
+    /// Tells a keeper that its guest stands still: one that it was told before changes nothing.
+    async fn note_paused(&self, instance: &InstanceId, paused: Option<Cause>) {
+        if let (Some(cause), Some(keeper)) = (paused, self.keepers.get(instance)) {
+            let _ = keeper.tell(Message::Happened(Event::Paused(cause))).await;
         }
     }
 

@@ -129,6 +129,8 @@ pub struct FakeDisks {
     pub fails: Mutex<Option<StateReason>>,
     /// What making disks durable ends with from now on.
     pub keep_fails: Mutex<Option<StateReason>>,
+    /// How much is free, in MiB, from now on; none is as much as one likes.
+    pub free_mib: Mutex<Option<u64>>,
     /// How many wipes fail from now on.
     pub wipes_fail: Mutex<u32>,
     there: Mutex<BTreeSet<InstanceId>>,
@@ -181,6 +183,10 @@ impl Disks for FakeDisks {
 
     async fn adopt(&self, wish: &InstanceWish, _dir: &Path) {
         lock(&self.there).insert(wish.instance.clone());
+    }
+
+    async fn free_mib(&self, _dir: &Path) -> std::io::Result<u64> {
+        Ok(lock(&self.free_mib).unwrap_or(u64::MAX))
     }
 
     async fn wipe(&self, instance: &InstanceId, _dir: &Path) -> Result<(), BoxError> {

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use types::{InstanceId, NodeId};
 
-use crate::{domain::Domain, instance::End};
+use crate::{
+    domain::Domain,
+    instance::{Cause, End},
+};
 
 /// Why a call failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +49,8 @@ pub struct Found {
     pub name: String,
     /// Whose mark it bears; none was not made by a node controller.
     pub mark: Option<Mark>,
+    /// Why it stands still; none if it runs.
+    pub paused: Option<Cause>,
 }
 
 impl Found {
@@ -74,6 +79,10 @@ pub enum Happened {
     Reset(String),
     /// A domain of that name runs.
     Running(String),
+    /// A domain of that name stands still.
+    Paused(String, Cause),
+    /// A domain of that name goes on.
+    Resumed(String),
     /// The hypervisor can be reached, for the first time or again: what happened between is unknown.
     Connected,
     /// The hypervisor cannot be reached.
@@ -100,6 +109,9 @@ pub trait Hypervisor: Send + Sync + 'static {
 
     /// Presses the power button so that the domain starts again when the guest is down.
     async fn reboot(&self, instance: &InstanceId) -> Result<(), Error>;
+
+    /// Lets a domain that stands still go on. One that runs does already.
+    async fn resume(&self, instance: &InstanceId) -> Result<(), Error>;
 
     /// Presses the reset button.
     async fn reset(&self, instance: &InstanceId) -> Result<(), Error>;

@@ -5,9 +5,10 @@
 //! ```text
 //!                   disks made, network applied           started
 //!   wish ─▶ Preparing ─────────────────────────▶ Starting ───────▶ Running ⟲ reboot
-//!               │ failed, late,                     │ failed, or       │       │ gone: powered off,
-//!               │ wanted down                       │ wanted down      │ wanted│ crashed
-//!               │                                   ▼                  │ down  │
+//!               │ failed, late,                     │ failed, or       │   ▲   │ gone: powered off,
+//!               │ wanted down                       │ wanted down      │   └───┼─▶ Paused
+//!               │                                   │           wanted │       │   (goes where
+//!               │                                   ▼             down │       │   Running does)
 //!               │                                Stopping ◀────────────┘       │
 //!               ▼                                   │ no domain is left        │
 //!             Wiping ◀──────────────────────────────┴──────────────────────────┘
@@ -23,6 +24,7 @@
 
 mod down;
 mod found;
+mod paused;
 mod running;
 mod shown;
 mod steps;
@@ -39,6 +41,7 @@ use types::StateReason;
 use crate::needs::BootDisks;
 
 pub use found::{DomainSeen, Saved};
+pub use paused::{Cause, Paused, Resume};
 pub use wait::Wait;
 
 /// One instance: what it is to be and where it is.
@@ -76,6 +79,8 @@ pub enum Phase {
         /// The reboot under way.
         reboot: Reboot,
     },
+    /// The domain is there and stands still.
+    Paused(Paused),
     /// The domain is being brought down.
     Stopping {
         /// By which means.
@@ -207,6 +212,14 @@ pub enum Event {
     StartFailed(StateReason),
     /// The domain ended.
     Gone(End),
+    /// The domain was found, or said to be, paused.
+    Paused(Cause),
+    /// The domain was found, or said to be, going on.
+    Resumed,
+    /// Answers [`Action::Resume`].
+    ResumeDone,
+    /// Answers [`Action::Resume`]: it was not tried, or in vain.
+    ResumePutOff(String),
     /// The guest went through a reset.
     GuestReset,
     /// Answers [`Action::AcpiReboot`] if the guest could not even be asked.
@@ -242,6 +255,8 @@ pub enum Action {
     Start(BootDisks),
     /// See to the tap of a domain that has come to run; no answer.
     Plug,
+    /// Let the domain go on, if its disk has room again.
+    Resume,
     /// Ask the guest to reboot.
     AcpiReboot,
     /// Reset the domain.
@@ -285,6 +300,10 @@ impl Instance {
             Event::Started => self.on_started(),
             Event::StartFailed(reason) => self.on_start_failed(reason),
             Event::Gone(end) => self.on_gone(end),
+            Event::Paused(cause) => self.on_paused(cause),
+            Event::Resumed => self.on_resumed(),
+            Event::ResumeDone => self.on_resume_done(),
+            Event::ResumePutOff(why) => self.on_resume_put_off(why),
             Event::GuestReset => self.on_guest_reset(),
             Event::ResetDone => self.on_reset_done(),
             Event::RebootRefused => self.on_reboot_refused(),
@@ -336,6 +355,8 @@ impl Instance {
                 (next, actions)
             }
             Phase::Running { .. } if self.wanted_down() => self.ask_down(),
+            // It cannot hear the power button.
+            Phase::Paused(_) if self.wanted_down() => self.force_down(),
             Phase::Running {
                 reboot: Reboot::None,
             } => self.settle(),
@@ -343,6 +364,7 @@ impl Instance {
             // Looked at again when the answer or the grace that is waited for has come.
             Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. } => (self, Vec::new()),
         }

@@ -250,6 +250,7 @@ impl Keeper {
         let (next, actions) = before.clone().on(event);
         self.instance = next;
         self.note_phase(&before);
+        self.note_pause(&before);
         if self.instance.seen() == Seen::Running {
             // A domain that runs is found again after a crash, so it need not wait for the disk.
             self.show();
@@ -324,16 +325,38 @@ impl Keeper {
             }
             Event::Gone(end) => self.timeline.note("ended", end.reason().message),
             Event::GuestReset => self.timeline.note("reset", ""),
+            // A guest may stand still for days, and this comes every few seconds.
+            Event::Overdue if self.instance.impaired().is_some() => {}
             Event::ResetFailed(why) | Event::DestroyFailed(why) | Event::WipeFailed(why) => {
                 self.timeline.update("failing", why.clone());
             }
             Event::Overdue => self.timeline.note("overdue", self.instance.stage("disks")),
             Event::Wish(_)
+            | Event::Paused(_)
+            | Event::Resumed
+            | Event::ResumeDone
+            | Event::ResumePutOff(_)
             | Event::RebootRefused
             | Event::ResetDone
             | Event::ShutdownRefused
             | Event::Destroyed
             | Event::Wiped => {}
+        }
+    }
+
+    /// Says when a guest came to stand still, and when it went on.
+    fn note_pause(&mut self, before: &Instance) {
+        let instance = &self.instance.wish.instance;
+        match (before.impaired(), self.instance.impaired()) {
+            (None, Some(why)) => {
+                tracing::warn!(%instance, why = why.message, "stands still");
+                self.timeline.update("paused", self.instance.stage(""));
+            }
+            (Some(_), None) if self.instance.seen() == Seen::Running => {
+                tracing::info!(%instance, "goes on");
+                self.timeline.update("resumed", "");
+            }
+            (None | Some(_), None | Some(_)) => {}
         }
     }
 
@@ -407,6 +430,7 @@ fn report_of(
         stage,
         percent: progress.percent.filter(|_| fetching),
         reason: instance.reason.clone(),
+        impaired: instance.impaired(),
         reboots: instance.reboots_done,
         timeline: timeline.moments(),
     }

@@ -6,7 +6,10 @@
 //! Three rules hold for every method. It may be called again after a crash at any point of its last
 //! run. Dropping its future stops it. What it does for one instance touches no other.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use control::{
@@ -17,6 +20,8 @@ use daemon::BoxError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use types::{InstanceId, StateReason, network::NetworkDocument};
+
+use crate::resources;
 
 /// The format of a disk's file. Named to QEMU always, never found out by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +112,13 @@ pub trait Disks: Send + Sync + 'static {
 
     /// The instance was found running: what it boots from is in use and must not be evicted.
     async fn adopt(&self, wish: &InstanceWish, dir: &Path);
+
+    /// How much the file system of `dir` has free, in MiB: what guests can still write.
+    async fn free_mib(&self, dir: &Path) -> io::Result<u64> {
+        let dir = dir.to_owned();
+        let free = tokio::task::spawn_blocking(move || resources::free_bytes(&dir));
+        Ok(free.await?? >> 20)
+    }
 
     /// Removes every disk in `dir` and lets go of the images. Nothing there is success.
     async fn wipe(&self, instance: &InstanceId, dir: &Path) -> Result<(), BoxError>;

@@ -34,8 +34,7 @@ impl Found {
     /// Looks at this host and at the filesystem of that folder, of which the cache in the other may
     /// still take so many bytes if it is there too.
     pub fn look(instances: &Path, cache: &Path, cache_bytes: u64) -> io::Result<Self> {
-        let filesystem = statvfs(instances)?;
-        let free = filesystem.blocks_available() * filesystem.fragment_size();
+        let free = free_bytes(instances)?;
         let shared = instances.metadata()?.dev() == cache.metadata()?.dev();
         let promised = if shared {
             cache_bytes.min(free / CACHE_PART)
@@ -71,6 +70,12 @@ impl Found {
             disk_gib: Gib(or_found(settings.disk_gib, self.disk_bytes >> 30)),
         }
     }
+}
+
+/// What the filesystem of a folder has free.
+pub fn free_bytes(folder: &Path) -> io::Result<u64> {
+    let filesystem = statvfs(folder)?;
+    Ok(filesystem.blocks_available() * filesystem.fragment_size())
 }
 
 fn memory_mib(meminfo: &str) -> u64 {

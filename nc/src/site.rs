@@ -27,6 +27,9 @@ pub enum Subject {
     Instance(InstanceId),
 }
 
+/// A guest whose disk is still full asks for it again within milliseconds of being resumed.
+const PROOF_S: u64 = 2;
+
 /// The surroundings of every keeper.
 pub struct Site {
     /// Which node this is.
@@ -124,6 +127,8 @@ impl Site {
             Wait::Network => limits.network_s,
             Wait::RebootGrace { .. } => limits.reboot_grace_s,
             Wait::ShutdownGrace => limits.shutdown_grace_s,
+            Wait::Room => limits.resume_s,
+            Wait::Proof => PROOF_S,
             Wait::Pause { .. } => limits.retry_s,
         })
     }

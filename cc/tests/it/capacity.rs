@@ -310,6 +310,7 @@ fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
         stage: String::new(),
         percent: None,
         reason: None,
+        impaired: None,
         reboots: 0,
         timeline: Vec::new(),
     }

@@ -187,6 +187,8 @@ fn status(row: Row) -> InstanceStatus {
         InstanceState::Running if row.unreachable_since.is_some() => {
             ("impaired", "insufficient-data")
         }
+        // The fault is its host's, and the guest does not answer.
+        InstanceState::Running if row.impaired.is_some() => ("impaired", "impaired"),
         InstanceState::Running => ("ok", "ok"),
         InstanceState::Pending => ("initializing", "initializing"),
         InstanceState::ShuttingDown
@@ -194,14 +196,14 @@ fn status(row: Row) -> InstanceStatus {
         | InstanceState::Stopping
         | InstanceState::Stopped => ("not-applicable", "not-applicable"),
     };
-    let since = row.unreachable_since;
+    let since = row.unreachable_since.or(row.impaired_since);
     InstanceStatus {
         instance_id: row.id,
         availability_zone: row.zone,
         instance_state: row.state.into(),
         events_set: Vec::new(),
         system_status: summary(system, since),
-        instance_status: summary(guest, None),
+        instance_status: summary(guest, row.impaired_since),
     }
 }
 

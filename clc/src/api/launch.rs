@@ -432,6 +432,8 @@ fn row(
         transition: String::new(),
         taken_generation: 0,
         unreachable_since: None,
+        impaired: None,
+        impaired_since: None,
     }
 }
 

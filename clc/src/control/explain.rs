@@ -64,13 +64,13 @@ fn placed(detail: &str) -> Moment {
     }
 }
 
-/// Who has to act, for what is on its way; nothing for what has arrived.
+/// Who has to act, for what is on its way or of no use; nothing for what has arrived.
 fn waits_for(instance: &Instance, report: Option<&InstanceReport>, left_s: u64) -> Option<String> {
     let on_its_way = match (instance.state, instance.wanted) {
         (InstanceState::Pending | InstanceState::ShuttingDown | InstanceState::Stopping, _) => true,
         (InstanceState::Running, Wanted::Terminated) => true,
-        (InstanceState::Running, Wanted::Running)
-        | (InstanceState::Terminated | InstanceState::Stopped, _) => false,
+        (InstanceState::Running, Wanted::Running) => instance.impaired.is_some(),
+        (InstanceState::Terminated | InstanceState::Stopped, _) => false,
     };
     if !on_its_way {
         return None;

@@ -136,7 +136,7 @@ pub(super) fn of_instance(tx: &Tx, instance: &Instance) -> Result<InstanceStatus
         instance: instance.id.clone(),
         account: instance.account.clone(),
         state: instance.state,
-        reason: instance.reason.clone(),
+        reason: instance.state_reason().cloned(),
         vm_type: instance.vm_type.clone(),
         image: instance.image.clone(),
         node: instance.node.clone(),

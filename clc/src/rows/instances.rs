@@ -83,9 +83,20 @@ pub struct Instance {
     pub taken_generation: u64,
     /// Since when its node has not answered.
     pub unreachable_since: Option<Timestamp>,
+    /// Why it is of no use though it runs, as its node last said.
+    pub impaired: Option<StateReason>,
+    /// Since when.
+    pub impaired_since: Option<Timestamp>,
 }
 
 impl Instance {
+    /// Why it is as it is, where EC2 has a reason; or why it is of no use though it runs.
+    pub fn state_reason(&self) -> Option<&StateReason> {
+        let impaired = self.impaired.as_ref();
+        let impaired = impaired.filter(|_| self.state == InstanceState::Running);
+        self.reason.as_ref().or(impaired)
+    }
+
     /// What its state machine decides by.
     pub fn life(&self) -> Life {
         Life {
@@ -114,7 +125,8 @@ pub struct Launch {
 const COLUMNS: &str = "id, reservation, launch_index, account, image, kernel, ramdisk, architecture, vm_type, vcpus, \
     memory_mib, disk_gib, zone, key_name, public_key, client_token, api_termination_off, shutdown_behavior, \
     tokens_required, hop_limit, metadata_tags, launched_at, wanted, reboots, generation, node, epoch, state, \
-    state_since, reason_code, reason_message, transition, taken_generation, unreachable_since";
+    state_since, reason_code, reason_message, transition, taken_generation, unreachable_since, \
+    impaired_code, impaired_message, impaired_since";
 
 fn wanted_word(wanted: Wanted) -> &'static str {
     match wanted {
@@ -166,6 +178,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Instance> {
         transition: columns.get()?,
         taken_generation: columns.get()?,
         unreachable_since: columns.get::<Option<i64>>()?.map(Timestamp),
+        impaired: reason(columns.get()?, columns.get()?),
+        impaired_since: columns.get::<Option<i64>>()?.map(Timestamp),
     })
 }
 
@@ -489,12 +503,20 @@ pub fn set_seen(
     report: &InstanceReport,
     now: Timestamp,
 ) -> Result<(), Error> {
-    tx.prepare_cached("UPDATE instances SET seen = :seen, seen_at = :now, unreachable_since = NULL WHERE id = :id")?
-        .execute(named_params! {
-            ":id": id.as_str(),
-            ":seen": serde_json::to_string(report).expect("a report is JSON"),
-            ":now": now.as_millis(),
-        })?;
+    let impaired = report.impaired.as_ref();
+    tx.prepare_cached(
+        "UPDATE instances SET seen = :seen, seen_at = :now, unreachable_since = NULL, \
+         impaired_code = :code, impaired_message = :message, \
+         impaired_since = CASE WHEN :code IS NULL THEN NULL ELSE coalesce(impaired_since, :now) END \
+         WHERE id = :id",
+    )?
+    .execute(named_params! {
+        ":id": id.as_str(),
+        ":seen": serde_json::to_string(report).expect("a report is JSON"),
+        ":now": now.as_millis(),
+        ":code": impaired.map(|reason| reason.code.as_str()),
+        ":message": impaired.map(|reason| reason.message.as_str()),
+    })?;
     Ok(())
 }
 

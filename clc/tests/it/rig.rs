@@ -123,6 +123,7 @@ pub(crate) fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
         stage: String::new(),
         percent: None,
         reason: None,
+        impaired: None,
         reboots: wish.reboots,
         timeline: vec![],
     }
@@ -613,6 +614,8 @@ fn record_launch(
         transition: String::new(),
         taken_generation: 0,
         unreachable_since: None,
+        impaired: None,
+        impaired_since: None,
     };
     let launch = Launch {
         rejected: "[]".to_owned(),

@@ -241,6 +241,7 @@ impl FakeNode {
             stage: String::new(),
             percent: None,
             reason: guest.reason.clone(),
+            impaired: None,
             reboots: guest.reboots,
             timeline: Vec::new(),
         }))

@@ -295,6 +295,36 @@ async fn a_launch_outlasts_a_restart_of_the_hypervisor_and_starts_once() {
     assert_eq!(rig.hypervisor.starts(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_came_to_stand_still_while_nobody_watched_is_found_and_resumed() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let (a, b) = (fakes::wish(1), fakes::wish(2));
+    node.run(&a).await;
+    node.run(&b).await;
+    node.stop().await;
+    rig.hypervisor.pause_unseen(&a.instance, Cause::Disk);
+    *rig.disks.free_mib.lock().unwrap() = Some(0);
+    let node = rig.start().await;
+    pause(100).await;
+    let report = |wish: &InstanceWish| node.keepers.get(&wish.instance).unwrap().report();
+    assert!(report(&a).impaired.is_some(), "taken up as it is");
+
+    // The same while this one watches but an event was lost.
+    let by_hand = Cause::Other("by hand".to_owned());
+    rig.hypervisor.pause_unseen(&b.instance, by_hand);
+    pause(61_000).await;
+    assert!(report(&b).impaired.unwrap().message.contains("by hand"));
+
+    *rig.disks.free_mib.lock().unwrap() = None;
+    pause(61_000).await;
+    assert_eq!(report(&a).impaired, None);
+    assert!(report(&b).impaired.is_some(), "not ours to resume");
+    rig.hypervisor.resume_unseen(&b.instance);
+    pause(61_000).await;
+    assert_eq!(report(&b).impaired, None);
+}
+
 /// Launches, terminations, power-offs and restarts of the node at random, all of it seeded.
 #[tokio::test(start_paused = true)]
 async fn whatever_the_moment_of_each_stop_every_instance_runs_once_or_is_gone() {

@@ -197,7 +197,11 @@ impl Domain {
             .with("name", "qemu")
             .with("type", disk.file.format.as_str())
             .with("cache", self.host.cache.as_str())
-            .with("discard", "unmap");
+            .with("discard", "unmap")
+            // A fault of the host is not the guest's: it stands still with its request kept, and asks
+            // again when it is resumed. QEMU itself would hand any error but a full disk to the guest.
+            .with("error_policy", "stop")
+            .with("rerror_policy", "stop");
         el("disk")
             .with("type", "file")
             .with("device", "disk")

@@ -12,7 +12,10 @@ use tokio::sync::mpsc;
 use types::InstanceId;
 
 use super::{EVENTS_MAX, Error, Events, Found, Happened, Hypervisor, Mark};
-use crate::{domain::Domain, instance::End};
+use crate::{
+    domain::Domain,
+    instance::{Cause, End},
+};
 
 /// How the fake behaves from now on.
 #[derive(Debug, Clone)]
@@ -27,6 +30,8 @@ pub struct Manners {
     pub destroy_fails: Option<String>,
     /// Whether guests obey the power button.
     pub guests_obey: bool,
+    /// Whether guests that are resumed stop at once again, since their disk still cannot be written.
+    pub disks_fail: bool,
 }
 
 impl Default for Manners {
@@ -37,6 +42,7 @@ impl Default for Manners {
             start_fails: None,
             destroy_fails: None,
             guests_obey: true,
+            disks_fail: false,
         }
     }
 }
@@ -52,6 +58,10 @@ pub struct FakeDomain {
     pub typed: Vec<u8>,
     /// Resets so far.
     pub resets: u32,
+    /// Why it stands still, if it does.
+    pub paused: Option<Cause>,
+    /// Times that it was resumed.
+    pub resumes: u32,
 }
 
 /// The fake. Cheap to clone; all clones are one hypervisor.
@@ -71,6 +81,13 @@ impl Host {
     fn tell(&self, event: Happened) {
         if let Some(events) = &self.events {
             let _ = events.try_send(event);
+        }
+    }
+
+    fn pause(&mut self, name: &str, cause: Cause) {
+        if let Some(domain) = self.domains.get_mut(name) {
+            domain.paused = Some(cause.clone());
+            self.tell(Happened::Paused(name.to_owned(), cause));
         }
     }
 
@@ -110,6 +127,26 @@ impl FakeHypervisor {
         self.lock().end(instance.as_str(), end);
     }
 
+    /// Lets a domain stand still.
+    pub fn pause(&self, instance: &InstanceId, cause: Cause) {
+        let mut host = self.lock();
+        host.pause(instance.as_str(), cause);
+    }
+
+    /// Lets a domain stand still while nobody hears of it.
+    pub fn pause_unseen(&self, instance: &InstanceId, cause: Cause) {
+        if let Some(domain) = self.lock().domains.get_mut(instance.as_str()) {
+            domain.paused = Some(cause);
+        }
+    }
+
+    /// Lets a domain go on while nobody hears of it.
+    pub fn resume_unseen(&self, instance: &InstanceId) {
+        if let Some(domain) = self.lock().domains.get_mut(instance.as_str()) {
+            domain.paused = None;
+        }
+    }
+
     /// Lets a domain end while nobody hears of it.
     pub fn end_unseen(&self, instance: &InstanceId) {
         self.lock().domains.remove(instance.as_str());
@@ -122,6 +159,8 @@ impl FakeHypervisor {
             pid: 1,
             typed: Vec::new(),
             resets: 0,
+            paused: None,
+            resumes: 0,
         };
         self.lock().domains.insert(name.to_owned(), foreign);
     }
@@ -186,6 +225,8 @@ impl Hypervisor for FakeHypervisor {
             pid,
             typed: Vec::new(),
             resets: 0,
+            paused: None,
+            resumes: 0,
         };
         host.domains.insert(name.clone(), started);
         host.tell(Happened::Running(name));
@@ -209,8 +250,8 @@ impl Hypervisor for FakeHypervisor {
 
     async fn shutdown(&self, instance: &InstanceId) -> Result<(), Error> {
         let mut host = self.reach().await?;
-        there(&mut host, instance)?;
-        if host.manners.guests_obey {
+        let hears = there(&mut host, instance)?.paused.is_none();
+        if hears && host.manners.guests_obey {
             host.end(instance.as_str(), End::PoweredOff);
         }
         Ok(())
@@ -220,9 +261,22 @@ impl Hypervisor for FakeHypervisor {
         let mut host = self.reach().await?;
         let obeys = host.manners.guests_obey;
         let domain = there(&mut host, instance)?;
-        if obeys {
+        if obeys && domain.paused.is_none() {
             domain.resets += 1;
             host.tell(Happened::Reset(instance.to_string()));
+        }
+        Ok(())
+    }
+
+    async fn resume(&self, instance: &InstanceId) -> Result<(), Error> {
+        let mut host = self.reach().await?;
+        let domain = there(&mut host, instance)?;
+        if domain.paused.take().is_some() {
+            domain.resumes += 1;
+            host.tell(Happened::Resumed(instance.to_string()));
+            if host.manners.disks_fail {
+                host.pause(instance.as_str(), Cause::Disk);
+            }
         }
         Ok(())
     }
@@ -246,6 +300,7 @@ impl Hypervisor for FakeHypervisor {
             Found {
                 name: name.clone(),
                 mark,
+                paused: there.paused.clone(),
             }
         });
         Ok(found.collect())

@@ -6,6 +6,7 @@
 mod connection;
 mod events;
 mod mark;
+mod paused;
 mod typing;
 
 use std::{sync::Arc, time::Duration};
@@ -108,9 +109,18 @@ fn list(connect: &Connect) -> Result<Vec<Found>, virt::error::Error> {
         Some(Found {
             name,
             mark: mark::of(domain),
+            paused: paused::of(domain),
         })
     });
     Ok(found.collect())
+}
+
+fn resume(domain: &VirDomain) -> Result<(), virt::error::Error> {
+    match domain.resume() {
+        // It goes on already.
+        Err(_) if paused::of(domain).is_none() && domain.is_active().unwrap_or(false) => Ok(()),
+        outcome => outcome.map(|_| ()),
+    }
 }
 
 /// libvirt writes a version as one number: major × 1,000,000 + minor × 1,000 + release.
@@ -152,6 +162,10 @@ impl Hypervisor for Libvirt {
     async fn reboot(&self, instance: &InstanceId) -> Result<(), Error> {
         let acpi = |domain: &VirDomain| domain.reboot(sys::VIR_DOMAIN_REBOOT_ACPI_POWER_BTN);
         self.press("rebooting", instance, acpi).await
+    }
+
+    async fn resume(&self, instance: &InstanceId) -> Result<(), Error> {
+        self.press("resuming", instance, resume).await
     }
 
     async fn reset(&self, instance: &InstanceId) -> Result<(), Error> {

@@ -10,6 +10,7 @@ impl Instance {
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
@@ -21,6 +22,7 @@ impl Instance {
             Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
@@ -43,6 +45,7 @@ impl Instance {
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
@@ -54,6 +57,7 @@ impl Instance {
             Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
@@ -78,6 +82,7 @@ impl Instance {
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }

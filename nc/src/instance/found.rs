@@ -39,7 +39,7 @@ impl Instance {
     pub fn saved(&self) -> Saved {
         match &self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } => Saved::Preparing,
-            Phase::Running { .. } => Saved::Running,
+            Phase::Running { .. } | Phase::Paused(_) => Saved::Running,
             Phase::Stopping { .. } | Phase::Wiping { .. } => Saved::Ending,
             Phase::Terminated => Saved::Terminated,
         }

@@ -9,8 +9,8 @@ impl Instance {
                 self.in_phase(Phase::Starting { ended: Some(end) }),
                 Vec::new(),
             ),
-            Phase::Running { .. } if self.wanted_down() => self.wipe(),
-            Phase::Running { .. } => self.because(end.reason()).wipe(),
+            Phase::Running { .. } | Phase::Paused(_) if self.wanted_down() => self.wipe(),
+            Phase::Running { .. } | Phase::Paused(_) => self.because(end.reason()).wipe(),
             Phase::Stopping {
                 how: Stop::Asked | Stop::Pausing { .. },
             } => self.wipe(),
@@ -33,6 +33,7 @@ impl Instance {
             Phase::Running {
                 reboot: Reboot::None | Reboot::Resetting { .. },
             }
+            | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Stopping { .. }
@@ -47,6 +48,7 @@ impl Instance {
                 reboot: Reboot::Resetting { target, .. },
             } => self.rebooted(target),
             Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Stopping { .. }
@@ -61,6 +63,7 @@ impl Instance {
                 reboot: Reboot::Asked { target },
             } => self.reset(target, 0),
             Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Stopping { .. }
@@ -82,6 +85,7 @@ impl Instance {
                 (self.in_phase(Phase::Running { reboot }), Vec::new())
             }
             Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Stopping { .. }

@@ -1,15 +1,16 @@
 //! How an instance's state is shown to those above: one of four words, and a stage in plain words.
 
 use control::node::Seen;
+use types::StateReason;
 
-use super::{Failed, Instance, Phase, Reboot, Stop, Wipe};
+use super::{Failed, Instance, Phase, Reboot, Stop, Wipe, internal_error};
 
 impl Instance {
     /// The word that goes up.
     pub fn seen(&self) -> Seen {
         match &self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } => Seen::Pending,
-            Phase::Running { .. } => Seen::Running,
+            Phase::Running { .. } | Phase::Paused(_) => Seen::Running,
             Phase::Stopping { .. } | Phase::Wiping { .. } => Seen::ShuttingDown,
             Phase::Terminated => Seen::Terminated,
         }
@@ -30,9 +31,25 @@ impl Instance {
             }
             Phase::Starting { .. } => "starting".to_owned(),
             Phase::Running { reboot } => reboot.stage(),
+            Phase::Paused(paused) => paused.stage(),
             Phase::Stopping { how } => how.stage(),
             Phase::Wiping { how } => how.stage(),
             Phase::Terminated => String::new(),
+        }
+    }
+}
+
+impl Instance {
+    /// Why it is of no use though its domain is there; none while all is well.
+    pub fn impaired(&self) -> Option<StateReason> {
+        match &self.phase {
+            Phase::Paused(paused) => Some(internal_error(&paused.stage())),
+            Phase::Preparing { .. }
+            | Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => None,
         }
     }
 }

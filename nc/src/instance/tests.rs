@@ -1,5 +1,6 @@
 //! A world of one instance, in which every action takes its time and may fail, driven at random.
 
+use control::node::Seen;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,6 +12,7 @@ struct World {
     preparing: bool,
     disks: bool,
     domain: bool,
+    paused: bool,
     applied: u64,
     /// Actions that were not answered yet.
     pending: Vec<Action>,
@@ -72,7 +74,8 @@ impl Rig {
                 }
                 Action::Start(_) => self.world.starts_in_life += 1,
                 Action::Plug => continue,
-                Action::AcpiReboot
+                Action::Resume
+                | Action::AcpiReboot
                 | Action::HardReset
                 | Action::AcpiShutdown
                 | Action::Destroy
@@ -140,9 +143,15 @@ impl Rig {
                 Event::NetworkApplied(self.world.applied)
             }
             Action::Start(_) => {
-                self.world.domain = true;
+                (self.world.domain, self.world.paused) = (true, false);
                 Event::Started
             }
+            Action::Resume => {
+                self.world.paused = false;
+                Event::ResumeDone
+            }
+            // A guest that stands still hears no button, and says nothing.
+            Action::AcpiReboot | Action::AcpiShutdown if self.world.paused => return,
             Action::AcpiReboot if self.world.domain => Event::GuestReset,
             Action::HardReset if self.world.domain => Event::ResetDone,
             Action::HardReset => Event::ResetFailed("no domain".into()),
@@ -177,6 +186,7 @@ impl Rig {
             // Nobody answers: the wait will end.
             Action::AwaitNetwork(_) | Action::AcpiReboot | Action::AcpiShutdown => return,
             Action::Start(_) => Event::StartFailed(internal_error(&why)),
+            Action::Resume => Event::ResumePutOff(why),
             Action::HardReset => Event::ResetFailed(why),
             Action::Destroy => Event::DestroyFailed(why),
             Action::Wipe => Event::WipeFailed(why),
@@ -214,6 +224,22 @@ impl Rig {
         }
     }
 
+    fn pauses(&mut self, cause: Cause) {
+        if self.world.domain {
+            self.world.paused = true;
+            self.on(Event::Paused(cause));
+        }
+    }
+
+    /// The look at all domains, which says again whatever of them is news.
+    fn look(&mut self) {
+        if self.world.domain && self.world.paused {
+            self.on(Event::Paused(Cause::Disk));
+        } else if self.world.domain && self.instance.impaired().is_some() {
+            self.on(Event::Resumed);
+        }
+    }
+
     fn wish(&mut self, change: impl FnOnce(&mut InstanceWish)) {
         let mut wish = InstanceWish::clone(&self.instance.wish);
         wish.generation += 1;
@@ -233,7 +259,11 @@ impl Rig {
             {
                 self.overdue();
             } else {
-                return;
+                let before = self.instance.clone();
+                self.look();
+                if self.instance == before {
+                    return;
+                }
             }
         }
         panic!("never settles: {:?}", self.instance);
@@ -255,6 +285,9 @@ enum Step {
     Overdue,
     PowerOff,
     Crash,
+    PauseForDisk,
+    PauseByHand,
+    ResumeByHand,
     ResetItself,
     Reboot,
     LateWish(u64),
@@ -271,6 +304,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Overdue),
         1 => Just(Step::PowerOff),
         1 => Just(Step::Crash),
+        2 => Just(Step::PauseForDisk),
+        1 => Just(Step::PauseByHand),
+        1 => Just(Step::ResumeByHand),
         1 => Just(Step::ResetItself),
         2 => Just(Step::Reboot),
         1 => (0u64..3).prop_map(Step::LateWish),
@@ -289,7 +325,14 @@ fn take_step(rig: &mut Rig, step: Step) {
         Step::Overdue => rig.overdue(),
         Step::PowerOff => rig.domain_ends(End::PoweredOff),
         Step::Crash => rig.domain_ends(End::Crashed("signal 9".into())),
-        Step::ResetItself if rig.world.domain => rig.on(Event::GuestReset),
+        Step::PauseForDisk => rig.pauses(Cause::Disk),
+        Step::PauseByHand => rig.pauses(Cause::Other("by hand".into())),
+        Step::ResumeByHand if rig.world.domain => {
+            rig.world.paused = false;
+            rig.on(Event::Resumed);
+        }
+        Step::ResumeByHand => {}
+        Step::ResetItself if rig.world.domain && !rig.world.paused => rig.on(Event::GuestReset),
         Step::ResetItself => {}
         Step::Reboot => rig.wish(|wish| wish.reboots += 1),
         Step::LateWish(back) => {
@@ -332,7 +375,7 @@ proptest! {
         match &rig.instance.phase {
             Phase::Terminated => rig.assert_nothing_left(),
             Phase::Running { reboot: Reboot::None } => {
-                prop_assert!(rig.world.domain && rig.world.disks);
+                prop_assert!(rig.world.domain && rig.world.disks && !rig.world.paused);
                 prop_assert_eq!(rig.instance.reboots_done, rig.instance.wish.reboots);
             }
             stuck => prop_assert!(false, "stuck in {stuck:?}"),
@@ -466,6 +509,72 @@ fn an_unknown_instance_that_is_to_be_gone_is_made_sure_to_be_gone() {
     wish.wanted = Wanted::Terminated;
     let mut rig = Rig::new(wish);
     assert_eq!(rig.world.pending, [Action::Destroy]);
+    rig.settle();
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn a_guest_that_stands_still_for_its_disk_is_resumed_when_there_is_room_and_shown_until_it_goes_on()
+{
+    let mut rig = running();
+    rig.pauses(Cause::Disk);
+    assert_eq!(rig.instance.seen(), Seen::Running, "it is not gone");
+    assert!(rig.instance.impaired().is_some());
+    for _ in 0..3 {
+        assert_eq!(rig.instance.wait(), Some(Wait::Room));
+        rig.overdue();
+        assert_eq!(rig.world.pending, [Action::Resume]);
+        rig.fail(0);
+        assert!(rig.instance.stage("").contains("broken"));
+    }
+    rig.overdue();
+    rig.succeed(0);
+    assert!(rig.instance.impaired().is_some(), "not believed yet");
+
+    // The disk is full again before it was: it was never shown as well.
+    rig.pauses(Cause::Disk);
+    assert_eq!(rig.instance.wait(), Some(Wait::Room));
+    rig.overdue();
+    rig.succeed(0);
+    assert_eq!(rig.instance.wait(), Some(Wait::Proof));
+    rig.overdue();
+    assert_eq!(rig.instance.impaired(), None);
+    assert_eq!(rig.instance.stage(""), "");
+}
+
+#[test]
+fn an_answer_that_comes_after_the_next_pause_does_not_make_it_well() {
+    let mut rig = running();
+    rig.pauses(Cause::Disk);
+    rig.overdue();
+    rig.on(Event::Resumed);
+    rig.pauses(Cause::Disk);
+    rig.on(Event::ResumeDone);
+    assert_eq!(rig.instance.wait(), Some(Wait::Room));
+}
+
+#[test]
+fn what_was_paused_by_hand_is_left_to_that_hand_and_can_be_ended() {
+    let mut rig = running();
+    rig.pauses(Cause::Other("by hand".into()));
+    assert_eq!(
+        (rig.instance.wait(), &rig.world.pending[..]),
+        (None, &[][..])
+    );
+    rig.wish(|wish| wish.reboots = 1);
+    assert!(rig.world.pending.is_empty(), "the reboot waits");
+    rig.world.paused = false;
+    rig.on(Event::Resumed);
+    assert_eq!(rig.world.pending, [Action::AcpiReboot]);
+
+    let mut rig = running();
+    rig.pauses(Cause::Other("by hand".into()));
+    rig.wish(|wish| wish.wanted = Wanted::Terminated);
+    assert_eq!(
+        rig.world.pending,
+        [Action::Destroy],
+        "it hears no power button"
+    );
     rig.settle();
     rig.assert_nothing_left();
 }

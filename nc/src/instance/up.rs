@@ -16,6 +16,7 @@ impl Instance {
                 .start_if_ready(),
             Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -27,6 +28,7 @@ impl Instance {
             Phase::Preparing { .. } => self.because(reason).give_up_preparing(),
             Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -41,6 +43,7 @@ impl Instance {
             }
             Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -68,6 +71,7 @@ impl Instance {
             }
             Phase::Preparing { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -79,6 +83,7 @@ impl Instance {
             Phase::Starting { .. } => self.because(reason).force_down(),
             Phase::Preparing { .. }
             | Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),

@@ -1,6 +1,6 @@
 //! What a state waits for, and what its end in vain amounts to.
 
-use super::{Action, Instance, Phase, Reboot, Stop, Wipe, internal_error};
+use super::{Action, Instance, Paused, Phase, Reboot, Resume, Stop, Wipe, internal_error};
 
 /// What a state waits for, so long and no longer. The same value is the same waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,10 @@ pub enum Wait {
         /// Which reboot.
         target: u32,
     },
+    /// The host's disk, to have room again for a guest that stands still for want of it.
+    Room,
+    /// The guest that was resumed, to stop at once again.
+    Proof,
     /// The guest, to shut down.
     ShutdownGrace,
     /// A while, before the next attempt.
@@ -32,6 +36,8 @@ impl Instance {
             Phase::Running {
                 reboot: Reboot::Asked { target },
             } => Some(Wait::RebootGrace { target: *target }),
+            Phase::Paused(Paused::ForDisk(Resume::Waiting { .. })) => Some(Wait::Room),
+            Phase::Paused(Paused::ForDisk(Resume::Proving)) => Some(Wait::Proof),
             Phase::Stopping { how: Stop::Asked } => Some(Wait::ShutdownGrace),
             Phase::Running {
                 reboot: Reboot::Pausing { failed, .. },
@@ -48,6 +54,7 @@ impl Instance {
             | Phase::Running {
                 reboot: Reboot::None | Reboot::Resetting { .. },
             }
+            | Phase::Paused(Paused::ForDisk(Resume::Resuming { .. }) | Paused::NotOurs(_))
             | Phase::Stopping {
                 how: Stop::Forcing { .. },
             }
@@ -70,6 +77,8 @@ impl Instance {
                 self.because(internal_error(&why)).give_up_preparing()
             }
             Some(Wait::RebootGrace { target }) => self.reset(target, 0),
+            Some(Wait::Room) => self.resume(),
+            Some(Wait::Proof) => self.settle(),
             Some(Wait::ShutdownGrace) => self.force_down(),
             Some(Wait::Pause { attempt }) => self.try_again(attempt),
         }
@@ -89,6 +98,7 @@ impl Instance {
             }
             Phase::Wiping { .. } => self.wipe_after(attempt),
             Phase::Running { .. }
+            | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Terminated => (self, Vec::new()),

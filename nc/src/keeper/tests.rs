@@ -8,7 +8,7 @@ use types::StateReason;
 use super::*;
 use crate::{
     fakes,
-    instance::End,
+    instance::{Cause, End},
     rig::{Rig, newer, pause, steps, terminated},
     site::Subject,
 };
@@ -268,4 +268,57 @@ async fn reboots_are_counted_whether_the_guest_obeys_or_not() {
     }
     pause(200_000).await;
     assert_eq!(rig.hypervisor.domains()[wish.instance.as_str()].resets, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_on_a_full_disk_is_shown_and_resumed_when_there_is_room_and_not_too_often() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    let report = || node.keepers.get(&wish.instance).unwrap().report();
+    let resumes = || rig.hypervisor.domains()[wish.instance.as_str()].resumes;
+    assert_eq!(report().impaired, None);
+
+    *rig.disks.free_mib.lock().unwrap() = Some(3);
+    rig.hypervisor.behave(|manners| manners.disks_fail = true);
+    rig.hypervisor.pause(&wish.instance, Cause::Disk);
+    pause(50).await;
+    let shown = report();
+    assert_eq!(shown.seen, Seen::Running);
+    assert_eq!(shown.impaired.unwrap().code, "Server.InternalError");
+    pause(60_000).await;
+    assert_eq!(resumes(), 0, "it would only stop again");
+    assert!(
+        report().stage.contains("3 MiB are free"),
+        "{}",
+        report().stage
+    );
+
+    // There is room, but not where it writes: tried now and then, and shown all the time.
+    *rig.disks.free_mib.lock().unwrap() = Some(1024);
+    for _ in 0..600 {
+        pause(100).await;
+        assert!(report().impaired.is_some());
+    }
+    assert!((3..=7).contains(&resumes()), "{}", resumes());
+
+    rig.hypervisor.behave(|manners| manners.disks_fail = false);
+    pause(15_000).await;
+    assert_eq!((report().impaired, report().stage.as_str()), (None, ""));
+    let steps = report();
+    let steps: Vec<&str> = self::steps(&steps).into_iter().rev().take(2).collect();
+    assert_eq!(steps, ["resumed", "paused"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_of_a_guest_that_stands_still_does_not_wait_for_its_grace() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    rig.hypervisor.pause(&wish.instance, Cause::Disk);
+    node.wish(&terminated(&wish)).await;
+    pause(1_000).await;
+    rig.assert_nothing_left(&wish.instance);
 }

@@ -121,6 +121,7 @@ impl Work {
                     });
                 }
                 Action::Start(_)
+                | Action::Resume
                 | Action::AcpiReboot
                 | Action::HardReset
                 | Action::AcpiShutdown
@@ -198,6 +199,7 @@ async fn act(
             plug(site, dir, wish).await;
             None
         }
+        Action::Resume => Some(resume(site, dir, wish).await),
         Action::AcpiReboot => hypervisor
             .reboot(instance)
             .await
@@ -232,6 +234,7 @@ fn broke_off(action: &Action) -> Option<Event> {
     let why = "it broke off by a defect; see the log".to_owned();
     match action {
         Action::Start(_) => Some(Event::StartFailed(internal_error(&why))),
+        Action::Resume => Some(Event::ResumePutOff(why)),
         Action::AcpiReboot => Some(Event::RebootRefused),
         Action::HardReset => Some(Event::ResetFailed(why)),
         Action::AcpiShutdown => Some(Event::ShutdownRefused),
@@ -262,6 +265,24 @@ async fn launch(site: &Site, domain: &Domain) -> Result<(), Error> {
             }
             outcome => return outcome,
         }
+    }
+}
+
+/// Resumes a guest if its disk has room for what all guests may write until the next look: one that
+/// stops at once again has only made the disk fuller.
+async fn resume(site: &Site, dir: &std::path::Path, wish: &InstanceWish) -> Event {
+    match site.disks.free_mib(dir).await {
+        Ok(free) if free < site.limits.resume_free_mib => {
+            let wanted = site.limits.resume_free_mib;
+            let why = format!("{free} MiB are free; resumed when {wanted} MiB are");
+            return Event::ResumePutOff(why);
+        }
+        // Not known is no reason to leave it standing.
+        Ok(_) | Err(_) => {}
+    }
+    match site.hypervisor.resume(&wish.instance).await {
+        Ok(()) => Event::ResumeDone,
+        Err(error) => Event::ResumePutOff(chain(&error)),
     }
 }
 

@@ -44,6 +44,8 @@ async fn pass_on(keepers: &Keepers, happened: Happened, state: &HypervisorState)
     match happened {
         Happened::Gone(name, end) => tell(keepers, &name, Event::Gone(end)).await,
         Happened::Reset(name) => tell(keepers, &name, Event::GuestReset).await,
+        Happened::Paused(name, cause) => tell(keepers, &name, Event::Paused(cause)).await,
+        Happened::Resumed(name) => tell(keepers, &name, Event::Resumed).await,
         // Whoever started it knows.
         Happened::Running(_) => {}
         Happened::Connected => {

@@ -109,6 +109,42 @@ impl Lab {
         Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
     }
 
+    /// Mounts a file system of so many KiB in the bench, or gives the one that is there that size.
+    pub(crate) fn tmpfs(&self, at: &Path, kib: u64) {
+        fs::create_dir_all(at).unwrap();
+        let is_there = fs::read_to_string(format!("/proc/{}/mounts", self.holder.id()))
+            .unwrap()
+            .contains(&at.display().to_string());
+        let options = format!("{}size={kib}k", if is_there { "remount," } else { "" });
+        let mounted = Command::new("nsenter")
+            .args(["-m", "-t", &self.holder.id().to_string()])
+            .args(["mount", "-t", "tmpfs", "-o", &options, "none"])
+            .arg(at)
+            .status();
+        assert!(mounted.unwrap().success());
+    }
+
+    /// A path of the bench, as this process reaches it.
+    pub(crate) fn seen_from_here(&self, path: &Path) -> PathBuf {
+        let root = format!("/proc/{}/root", self.holder.id());
+        Path::new(&root).join(path.strip_prefix("/").unwrap())
+    }
+
+    /// Does something by hand.
+    pub(crate) fn virsh(&self, words: &[&str]) {
+        let done = Command::new("virsh")
+            .arg("-c")
+            .arg(self.uri())
+            .args(words)
+            .output();
+        let done = done.unwrap();
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+
     /// What `ip link` shows in the bench's network.
     pub(crate) fn links(&self) -> String {
         let pid = self.holder.id().to_string();

@@ -5,7 +5,11 @@
 mod guest;
 mod lab;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use control::node::{InstanceWish, Seen, Wanted};
@@ -231,14 +235,50 @@ impl Disks for TinyDisks {
     }
 }
 
+/// A disk of the guest that writes, on a file system of its own.
+struct SmallDisks {
+    here: PathBuf,
+    as_seen: PathBuf,
+}
+
+#[async_trait]
+impl Disks for SmallDisks {
+    async fn prepare(
+        &self,
+        _: &InstanceWish,
+        _: &Path,
+        _: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        Ok(guest::writing_disk(&self.here, &self.as_seen))
+    }
+
+    async fn keep(&self, _: &InstanceWish, _: &Path) -> Result<(), StateReason> {
+        Ok(())
+    }
+
+    async fn adopt(&self, _: &InstanceWish, _: &Path) {}
+
+    async fn free_mib(&self, _: &Path) -> std::io::Result<u64> {
+        Ok(nc::resources::free_bytes(&self.here)? >> 20)
+    }
+
+    async fn wipe(&self, _: &InstanceId, _: &Path) -> Result<(), BoxError> {
+        Ok(std::fs::remove_file(self.here.join(guest::FILE))?)
+    }
+}
+
 async fn node(lab: &Lab) -> (Context, Keepers) {
+    node_with(lab, Arc::new(TinyDisks)).await
+}
+
+async fn node_with(lab: &Lab, disks: Arc<dyn Disks>) -> (Context, Keepers) {
     let context = Context::new("nc", "0", lab.dir());
     let instances = lab.dir().join("instances");
     std::fs::create_dir_all(&instances).unwrap();
     let (libvirt, events) = Libvirt::connect(&lab.uri());
     let parts = Parts {
         hypervisor: Arc::new(libvirt),
-        disks: Arc::new(TinyDisks),
+        disks,
         networks: FakeNetworks::at(1),
         residents: Residents::default(),
         clock: context.clock.clone(),
@@ -246,6 +286,8 @@ async fn node(lab: &Lab) -> (Context, Keepers) {
     let limits = Limits {
         shutdown_grace_s: 1,
         retry_s: 1,
+        resume_s: 1,
+        resume_free_mib: 4,
         ..Limits::default()
     };
     let site = Site::new(instances, lab.host(), "boot-1".to_owned(), limits, parts);
@@ -317,5 +359,76 @@ async fn a_node_runs_adopts_and_removes_an_instance_and_leaves_nothing() {
         .map(|e| e.unwrap().file_name())
         .collect();
     assert_eq!(left, ["instance.json"]);
+    context.drain(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_on_a_full_disk_stands_still_is_shown_and_goes_on_when_there_is_room() {
+    let Some(lab) = Lab::start() else { return };
+    let small = lab.dir().join("small");
+    lab.tmpfs(&small, 128);
+    let disks = SmallDisks {
+        here: lab.seen_from_here(&small),
+        as_seen: small.clone(),
+    };
+    let (context, keepers) = node_with(&lab, Arc::new(disks)).await;
+    let wish = fakes::wish(1);
+    let instance = wish.instance.clone();
+    keepers.wish(wish.clone()).await.unwrap();
+    seen(&keepers, &instance, Seen::Running).await;
+
+    let log = console::log_in(&lab.dir().join("instances").join(instance.as_str()));
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let report = || keepers.get(&instance).expect("it has a keeper").report();
+    until("the node says why it stands still", || {
+        report().stage.contains("MiB are free")
+    })
+    .await;
+    assert_eq!(report().seen, Seen::Running);
+    assert!(report().impaired.is_some());
+    let written = said().matches('w').count();
+    assert!(written > 0, "{}", said());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(said().matches('w').count(), written, "it stands still");
+
+    // Resumed too early it stops again, with the same write still to be done.
+    let (libvirt, _events) = connected(&lab).await;
+    libvirt.resume(&instance).await.unwrap();
+    until("it stands still again", || {
+        report().stage.contains("MiB are free")
+    })
+    .await;
+    // A daemon that comes anew finds it so.
+    context.drain(PATIENCE).await.unwrap();
+    let disks = SmallDisks {
+        here: lab.seen_from_here(&small),
+        as_seen: small.clone(),
+    };
+    let (context, keepers) = node_with(&lab, Arc::new(disks)).await;
+    let report = || keepers.get(&instance).expect("it has a keeper").report();
+    until("it is found standing still", || report().impaired.is_some()).await;
+
+    lab.tmpfs(&small, 64 << 10);
+    until("it goes on", || report().impaired.is_none()).await;
+    until("it writes on", || said().matches('w').count() > written).await;
+    assert!(
+        !said().contains('e'),
+        "the guest noticed nothing: {}",
+        said()
+    );
+
+    // What is paused by hand is shown, and left to that hand.
+    lab.virsh(&["suspend", instance.as_str()]);
+    until("it is shown", || report().stage.contains("by hand")).await;
+    lab.virsh(&["resume", instance.as_str()]);
+    until("it is well", || report().impaired.is_none()).await;
+
+    let end = InstanceWish {
+        wanted: Wanted::Terminated,
+        generation: 2,
+        ..wish
+    };
+    keepers.wish(end).await.unwrap();
+    seen(&keepers, &instance, Seen::Terminated).await;
     context.drain(PATIENCE).await.unwrap();
 }

@@ -160,6 +160,7 @@ fn instance(
     tags: Vec<(String, String)>,
 ) -> Instance {
     let is_pending = row.state == InstanceState::Pending;
+    let state_reason = row.state_reason().cloned().map(Into::into);
     Instance {
         metadata_options: metadata_options(&row, is_pending),
         instance_id: row.id,
@@ -187,7 +188,7 @@ fn instance(
         private_ip_address: interface.map(|one| one.private_address),
         ip_address: interface.and_then(|one| one.public_address),
         source_dest_check: interface.map(|_| true),
-        state_reason: row.reason.map(Into::into),
+        state_reason,
         architecture: row.architecture,
         root_device_type: "instance-store",
         root_device_name: ROOT_DEVICE,

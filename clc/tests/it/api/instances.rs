@@ -341,6 +341,7 @@ async fn a_report_is_kept_whole() {
         stage: "waiting for the image".to_owned(),
         percent: Some(3),
         reason: None,
+        impaired: None,
         reboots: 0,
         timeline: Vec::new(),
     };
@@ -350,6 +351,58 @@ async fn a_report_is_kept_whole() {
         clc::rows::instances::seen(tx, &id)
     });
     assert_eq!(read.await.unwrap(), Some(report));
+}
+
+#[tokio::test]
+async fn a_guest_that_stands_still_on_its_host_is_shown_as_impaired_until_it_goes_on() {
+    let world = World::new().await;
+    let id = world.launch(1, "").await.remove(0);
+    set_state(&world, &id, InstanceState::Running).await;
+    let say = async |impaired: Option<types::StateReason>| {
+        let report = InstanceReport {
+            instance: id.parse().unwrap(),
+            node: "node-00000001".parse().unwrap(),
+            epoch: 1,
+            generation: 1,
+            seen: Seen::Running,
+            stage: String::new(),
+            percent: None,
+            reason: None,
+            impaired,
+            reboots: 0,
+            timeline: Vec::new(),
+        };
+        let now = world.clc.now();
+        let written = world
+            .clc
+            .db
+            .write(move |tx| clc::rows::instances::set_seen(tx, &report.instance, &report, now));
+        written.await.unwrap();
+    };
+    let why = "Server.InternalError: paused: its disk is full";
+    say(Some(types::StateReason::new("Server.InternalError", why))).await;
+    let listed = world.ok("Action=DescribeInstances").await;
+    assert!(
+        listed.contains(&format!("<message>{why}</message>")),
+        "{listed}"
+    );
+    assert_eq!(all(&listed, "name"), ["running"]);
+    let filter = "Filter.1.Name=system-status.status&Filter.1.Value.1=impaired";
+    let status = world
+        .ok(&format!("Action=DescribeInstanceStatus&{filter}"))
+        .await;
+    assert_eq!(all(&status, "instanceId"), [id.clone()]);
+    assert_eq!(all(&status, "impairedSince").len(), 2, "{status}");
+
+    say(None).await;
+    assert!(!world.ok("Action=DescribeInstances").await.contains(why));
+    let status = world.ok("Action=DescribeInstanceStatus").await;
+    assert_eq!(all(&status, "status"), ["ok", "passed", "ok", "passed"]);
+
+    // What ended is explained by its end.
+    say(Some(types::StateReason::new("Server.InternalError", why))).await;
+    set_state(&world, &id, InstanceState::Terminated).await;
+    assert!(!world.ok("Action=DescribeInstances").await.contains(why));
 }
 
 /// What a listing of ten thousand costs on this machine, in the shape that it has without a release

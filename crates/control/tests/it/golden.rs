@@ -129,6 +129,7 @@ fn instance_report() -> InstanceReport {
             "Server.InternalError",
             "part 3 is corrupt",
         )),
+        impaired: None,
         reboots: 0,
         timeline: vec![moment()],
     }

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::mpsc;
 use virt::{connect::Connect, error::Error, event, sys};
 
-use super::connection::spawn;
+use super::{connection::spawn, paused};
 use crate::{hypervisor::Happened, instance::End};
 
 /// After a failed turn of the event loop, so that a lasting fault does not take a processor.
@@ -164,6 +164,8 @@ fn tell(teller: &Teller, happened: Happened) {
 fn read_lifecycle(name: String, event: c_int, detail: c_int) -> Option<Happened> {
     match sys::virDomainEventType::try_from(event).ok()? {
         sys::VIR_DOMAIN_EVENT_STARTED => Some(Happened::Running(name)),
+        sys::VIR_DOMAIN_EVENT_SUSPENDED => Some(Happened::Paused(name, paused::by_event(detail))),
+        sys::VIR_DOMAIN_EVENT_RESUMED => Some(Happened::Resumed(name)),
         sys::VIR_DOMAIN_EVENT_STOPPED => {
             let detail = sys::virDomainEventStoppedDetailType::try_from(detail).ok()?;
             Some(Happened::Gone(name, end_of(detail)))
@@ -189,6 +191,7 @@ fn end_of(detail: sys::virDomainEventStoppedDetailType) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::Cause;
 
     #[test]
     fn a_power_off_and_a_crash_are_told_apart_and_the_rest_is_no_end() {
@@ -200,7 +203,12 @@ mod tests {
             Some(Happened::Gone(_, End::Crashed(_)))
         ));
         assert_eq!(read(2, 0), Some(Happened::Running("i-1".to_owned())));
-        for other in [0, 1, 3, 4, 6, 7, 8, 99, -1] {
+        assert_eq!(
+            read(3, 2),
+            Some(Happened::Paused("i-1".to_owned(), Cause::Disk))
+        );
+        assert_eq!(read(4, 0), Some(Happened::Resumed("i-1".to_owned())));
+        for other in [0, 1, 6, 7, 8, 99, -1] {
             assert_eq!(read(other, 0), None);
         }
     }
