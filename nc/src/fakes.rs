@@ -18,11 +18,12 @@ use control::{
 use daemon::BoxError;
 use tokio::sync::watch;
 use types::{
-    Gib, InstanceId, MacAddr, Mib, StateReason, Timestamp, instance::ShortId,
+    Gib, InstanceId, MacAddr, Mib, StateReason, Timestamp, VpcId, instance::ShortId,
     network::NetworkDocument,
 };
 
 use crate::needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Networks, Progress};
+use crate::network::InPlace;
 
 /// A wish for a small running instance, number `n` of its kind, on [`node_id`].
 pub fn wish(n: u32) -> InstanceWish {
@@ -203,7 +204,7 @@ impl Disks for FakeDisks {
 /// A network that applies what it is offered, at once or when told.
 #[derive(Debug)]
 pub struct FakeNetworks {
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Arc<InPlace>>,
     plugged: Mutex<BTreeSet<ShortId>>,
 }
 
@@ -211,14 +212,21 @@ impl FakeNetworks {
     /// A network that has applied that version.
     pub fn at(version: u64) -> Arc<Self> {
         Arc::new(Self {
-            applied: watch::Sender::new(version),
+            applied: watch::Sender::new(Arc::new(InPlace::at(version))),
             plugged: Mutex::default(),
         })
     }
 
     /// Applies that version now.
     pub fn apply(&self, version: u64) {
-        self.applied.send_replace(version);
+        self.applied.send_replace(Arc::new(InPlace::at(version)));
+    }
+
+    /// A VPC could not be made as the version that is applied says.
+    pub fn fail_vpc(&self, vpc: &VpcId, why: &str) {
+        let mut now = InPlace::clone(&self.applied.borrow());
+        now.failed.insert(vpc.clone(), why.to_owned());
+        self.applied.send_replace(Arc::new(now));
     }
 
     /// The interfaces whose domain runs.
@@ -230,17 +238,14 @@ impl FakeNetworks {
 #[async_trait]
 impl Networks for FakeNetworks {
     async fn offer(&self, document: NetworkDocument) -> Result<NetworkTaken, CallError> {
-        self.applied.send_if_modified(|applied| {
-            let newer = document.version > *applied;
-            *applied = document.version.max(*applied);
-            newer
-        });
-        Ok(NetworkTaken {
-            version: *self.applied.borrow(),
-        })
+        if document.version > self.applied.borrow().version {
+            self.apply(document.version);
+        }
+        let version = self.applied.borrow().version;
+        Ok(NetworkTaken { version })
     }
 
-    fn applied(&self) -> watch::Receiver<u64> {
+    fn applied(&self) -> watch::Receiver<Arc<InPlace>> {
         self.applied.subscribe()
     }
 

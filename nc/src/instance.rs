@@ -68,6 +68,8 @@ pub enum Phase {
         disks: Option<BootDisks>,
         /// The newest network version that is known to be applied.
         applied: u64,
+        /// What keeps the network from being so; nothing where only time does.
+        hindered: String,
     },
     /// The hypervisor was asked to start it.
     Starting {
@@ -206,6 +208,9 @@ pub enum Event {
     DisksFailed(StateReason),
     /// Answers [`Action::AwaitNetwork`].
     NetworkApplied(u64),
+    /// Said before that answer, as often as it changes: why it does not come; nothing if only time is
+    /// wanting.
+    NetworkHindered(String),
     /// Answers [`Action::Start`].
     Started,
     /// Answers [`Action::Start`]; the domain may be there all the same.
@@ -297,6 +302,7 @@ impl Instance {
             Event::DisksReady(disks) => self.on_disks(disks),
             Event::DisksFailed(reason) => self.on_disks_failed(reason),
             Event::NetworkApplied(version) => self.on_network(version),
+            Event::NetworkHindered(why) => self.on_network_hindered(why),
             Event::Started => self.on_started(),
             Event::StartFailed(reason) => self.on_start_failed(reason),
             Event::Gone(end) => self.on_gone(end),

@@ -9,7 +9,10 @@ mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use control::node::{InstanceReport, InstanceWish, Seen, Taken};
+use control::{
+    CallError, Code,
+    node::{InstanceReport, InstanceWish, Seen, Taken},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -32,8 +35,8 @@ const QUEUE_MAX: usize = 64;
 /// What a keeper is told.
 #[derive(Debug)]
 pub enum Message {
-    /// A wish; answered when it is on disk.
-    Wish(Box<InstanceWish>, oneshot::Sender<Taken>),
+    /// A wish; answered when it is on disk, or cannot be: then it is to be said again.
+    Wish(Box<InstanceWish>, oneshot::Sender<Result<Taken, CallError>>),
     /// Something happened to the domain.
     Happened(Event),
     /// The guest gave a sign of life.
@@ -177,10 +180,23 @@ impl Keeper {
         )
     }
 
-    /// Puts the instance on disk and into the report, before anything is done for it.
-    pub async fn settle_in(&mut self) {
-        self.keep().await;
-        self.show();
+    /// Puts the instance on disk and into the report, before anything is done for it. One that is
+    /// `new` and cannot be kept is not begun: nobody would know of it after a crash.
+    pub async fn settle_in(&mut self, new: bool) -> Result<Taken, CallError> {
+        let kept = self.keep().await;
+        if kept.is_ok() || !new {
+            self.show();
+        }
+        self.taken(kept)
+    }
+
+    fn taken(&self, kept: Result<(), String>) -> Result<Taken, CallError> {
+        kept.map_err(|why| {
+            CallError::new(Code::NotReady, format!("the wish cannot be kept: {why}"))
+        })?;
+        Ok(Taken {
+            generation: self.instance.wish.generation,
+        })
     }
 
     /// Keeps the instance until it is forgotten (true) or the node stops (false).
@@ -203,7 +219,7 @@ impl Keeper {
                         return true;
                     }
                     self.wait = self.wait.map(|(wait, _)| (wait, None));
-                    self.step(Event::Overdue).await;
+                    let _ = self.step(Event::Overdue).await;
                 }
             }
         }
@@ -212,20 +228,19 @@ impl Keeper {
     async fn on_message(&mut self, message: Message) {
         match message {
             Message::Wish(wish, answer) => {
-                self.step(Event::Wish(Arc::new(*wish))).await;
-                let _ = answer.send(Taken {
-                    generation: self.instance.wish.generation,
-                });
+                let kept = self.step(Event::Wish(Arc::new(*wish))).await;
+                let _ = answer.send(self.taken(kept));
             }
             Message::Happened(event) => {
                 self.unsure.clear();
-                self.step(event).await;
+                // What cannot be kept is said in the log, and tried again with the next event.
+                let _ = self.step(event).await;
             }
             Message::Sign(sign) => {
                 if self.timeline.note_first(sign.step(), "") {
                     self.show();
                     self.kept = None;
-                    self.keep().await;
+                    let _ = self.keep().await;
                 }
             }
             Message::Unsure(why) => {
@@ -244,28 +259,31 @@ impl Keeper {
         self.show();
     }
 
-    async fn step(&mut self, event: Event) {
+    /// Takes an event; says why the instance is not on disk then, if it is not.
+    async fn step(&mut self, event: Event) -> Result<(), String> {
         let before = self.instance.clone();
         self.note(&event);
         let (next, actions) = before.clone().on(event);
         self.instance = next;
         self.note_phase(&before);
         self.note_pause(&before);
-        if self.instance.seen() == Seen::Running {
+        let kept = if self.instance.seen() == Seen::Running {
             // A domain that runs is found again after a crash, so it need not wait for the disk.
             self.show();
-            self.keep().await;
+            self.keep().await
         } else {
-            self.keep().await;
+            let kept = self.keep().await;
             self.show();
-        }
+            kept
+        };
         self.work.perform(&self.instance.wish, actions).await;
+        kept
     }
 
     // ---- what is kept and shown ----------------------------------------------------------------
 
     /// Puts on disk what cannot be found by looking, if that has changed.
-    async fn keep(&mut self) {
+    async fn keep(&mut self) -> Result<(), String> {
         let mut record = Record::of(
             &self.instance,
             &self.site.boot_id,
@@ -273,20 +291,23 @@ impl Keeper {
             Vec::new(),
         );
         if self.kept.as_ref() == Some(&record) {
-            return;
+            return Ok(());
         }
         let kept = record.clone();
         record.timeline = self.timeline.moments();
         let dir = self.dir.clone();
         // A few milliseconds; whatever follows relies on it.
-        match tokio::task::spawn_blocking(move || record.publish(&dir)).await {
-            Ok(Ok(())) => self.kept = Some(kept),
-            Ok(Err(error)) => {
-                let error = daemon::chain(&error);
-                tracing::error!(instance = %self.instance.wish.instance, error, "record not kept");
+        let published = tokio::task::spawn_blocking(move || record.publish(&dir)).await;
+        let why = match published {
+            Ok(Ok(())) => {
+                self.kept = Some(kept);
+                return Ok(());
             }
-            Err(error) => tracing::error!(%error, "record not kept"),
-        }
+            Ok(Err(error)) => daemon::chain(&error),
+            Err(error) => error.to_string(),
+        };
+        tracing::error!(instance = %self.instance.wish.instance, why, "record not kept");
+        Err(why)
     }
 
     fn show(&self) {
@@ -331,6 +352,7 @@ impl Keeper {
                 self.timeline.update("failing", why.clone());
             }
             Event::Overdue => self.timeline.note("overdue", self.instance.stage("disks")),
+            Event::NetworkHindered(why) => self.timeline.update("failing", why.clone()),
             Event::Wish(_)
             | Event::Paused(_)
             | Event::Resumed

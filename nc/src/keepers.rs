@@ -42,7 +42,7 @@ pub struct Keepers {
 
 enum Found {
     Known(Handle),
-    New(oneshot::Receiver<Taken>),
+    New(oneshot::Receiver<Result<Taken, CallError>>),
 }
 
 impl Keepers {
@@ -102,7 +102,7 @@ impl Keepers {
                 }
             };
             if let Ok(taken) = taken {
-                return Ok(taken);
+                return taken;
             }
         }
         Err(CallError::new(
@@ -131,11 +131,7 @@ impl Keepers {
         }
         let (keeper, handle) = Keeper::new(self.site.clone(), wish.clone());
         all.insert(wish.instance.clone(), handle);
-        Ok(Found::New(self.run(
-            keeper,
-            wish.instance.clone(),
-            wish.generation,
-        )))
+        Ok(Found::New(self.run(keeper, wish.instance.clone(), true)))
     }
 
     /// Takes up an instance of an earlier process, unless somebody keeps it.
@@ -145,23 +141,28 @@ impl Keepers {
         if all.get(&instance).is_some_and(|handle| !handle.is_gone()) {
             return;
         }
-        let generation = record.wish.generation;
         let (keeper, handle) = Keeper::adopt(self.site.clone(), record, domain_is_there);
         all.insert(instance.clone(), handle);
-        drop(self.run(keeper, instance, generation));
+        drop(self.run(keeper, instance, false));
     }
 
     fn run(
         &self,
         mut keeper: Keeper,
         instance: InstanceId,
-        generation: u64,
-    ) -> oneshot::Receiver<Taken> {
+        new: bool,
+    ) -> oneshot::Receiver<Result<Taken, CallError>> {
         let (settled, taken) = oneshot::channel();
         let (keepers, stop) = (self.clone(), self.context.cancel.clone());
         let kept = tokio::spawn(async move {
-            keeper.settle_in().await;
-            let _ = settled.send(Taken { generation });
+            let taken = keeper.settle_in(new).await;
+            let refused = new && taken.is_err();
+            if refused {
+                drop(keeper);
+                let _ = settled.send(taken);
+                return true;
+            }
+            let _ = settled.send(taken);
             keeper.run(stop).await
         });
         self.context.detach(async move {

@@ -9,6 +9,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use types::{InstanceId, StateReason, network::NetworkDocument};
 
-use crate::resources;
+use crate::{network::InPlace, resources};
 
 /// The format of a disk's file. Named to QEMU always, never found out by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,9 +131,9 @@ pub trait Networks: Send + Sync + 'static {
     /// Takes a document if it is newer than the one it has, and wakes whoever applies it.
     async fn offer(&self, document: NetworkDocument) -> Result<NetworkTaken, CallError>;
 
-    /// The version that is applied, and every change of it. Starts at 0 unless the rules of an
-    /// earlier life were found in place.
-    fn applied(&self) -> watch::Receiver<u64>;
+    /// What is in place, and every change of it. Starts at version 0 unless the rules of an earlier
+    /// life were found in place.
+    fn applied(&self) -> watch::Receiver<Arc<InPlace>>;
 
     /// The instance's domain runs, so that its tap exists: whatever belongs to a port and not to a
     /// document is done now (port flags, gratuitous ARP for its public address).

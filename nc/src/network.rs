@@ -1,5 +1,5 @@
 //! This node's part in the network document: the newest one is held on disk, applied whole, and
-//! acknowledged once all of it is so.
+//! acknowledged VPC by VPC as it is so.
 //!
 //! What a document means is compiled by `net`; nothing is decided here. A document is on disk before
 //! it is acknowledged as taken, so that a node that restarts, or boots while all above it are away,
@@ -7,6 +7,7 @@
 
 mod apply;
 mod held;
+mod in_place;
 mod leases;
 mod tools;
 
@@ -29,6 +30,7 @@ use types::{NodeId, VpcId, network::NetworkDocument};
 
 use crate::{config, needs::Networks, residents::Residents, signs::Signs};
 use held::Held;
+pub use in_place::InPlace;
 pub use tools::HostTools;
 
 /// Where the host's resolvers are named.
@@ -49,7 +51,7 @@ pub struct Network {
     held: Held,
     applier: Arc<dyn Applier>,
     run: Arc<dyn Run>,
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Arc<InPlace>>,
     places: watch::Sender<Arc<Vec<Place>>>,
     wake: Wake,
 }
@@ -75,7 +77,7 @@ impl Network {
             held: Held::load(state)?,
             applier,
             run,
-            applied: watch::Sender::new(0),
+            applied: watch::Sender::default(),
             places: watch::Sender::default(),
             wake: Wake::new(),
         }))
@@ -114,7 +116,7 @@ impl Networks for Network {
         Ok(NetworkTaken { version })
     }
 
-    fn applied(&self) -> watch::Receiver<u64> {
+    fn applied(&self) -> watch::Receiver<Arc<InPlace>> {
         self.applied.subscribe()
     }
 

@@ -238,7 +238,7 @@ fn begin(state: &Path, settings: &NodeNetwork, residents: &Residents) -> Life {
 impl Life {
     async fn reaches(&self, version: u64) {
         let mut applied = self.network.applied();
-        let wait = applied.wait_for(|now| *now == version);
+        let wait = applied.wait_for(|now| now.version == version);
         tokio::time::timeout(4 * PATIENCE, wait)
             .await
             .unwrap()

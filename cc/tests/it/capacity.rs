@@ -215,6 +215,7 @@ impl World {
             used: samples::smalls(self.guests_up(node)),
             hypervisor: "fake".into(),
             network_version: 0,
+            network_failures: Vec::new(),
             not_ready: None,
         }));
         let position = Position {

@@ -534,6 +534,7 @@ pub(crate) fn node_status(reach: Reach, committed: Shape) -> NodeStatus {
             used: committed,
             hypervisor: "fake".to_owned(),
             network_version: 1,
+            network_failures: Vec::new(),
             not_ready: None,
         }),
         committed,

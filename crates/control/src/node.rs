@@ -221,11 +221,25 @@ pub struct NodeReport {
     pub used: Shape,
     /// `kvm` or `tcg`, and the versions of libvirt and QEMU.
     pub hypervisor: String,
-    /// The network document that it has applied.
+    /// The newest network document that it has gone through. All of it is in place but what
+    /// `network_failures` names.
     pub network_version: u64,
+    /// What is not as that document, or a newer one, says. It keeps only its own guests from starting.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_failures: Vec<NetworkFailure>,
     /// Why it cannot take instances now, if so.
     #[serde(default)]
     pub not_ready: Option<String>,
+}
+
+/// A part of the network that could not be made so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkFailure {
+    /// Which VPC; none is what all VPCs of the node stand on.
+    #[serde(default)]
+    pub vpc: Option<VpcId>,
+    /// Why.
+    pub why: String,
 }
 
 /// One thing that changed on a node.

@@ -265,6 +265,7 @@ impl FakeNode {
             used: used(state),
             hypervisor: "fake".to_owned(),
             network_version: *lock(&life.network),
+            network_failures: Vec::new(),
             not_ready: None,
         };
         life.feed.set("node".to_owned(), NodeChange::Node(report));

@@ -23,11 +23,9 @@ impl Instance {
                 "preparing the disks".to_owned()
             }
             Phase::Preparing { disks: None, .. } => progress.to_owned(),
-            Phase::Preparing { disks: Some(_), .. } => {
-                format!(
-                    "waiting for network version {}",
-                    self.wish.spec.network_version
-                )
+            Phase::Preparing { hindered, .. } => {
+                let version = self.wish.spec.network_version;
+                with_why(format!("waiting for network version {version}"), hindered)
             }
             Phase::Starting { .. } => "starting".to_owned(),
             Phase::Running { reboot } => reboot.stage(),
@@ -91,4 +89,12 @@ impl Failed {
             self.attempt, self.why
         )
     }
+}
+
+/// What is done, and what hinders it, if anything does.
+pub(super) fn with_why(what: String, why: &str) -> String {
+    if why.is_empty() {
+        return what;
+    }
+    format!("{what}: {why}")
 }

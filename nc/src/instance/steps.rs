@@ -9,6 +9,7 @@ impl Instance {
         let phase = Phase::Preparing {
             disks: None,
             applied: 0,
+            hindered: String::new(),
         };
         let begun = Self {
             life,
@@ -24,6 +25,7 @@ impl Instance {
             Phase::Preparing {
                 disks: Some(disks),
                 applied,
+                ..
             } if *applied >= self.wish.spec.network_version => {
                 let start = Action::Start(disks.clone());
                 (self.in_phase(Phase::Starting { ended: None }), vec![start])

@@ -8,12 +8,20 @@ use crate::needs::BootDisks;
 impl Instance {
     pub(super) fn on_disks(self, made: BootDisks) -> (Self, Vec<Action>) {
         match self.phase {
-            Phase::Preparing { applied, .. } => self
-                .in_phase(Phase::Preparing {
-                    disks: Some(made),
+            Phase::Preparing {
+                applied,
+                ref hindered,
+                ..
+            } => {
+                let hindered = hindered.clone();
+                let disks = Some(made);
+                let preparing = Phase::Preparing {
+                    disks,
                     applied,
-                })
-                .start_if_ready(),
+                    hindered,
+                };
+                self.in_phase(preparing).start_if_ready()
+            }
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
@@ -48,6 +56,19 @@ impl Instance {
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
+    }
+
+    pub(super) fn on_network_hindered(mut self, why: String) -> (Self, Vec<Action>) {
+        match &mut self.phase {
+            Phase::Preparing { hindered, .. } => *hindered = why,
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Paused(_)
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => {}
+        }
+        (self, Vec::new())
     }
 
     pub(super) fn on_started(self) -> (Self, Vec<Action>) {

@@ -1,6 +1,8 @@
 //! What a state waits for, and what its end in vain amounts to.
 
-use super::{Action, Instance, Paused, Phase, Reboot, Resume, Stop, Wipe, internal_error};
+use super::{
+    Action, Instance, Paused, Phase, Reboot, Resume, Stop, Wipe, internal_error, shown::with_why,
+};
 
 /// What a state waits for, so long and no longer. The same value is the same waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +74,7 @@ impl Instance {
                 .because(internal_error("the disks were not ready in time"))
                 .give_up_preparing(),
             Some(Wait::Network) => {
-                let version = self.wish.spec.network_version;
-                let why = format!("network version {version} was not applied in time");
+                let why = self.network_was_late();
                 self.because(internal_error(&why)).give_up_preparing()
             }
             Some(Wait::RebootGrace { target }) => self.reset(target, 0),
@@ -81,6 +82,20 @@ impl Instance {
             Some(Wait::Proof) => self.settle(),
             Some(Wait::ShutdownGrace) => self.force_down(),
             Some(Wait::Pause { attempt }) => self.try_again(attempt),
+        }
+    }
+
+    fn network_was_late(&self) -> String {
+        let version = self.wish.spec.network_version;
+        let late = format!("network version {version} was not applied in time");
+        match &self.phase {
+            Phase::Preparing { hindered, .. } => with_why(late, hindered),
+            Phase::Starting { .. }
+            | Phase::Running { .. }
+            | Phase::Paused(_)
+            | Phase::Stopping { .. }
+            | Phase::Wiping { .. }
+            | Phase::Terminated => late,
         }
     }
 

@@ -99,6 +99,35 @@ async fn nothing_starts_before_the_network_that_it_needs_is_applied() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_vpc_that_cannot_be_applied_keeps_its_own_guests_waiting_with_the_reason_and_no_others() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let (broken, well) = (fakes::wish(1), fakes::wish(2));
+    let mut well = well;
+    well.spec.interface.vpc = "vpc-00000002".parse().unwrap();
+    let vpc = &broken.spec.interface.vpc;
+    rig.networks.fail_vpc(vpc, "address already in use");
+    node.wish(&broken).await;
+    node.run(&well).await;
+    pause(60_000).await;
+    let report = node.keepers.get(&broken.instance).unwrap().report();
+    assert_eq!(
+        report.stage,
+        "waiting for network version 1: address already in use"
+    );
+
+    // Mended in time it starts; if not, its user reads why.
+    rig.networks.apply(2);
+    node.until(&broken.instance, Seen::Running).await;
+    let late = fakes::wish(3);
+    rig.networks.fail_vpc(vpc, "address already in use");
+    node.wish(&late).await;
+    let reason = node.until(&late.instance, Seen::Terminated).await.reason;
+    let reason = reason.unwrap().message;
+    assert!(reason.contains("address already in use"), "{reason}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_wish_from_many_mouths_starts_one_guest() {
     let rig = Rig::new();
     let node = rig.start().await;
@@ -320,5 +349,47 @@ async fn a_termination_of_a_guest_that_stands_still_does_not_wait_for_its_grace(
     rig.hypervisor.pause(&wish.instance, Cause::Disk);
     node.wish(&terminated(&wish)).await;
     pause(1_000).await;
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_that_cannot_be_kept_is_not_acknowledged_and_a_new_one_not_begun() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    let (folder, aside) = (rig.dir.path(), rig.dir.path().with_extension("aside"));
+    let block = || {
+        std::fs::rename(folder, &aside).unwrap();
+        std::fs::write(folder, "in the way").unwrap();
+    };
+    let unblock = || {
+        std::fs::remove_file(folder).unwrap();
+        std::fs::rename(&aside, folder).unwrap();
+    };
+    block();
+    let refused = node.keepers.wish(wish.clone()).await.unwrap_err();
+    assert_eq!(refused.code, control::Code::NotReady);
+    assert!(
+        refused.message.contains("cannot be kept"),
+        "{}",
+        refused.message
+    );
+    pause(10_000).await;
+    assert_eq!((rig.disks.prepared(), node.residents.all().len()), (0, 0));
+    let subject = Subject::Instance(wish.instance.clone());
+    assert!(node.keepers.site().feed().get(&subject).is_none());
+
+    unblock();
+    node.run(&wish).await;
+
+    // It can be ended all the same, or its disks would never make room; and is so until it is said.
+    block();
+    let end = terminated(&wish);
+    assert!(node.keepers.wish(end.clone()).await.is_err());
+    pause(1_000).await;
+    assert!(rig.hypervisor.domains().is_empty());
+    unblock();
+    assert_eq!(node.wish(&end).await, 2);
+    node.until(&wish.instance, Seen::Terminated).await;
     rig.assert_nothing_left(&wish.instance);
 }

@@ -7,7 +7,7 @@ use control::node::InstanceWish;
 use daemon::chain;
 use futures_util::FutureExt;
 use tokio::{
-    sync::watch,
+    sync::{mpsc, watch},
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
@@ -24,6 +24,7 @@ use crate::{
     signs::Sign,
     site::Site,
 };
+use types::VpcId;
 
 /// Removing files takes milliseconds; a network filesystem that hangs is told as a failure.
 const WIPE_LIMIT: Duration = Duration::from_secs(120);
@@ -31,6 +32,9 @@ const WIPE_LIMIT: Duration = Duration::from_secs(120);
 /// A libvirtd that is being restarted is back in seconds; a launch waits for it this long.
 const AWAY_LIMIT: Duration = Duration::from_secs(60);
 const AWAY_LOOK: Duration = Duration::from_millis(300);
+
+/// News that wait to be taken: one speaks at a time, and waits.
+const NEWS_MAX: usize = 1;
 
 /// What is under way for one instance. Dropping it stops it all, as far as it can be stopped.
 pub(super) struct Work {
@@ -41,6 +45,8 @@ pub(super) struct Work {
     preparing: Slot,
     network: Slot,
     others: JoinSet<Option<Message>>,
+    /// What is said before an answer.
+    news: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
 }
 
 /// Work of which there is one at a time, and which can be called off.
@@ -84,6 +90,7 @@ impl Work {
             preparing: Slot::default(),
             network: Slot::default(),
             others: JoinSet::new(),
+            news: mpsc::channel(NEWS_MAX),
         }
     }
 
@@ -109,7 +116,7 @@ impl Work {
                 }
                 Action::AwaitNetwork(version) => {
                     self.network.call_off().await;
-                    self.await_network(version);
+                    self.await_network(wish.spec.interface.vpc.clone(), version);
                 }
                 Action::Plug => {
                     self.on_the_side(wish, Action::Plug);
@@ -140,6 +147,7 @@ impl Work {
                 })),
                 message = self.network.done() => message,
                 Some(outcome) = self.others.join_next() => outcome.ok().flatten(),
+                Some(news) = self.news.1.recv() => Some(news),
                 // Nothing is under way; something will be when the next message has come.
                 else => std::future::pending().await,
             };
@@ -159,17 +167,27 @@ impl Work {
         }));
     }
 
-    fn await_network(&mut self, version: u64) {
-        let mut applied = self.site.networks.applied();
+    /// Waits for the guest's own VPC, and says what keeps it from being so.
+    fn await_network(&mut self, vpc: VpcId, version: u64) {
+        let (mut applied, tell) = (self.site.networks.applied(), self.news.0.clone());
         self.network.0 = Some(tokio::spawn(async move {
-            let reached = applied
-                .wait_for(|applied| *applied >= version)
-                .await
-                .map(|now| *now);
-            match reached {
-                Ok(now) => Message::Happened(Event::NetworkApplied(now)),
-                // Nobody applies networks any more: the node is stopping.
-                Err(_) => std::future::pending().await,
+            let mut told = String::new();
+            loop {
+                let now = applied.borrow_and_update().clone();
+                if now.serves(&vpc, version) {
+                    return Message::Happened(Event::NetworkApplied(now.version));
+                }
+                let why = now.hindrance(&vpc).cloned().unwrap_or_default();
+                if told != why {
+                    told.clone_from(&why);
+                    let _ = tell
+                        .send(Message::Happened(Event::NetworkHindered(why)))
+                        .await;
+                }
+                if applied.changed().await.is_err() {
+                    // Nobody applies networks any more: the node is stopping.
+                    std::future::pending().await
+                }
             }
         }));
     }

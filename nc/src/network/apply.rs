@@ -70,7 +70,7 @@ impl Reconcile for ApplyNetwork {
     }
 }
 
-/// A version counts as applied when all of it is so; a VPC is served as soon as its own part is.
+/// A VPC is served, and its guests may start, as soon as its own part is so and the node's.
 fn publish(network: &Network, desired: &Desired, applied: &Applied) {
     let served = desired.vpcs.iter().filter(|vpc| applied.serves(&vpc.vpc));
     let places: Vec<Place> = served
@@ -84,13 +84,12 @@ fn publish(network: &Network, desired: &Desired, applied: &Applied) {
         *old = Arc::new(places);
         changed
     });
-    if applied.is_complete() {
-        network.applied.send_if_modified(|old| {
-            let newer = *old != applied.version;
-            *old = applied.version;
-            newer
-        });
-    }
+    network.applied.send_if_modified(|old| {
+        let now = old.after(applied);
+        let changed = **old != now;
+        *old = Arc::new(now);
+        changed
+    });
 }
 
 fn complaint(applied: &Applied) -> Option<String> {

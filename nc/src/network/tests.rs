@@ -106,7 +106,7 @@ fn node(state: &Path) -> Node {
 
 async fn reaches(network: &Network, version: u64) -> bool {
     let mut applied = network.applied();
-    tokio::time::timeout(SOON, applied.wait_for(|now| *now == version))
+    tokio::time::timeout(SOON, applied.wait_for(|now| now.serves(&vpc().id, version)))
         .await
         .is_ok()
 }
@@ -144,7 +144,7 @@ async fn an_older_document_is_answered_with_the_newer_version_and_ignored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_wholly_applied_is_not_acknowledged_until_it_is() {
+async fn a_vpc_that_cannot_be_applied_is_not_acknowledged_until_it_is_and_hinders_no_other() {
     let state = tempfile::tempdir().unwrap();
     let Node {
         network,
@@ -154,6 +154,9 @@ async fn what_is_not_wholly_applied_is_not_acknowledged_until_it_is() {
     applier.fail_vpc(&vpc().id, true);
     network.offer(document(7)).await.unwrap();
     assert!(!reaches(&network, 7).await);
+    let now = network.applied().borrow().clone();
+    assert!(now.serves(&"vpc-00000002".parse().unwrap(), 7));
+    assert!(now.hindrance(&vpc().id).unwrap().contains("told to fail"));
     assert!(
         network.places().borrow().is_empty(),
         "nor is the VPC served"

@@ -82,6 +82,7 @@ impl ReportNode {
     fn report(&self) -> NodeReport {
         let site = self.keepers.site();
         let hypervisor = self.hypervisor.borrow().clone();
+        let network = site.networks.applied().borrow().clone();
         let adopting = "still looking for the instances of an earlier life".to_owned();
         NodeReport {
             node: site.node.clone(),
@@ -94,7 +95,8 @@ impl ReportNode {
                 site.host.accel.as_str(),
                 hypervisor.as_deref().unwrap_or("version unknown")
             ),
-            network_version: *site.networks.applied().borrow(),
+            network_version: network.version,
+            network_failures: network.failures(),
             not_ready: hypervisor
                 .err()
                 .or((!self.keepers.has_adopted()).then_some(adopting)),

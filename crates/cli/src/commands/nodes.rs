@@ -63,6 +63,7 @@ fn row(node: &NodeStatus) -> [String; 9] {
         dash(report.map(|report| format!("{taken}/{}", of(&report.capacity))))
     };
     let not_ready = report.and_then(|report| report.not_ready.clone());
+    let why = not_ready.or(report.and_then(network_failure));
     [
         node.node.to_string(),
         dash(report.map(|report| &report.hostname)),
@@ -72,8 +73,19 @@ fn row(node: &NodeStatus) -> [String; 9] {
         taken(node.committed.disk_gib.0, |shape| shape.disk_gib.0),
         dash(report.map(|report| report.network_version)),
         dash(report.map(|report| &report.hypervisor)),
-        not_ready.unwrap_or_else(|| node.why.clone()),
+        why.unwrap_or_else(|| node.why.clone()),
     ]
+}
+
+/// The first VPC that could not be made as the network document says: its guests wait.
+fn network_failure(report: &control::node::NodeReport) -> Option<String> {
+    let failure = report.network_failures.first()?;
+    let whose = failure.vpc.as_ref().map_or("the node", |vpc| vpc.as_str());
+    let more = match report.network_failures.len() {
+        1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    Some(format!("network of {whose}: {}{more}", failure.why))
 }
 
 fn reach(reach: Reach) -> &'static str {

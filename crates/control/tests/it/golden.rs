@@ -144,6 +144,7 @@ fn node_report() -> NodeReport {
         used: Shape::default(),
         hypervisor: text("tcg, libvirt 9.0.0, QEMU 7.2"),
         network_version: 9,
+        network_failures: Vec::new(),
         not_ready: None,
     }
 }
