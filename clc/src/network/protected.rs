@@ -27,6 +27,7 @@ pub(super) fn protected(tx: &Tx, config: &Config) -> Result<Vec<Ipv4Net>, Error>
     let hosts: BTreeSet<Ipv4Addr> = controls
         .chain(services.iter().map(|service| service.address.ip()))
         .chain(own_addresses(config))
+        .chain(objects_address(config))
         .filter_map(guests_could_reach)
         .chain(underlays)
         .collect();
@@ -52,6 +53,12 @@ fn own_addresses(config: &Config) -> impl Iterator<Item = IpAddr> {
     [Some(config.api.listen.ip()), control]
         .into_iter()
         .flatten()
+}
+
+/// Where Walrus serves S3, which need not be where it joined from.
+fn objects_address(config: &Config) -> Option<IpAddr> {
+    let (_, authority) = config.s3_base().ok()?;
+    authority.host().trim_matches(['[', ']']).parse().ok()
 }
 
 /// Guests speak IPv4, and a loopback or a wildcard is nobody's address on the network.

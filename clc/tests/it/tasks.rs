@@ -185,6 +185,7 @@ async fn a_node_that_speaks_for_the_first_time_joins_the_underlay_of_all() {
 async fn no_guest_may_reach_a_node_or_a_daemon_wherever_it_moves_but_for_the_public_api() {
     let rig = Rig::with(|config| {
         config.api.listen = "192.0.2.1:8773".parse().unwrap();
+        config.s3.url = "http://192.0.2.51:8779".to_owned();
         config.network.protected = vec!["198.51.100.0/24".parse().unwrap()];
     })
     .await;
@@ -201,7 +202,7 @@ async fn no_guest_may_reach_a_node_or_a_daemon_wherever_it_moves_but_for_the_pub
         })
         .await
     };
-    protects(&["198.51.100.0/24", "192.0.2.1/32"]).await;
+    protects(&["198.51.100.0/24", "192.0.2.1/32", "192.0.2.51/32"]).await;
 
     let moved = |tx: &store::Tx| {
         nodes::move_to(tx, &node(), &zone(), "192.0.2.21:8775".parse().unwrap())?;
@@ -225,6 +226,7 @@ async fn no_guest_may_reach_a_node_or_a_daemon_wherever_it_moves_but_for_the_pub
         "192.0.2.21/32",
         "192.0.2.31/32",
         "192.0.2.41/32",
+        "192.0.2.51/32",
     ];
     let mut expected = vec!["198.51.100.0/24"];
     expected.extend(hosts);
