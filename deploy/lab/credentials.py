@@ -47,9 +47,9 @@ def variables(layout, https=False):
         "S3CFG": s3cfg,
         "S3CMD_CONFIG": s3cfg,
         # Whom to trust: the machine's own authorities and the cloud's, so that nothing else in this
-        # shell loses its trust. aws and boto3; requests (euca2ools); curl; Go's (rclone, restic,
-        # terraform) and OpenSSL's.
-        "AWS_CA_BUNDLE": bundle,
+        # shell loses its trust. aws and boto3 by a file, for AWS_CA_BUNDLE makes rclone fail;
+        # requests (euca2ools); curl; Go's programs (rclone, restic, terraform) and OpenSSL's.
+        "AWS_CONFIG_FILE": str(folder / "aws-config"),
         "REQUESTS_CA_BUNDLE": bundle,
         "CURL_CA_BUNDLE": bundle,
         "SSL_CERT_FILE": bundle,
@@ -77,6 +77,7 @@ def write(layout):
         "user-key.pem": said["user_private_key_pem"],
         "cloud-cert.pem": said["cloud_certificate_pem"],
         "ca-bundle.pem": trusted(layout),
+        "aws-config": f"[default]\nca_bundle = {bundle}\n",
         "s3cfg": S3CFG.format(https=False, **s3cfg),
         "s3cfg-https": S3CFG.format(https=True, **s3cfg),
         "eucarc": exports(layout),
@@ -95,4 +96,5 @@ def trusted(layout):
 
 def exports(layout, https=False):
     said = variables(layout, https)
-    return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in said.items())
+    # It would win over the file that is named here.
+    return "unset AWS_CA_BUNDLE\n" + "".join(f"export {name}={shlex.quote(value)}\n" for name, value in said.items())

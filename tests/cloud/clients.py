@@ -148,6 +148,38 @@ def test_rclone_syncs_and_checks(cloud):
         cloud.run("rclone", "purge", remote)
 
 
+def test_clients_come_over_https_and_believe_the_clouds_authority_alone(cloud):
+    https = cloud.https
+    url = https["AWS_ENDPOINT_URL"]
+    check(url.startswith("https://"), url)
+    cloud.boto("""
+assert url.startswith('https://')
+assert ec2.describe_regions()['Regions']
+s3.create_bucket(Bucket='tls-bucket')
+# The default of current SDKs over https: a body in chunks with its checksum in a trailer.
+s3.put_object(Bucket='tls-bucket', Key='a', Body=b'x' * 100000)
+assert s3.get_object(Bucket='tls-bucket', Key='a', ChecksumMode='ENABLED')['Body'].read() == b'x' * 100000
+""", variables=https)  # fmt: skip
+    aws = cloud.client_programs / "aws"
+    _round_trip(
+        cloud,
+        lambda file: cloud.run(aws, "s3", "cp", file, "s3://tls-bucket/cli", variables=https),
+        lambda file: cloud.run(aws, "s3", "cp", "s3://tls-bucket/cli", file, variables=https),
+    )
+    config = https["S3CFG"]
+    _round_trip(
+        cloud,
+        lambda file: cloud.run("s3cmd", "-c", config, "put", file, "s3://tls-bucket/s3cmd", variables=https),
+        lambda file: cloud.run("s3cmd", "-c", config, "get", "--force", "s3://tls-bucket/s3cmd", file, variables=https),
+    )
+    remote = f":s3,provider=Other,access_key_id={https['AWS_ACCESS_KEY_ID']},secret_access_key={https['AWS_SECRET_ACCESS_KEY']},endpoint='{url}':tls-bucket"
+    check("s3cmd" in cloud.run("rclone", "lsf", remote, variables=https), "rclone lists it")
+    cloud.run("rclone", "purge", remote, variables=https)
+    cloud.run("curl", "-sS", "--tls-max", "1.2", url, variables=https)
+    refused = cloud.run("curl", "-sS", "--cacert", "/etc/ssl/certs/ca-certificates.crt", url, succeeds=False)
+    check("certificate" in refused, f"a stranger does not believe it: {refused}")
+
+
 def euca2ools():
     """The folder of euca2ools' programs: its source is in no registry, so it is not everywhere."""
     folder = os.environ.get("EUCA2OOLS_BIN")

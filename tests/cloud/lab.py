@@ -75,6 +75,11 @@ class Cloud:
         return os.environ | credentials.variables(self.layout)
 
     @property
+    def https(self):
+        """The variables that differ where clients come over https."""
+        return credentials.variables(self.layout, https=True)
+
+    @property
     def binaries(self):
         if built := os.environ.get("MALLEE_BINARIES"):
             return pathlib.Path(built)
@@ -129,7 +134,7 @@ class Cloud:
     def run(self, *argv, succeeds=True, variables=None):
         """A client as its user runs it; answers what it printed."""
         environment = self.variables | {"AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true", "AWS_MAX_ATTEMPTS": "1"} | (variables or {})
-        # A machine's own authorities are for its own errands; rclone even fails over them.
+        # As `deploy/cloud env` does: it would win over the file that says whom to trust.
         environment.pop("AWS_CA_BUNDLE", None)
         done = subprocess.run([str(word) for word in argv], capture_output=True, text=True, env=environment)
         said = done.stdout + done.stderr
@@ -143,7 +148,7 @@ class Cloud:
         said = self.run(self.client_programs / "aws", *words, "--output", "json", succeeds=succeeds)
         return (json.loads(said) if said.strip() else None) if succeeds else said
 
-    def boto(self, script):
+    def boto(self, script, variables=None):
         """A script of boto3's in its own Python; `ec2` and `s3` are clients. It ends by asserting."""
         head = (
             "import boto3, botocore, os\n"
@@ -157,7 +162,7 @@ class Cloud:
             "        got = e.response['Error']['Code']; assert got == code, (got, code); return e\n"
             "    assert False, f'{code} expected'\n"
         )
-        return self.run(self.client_programs / "python", "-c", head + script)
+        return self.run(self.client_programs / "python", "-c", head + script, variables=variables)
 
     @property
     def ec2(self):
