@@ -32,7 +32,10 @@ use control::{
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Roster},
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Taken},
-    objects::{AskObjectsStatus, ObjectBytes, ObjectStats, ObjectsStatus, ReadObject, StatObjects},
+    objects::{
+        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStats, ObjectsStatus,
+        ReadObject, StatObjects,
+    },
     rpc,
     storage::{StorageChange, VolumeWish},
 };
@@ -532,6 +535,14 @@ impl Objects for Absent {
     }
 
     async fn stat_objects(&self, _: &rpc::Call, _: StatObjects) -> Result<ObjectStats, CallError> {
+        absent()
+    }
+
+    async fn link_objects(&self, _: &rpc::Call, _: LinkObjects) -> Result<Done, CallError> {
+        absent()
+    }
+
+    async fn drop_objects(&self, _: &rpc::Call, _: DropObjects) -> Result<Done, CallError> {
         absent()
     }
 

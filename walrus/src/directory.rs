@@ -12,7 +12,7 @@ use s3::acl::{People, Person};
 use types::{AccountId, Arn, Secret};
 
 /// The user who may do everything in its account.
-const ADMIN: &str = "admin";
+pub(crate) const ADMIN: &str = "admin";
 
 /// Who asks, as far as policies go.
 #[derive(Debug, Clone)]

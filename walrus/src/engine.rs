@@ -461,6 +461,23 @@ impl Engine {
             .await
     }
 
+    /// All files of an object again, under new names: a body, and what a change needs for it.
+    pub async fn duplicate_body(&self, found: &Found) -> Result<(Body, Vec<NewBlob>)> {
+        if found.inline().is_some() {
+            return Ok((Body::Inline, Vec::new()));
+        }
+        let (mut pieces, mut blobs) = (Vec::new(), Vec::new());
+        for piece in found.object.body.pieces() {
+            let blob = self.duplicate(piece).await?;
+            pieces.push(facts::Piece {
+                blob: blob.id().clone(),
+                size: piece.size,
+            });
+            blobs.push(blob);
+        }
+        Ok((Body::Pieces(pieces), blobs))
+    }
+
     /// Opens one file of an object that is held.
     pub fn open_piece(&self, piece: &facts::Piece) -> Result<BlobReader> {
         self.0.blobs.read(&piece.blob)

@@ -15,7 +15,7 @@
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
-//! | [`objects`] | what the cloud itself asks |
+//! | [`objects`], [`links`] | what the cloud itself asks, and keeps of its own |
 //! | [`metrics`], [`upkeep`] | what is counted; what runs beside the requests |
 //!
 //! Walrus authenticates S3 requests itself, whoever passed them on. It decides policies by
@@ -33,6 +33,7 @@ pub mod directory;
 pub mod engine;
 pub mod identity;
 pub mod intake;
+mod links;
 pub mod metrics;
 pub mod objects;
 pub mod outflow;

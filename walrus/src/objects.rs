@@ -7,21 +7,23 @@ use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use control::{
     CallError, Code, Objects,
+    node::Done,
     objects::{
-        AskObjectsStatus, ObjectBytes, ObjectStat, ObjectStats, ObjectsStatus, Principal,
-        ReadObject, StatObjects,
+        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStat, ObjectStats,
+        ObjectsStatus, Principal, ReadObject, StatObjects,
     },
     rpc::Call,
 };
 use http_body_util::BodyExt;
 use s3::{Action, BucketName, Key};
+use types::{AccountId, Timestamp};
 
 use crate::{
     api::Api,
     authorise::Wish,
-    directory::Caller,
+    directory::{ADMIN, Caller},
     engine::{Failure, Found, Sought},
-    outflow,
+    links, outflow,
 };
 
 /// Objects of one question.
@@ -124,6 +126,32 @@ impl Objects for Service {
             objects.push(ObjectStat { key, size });
         }
         Ok(ObjectStats { objects })
+    }
+
+    async fn link_objects(&self, _: &Call, ask: LinkObjects) -> Result<Done, CallError> {
+        links::check(&ask)?;
+        let (engine, now) = (&self.0.engine, Timestamp(self.0.clock.now_ms()));
+        // Read as nodes read bundles: in the name of the cloud.
+        let cloud = self.caller(&Principal {
+            account: AccountId::system(),
+            user: ADMIN.to_owned(),
+        })?;
+        let bucket = links::make_bucket(engine, &ask.to_bucket, now).await?;
+        let mut changes = Vec::with_capacity(ask.names.len());
+        for name in &ask.names {
+            let key = format!("{}{name}", ask.from_prefix);
+            let found = self.find(&cloud, &ask.from_bucket, &key).await;
+            let found = found.map_err(|error| refused(&error))?;
+            changes.push(links::link(engine, &found, &bucket, name, now).await?);
+        }
+        links::commit(engine, changes).await?;
+        Ok(Done {})
+    }
+
+    async fn drop_objects(&self, _: &Call, ask: DropObjects) -> Result<Done, CallError> {
+        let now = Timestamp(self.0.clock.now_ms());
+        links::drop_bucket(&self.0.engine, &ask.bucket, now).await?;
+        Ok(Done {})
     }
 
     async fn status(&self, _: &Call, _: AskObjectsStatus) -> Result<ObjectsStatus, CallError> {

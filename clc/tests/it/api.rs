@@ -48,8 +48,8 @@ use control::{
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Taken},
     objects::{
-        AskObjectsStatus, ObjectBytes, ObjectStat, ObjectStats, ObjectsStatus, ReadObject,
-        StatObjects,
+        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStat, ObjectStats,
+        ObjectsStatus, ReadObject, StatObjects,
     },
     rpc,
     storage::{StorageChange, VolumeWish},
@@ -575,6 +575,28 @@ impl Objects for FakeObjects {
         Ok(ObjectStats {
             objects: ask.keys.into_iter().map(stat).collect(),
         })
+    }
+
+    async fn link_objects(&self, _: &rpc::Call, ask: LinkObjects) -> Result<Done, CallError> {
+        for name in ask.names {
+            let from = (
+                ask.from_bucket.clone(),
+                format!("{}{name}", ask.from_prefix),
+            );
+            let mut objects = self.objects.lock().unwrap();
+            let bytes = objects
+                .get(&from)
+                .cloned()
+                .ok_or_else(|| CallError::not_found(format!("{}/{}", from.0, from.1)))?;
+            objects.insert((ask.to_bucket.clone(), name), bytes);
+        }
+        Ok(Done {})
+    }
+
+    async fn drop_objects(&self, _: &rpc::Call, ask: DropObjects) -> Result<Done, CallError> {
+        let mut objects = self.objects.lock().unwrap();
+        objects.retain(|(bucket, _), _| *bucket != ask.bucket);
+        Ok(Done {})
     }
 
     async fn status(&self, _: &rpc::Call, _: AskObjectsStatus) -> Result<ObjectsStatus, CallError> {

@@ -32,7 +32,10 @@ use control::{
         ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceReport, InstanceWish, NetworkTaken,
         NodeReport, Seen, Shape, Taken, Wanted,
     },
-    objects::{AskObjectsStatus, ObjectBytes, ObjectStats, ObjectsStatus, ReadObject, StatObjects},
+    objects::{
+        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStats, ObjectsStatus,
+        ReadObject, StatObjects,
+    },
     rpc::Call,
     storage::{StorageChange, VolumeReport, VolumeSeen, VolumeWanted, VolumeWish},
 };
@@ -271,6 +274,14 @@ impl Objects for FakeObjects {
 
     async fn stat_objects(&self, _: &Call, _: StatObjects) -> Result<ObjectStats, CallError> {
         Ok(ObjectStats { objects: vec![] })
+    }
+
+    async fn link_objects(&self, _: &Call, _: LinkObjects) -> Result<Done, CallError> {
+        Ok(Done {})
+    }
+
+    async fn drop_objects(&self, _: &Call, _: DropObjects) -> Result<Done, CallError> {
+        Ok(Done {})
     }
 
     async fn status(&self, _: &Call, _: AskObjectsStatus) -> Result<ObjectsStatus, CallError> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use types::AccountId;
 
-use crate::{error::CallError, peer::Role, rpc::rpc};
+use crate::{error::CallError, node::Done, peer::Role, rpc::rpc};
 
 /// In whose name: Walrus decides as if that user had asked over S3.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +63,28 @@ pub struct ObjectStats {
     pub objects: Vec<ObjectStat>,
 }
 
+/// Asks for objects under other names too, in a bucket of the cloud's own account, which is made if
+/// it is not there. What is there already is made anew: this may be asked twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkObjects {
+    /// Where they are.
+    pub from_bucket: String,
+    /// What stands before their names there; empty, or ends in a slash.
+    pub from_prefix: String,
+    /// Their names; 1,000 at most.
+    pub names: Vec<String>,
+    /// The bucket in which they are to be as well, by name alone.
+    pub to_bucket: String,
+}
+
+/// Asks for a bucket of the cloud's own account to be gone, with all that is in it. One that is not
+/// there is no error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropObjects {
+    /// The bucket.
+    pub bucket: String,
+}
+
 /// Asks how Walrus is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskObjectsStatus {}
@@ -89,6 +111,11 @@ rpc! {
         read_object(ReadObject) -> ObjectBytes, by [Role::Clc];
         /// Says which objects may be read, and their sizes.
         stat_objects(StatObjects) -> ObjectStats, by [Role::Clc];
+        /// Gives objects another name in a bucket of the cloud's own. `NotFound` if one is not there,
+        /// `Conflict` if the bucket is somebody's.
+        link_objects(LinkObjects) -> Done, by [Role::Clc];
+        /// Removes a bucket of the cloud's own. `Conflict` if it is somebody's.
+        drop_objects(DropObjects) -> Done, by [Role::Clc];
         /// How it is.
         status(AskObjectsStatus) -> ObjectsStatus, by [Role::Clc];
     }

@@ -15,7 +15,7 @@ use crate::{
     answer,
     digests::{Digests, Verified},
     engine::{
-        Body, Bucket, Change, Engine, Failure, Found, Object,
+        Bucket, Change, Engine, Failure, Found, Object,
         blobs::NewBlob,
         change::PutChange,
         facts::{Part, Piece},
@@ -61,7 +61,7 @@ impl Ask<'_> {
         let owner = self.owner_of_new(&bucket);
         let acl = self.list_of_new(copy.acl, &bucket, &at.key, &owner)?;
         let origin_object = found.object.clone();
-        let (body, blobs) = self.duplicate(&found).await?;
+        let (body, blobs) = self.api.engine.duplicate_body(&found).await?;
         let mut attributes = copy
             .replace
             .unwrap_or_else(|| found.object.attributes.clone());
@@ -97,22 +97,6 @@ impl Ask<'_> {
         answer::set_version(headers, version.as_ref());
         set_source_version(headers, shown(&origin, &origin_object));
         Ok(answer)
-    }
-
-    async fn duplicate(&self, found: &Found) -> Result<(Body, Vec<NewBlob>), Failure> {
-        if found.inline().is_some() {
-            return Ok((Body::Inline, Vec::new()));
-        }
-        let (mut pieces, mut blobs) = (Vec::new(), Vec::new());
-        for piece in found.object.body.pieces() {
-            let blob = self.api.engine.duplicate(piece).await?;
-            pieces.push(Piece {
-                blob: blob.id().clone(),
-                size: piece.size,
-            });
-            blobs.push(blob);
-        }
-        Ok((Body::Pieces(pieces), blobs))
     }
 
     pub(super) async fn upload_part_copy(

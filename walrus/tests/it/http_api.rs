@@ -596,6 +596,68 @@ async fn what_is_not_served_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn what_the_cloud_links_stays_when_its_first_name_goes_and_is_the_clouds_alone() {
+    use control::{Objects as _, Role, objects::*, rpc::Call};
+    let walrus = Walrus::start().await;
+    let alice = S3::of(&walrus, ALICE);
+    let large = vec![7; 100_000];
+    alice.put("/bucket", b"").await.ok();
+    alice.put("/bucket/f/small", b"s").await.ok();
+    alice.put("/bucket/f/large", &large).await.ok();
+    let (clc, call) = (walrus.control_as(Role::Clc, "clc"), Call::new("test"));
+    let link = |names: &[&str], to: &str| LinkObjects {
+        from_bucket: "bucket".into(),
+        from_prefix: "f/".into(),
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        to_bucket: to.into(),
+    };
+    let own = "emi-00000001";
+    // Twice, as after a restart in its midst.
+    for _ in 0..2 {
+        clc.link_objects(&call, link(&["small", "large"], own))
+            .await
+            .unwrap();
+    }
+    alice.delete("/bucket/f/small").await.ok();
+    alice.delete("/bucket/f/large").await.ok();
+
+    let stat = StatObjects {
+        principal: Principal {
+            account: types::AccountId::system(),
+            user: "admin".into(),
+        },
+        bucket: own.into(),
+        keys: vec!["small".into(), "large".into()],
+    };
+    let sizes: Vec<_> = clc
+        .stat_objects(&call, stat)
+        .await
+        .unwrap()
+        .objects
+        .into_iter()
+        .map(|object| object.size)
+        .collect();
+    assert_eq!(sizes, [Ok(1), Ok(100_000)]);
+    assert_eq!(alice.get(&format!("/{own}/large")).await.status, 403);
+    assert_eq!(alice.delete(&format!("/{own}/large")).await.status, 403);
+
+    let code = async |ask| clc.link_objects(&call, ask).await.unwrap_err().code;
+    assert_eq!(code(link(&["small"], own)).await, control::Code::NotFound);
+    assert_eq!(code(link(&[], "bucket")).await, control::Code::Conflict);
+    assert_eq!(code(link(&[], "../x")).await, control::Code::Invalid);
+    let drop = |bucket: &str| DropObjects {
+        bucket: bucket.into(),
+    };
+    let of_alice = clc.drop_objects(&call, drop("bucket")).await;
+    assert_eq!(of_alice.unwrap_err().code, control::Code::Conflict);
+    for _ in 0..2 {
+        clc.drop_objects(&call, drop(own)).await.unwrap();
+    }
+    let status = clc.status(&call, AskObjectsStatus {}).await.unwrap();
+    assert_eq!((status.buckets, status.objects), (1, 0));
+}
+
+#[tokio::test]
 async fn the_cloud_reads_in_somebodys_name_and_nobody_else_may_ask() {
     use control::{Objects as _, Role, objects::*, rpc::Call};
     let walrus = Walrus::start().await;

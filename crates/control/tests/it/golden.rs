@@ -542,6 +542,17 @@ fn every_message() -> BTreeMap<String, Value> {
         },
     );
     seen.call("Objects/stat_objects", &stat, &stats);
+    let link = LinkObjects {
+        from_bucket: text("b"),
+        from_prefix: text("f/"),
+        names: vec![text("k")],
+        to_bucket: text("emi-00000001"),
+    };
+    let drop = DropObjects {
+        bucket: text("emi-00000001"),
+    };
+    seen.call("Objects/link_objects", &link, &Done {});
+    seen.call("Objects/drop_objects", &drop, &Done {});
     seen.call("Objects/status", &AskObjectsStatus {}, &objects_status());
 
     let join = JoinAsk {
