@@ -40,6 +40,14 @@ CREATE TABLE cloud (
     created_at INTEGER NOT NULL
 ) STRICT;
 
+CREATE TABLE image_launch_permissions (
+    image   TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    account TEXT NOT NULL,
+    PRIMARY KEY (image, account)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX image_launch_permissions_by_account ON image_launch_permissions (account);
+
 CREATE TABLE image_manifests (
     image      TEXT NOT NULL PRIMARY KEY REFERENCES images (id) ON DELETE CASCADE,
     bucket     TEXT NOT NULL,
@@ -65,11 +73,15 @@ CREATE TABLE images (
     manifest_sha256 TEXT NOT NULL,
     is_public       INTEGER NOT NULL DEFAULT 0,
     created_at      INTEGER NOT NULL
-) STRICT;
+, product_codes TEXT NOT NULL DEFAULT '[]', devices TEXT NOT NULL DEFAULT '[]', deprecated_at INTEGER, copied_from TEXT, copy_state TEXT CHECK (copy_state IN ('pending', 'available', 'failed')), copy_failure TEXT) STRICT;
 
 CREATE INDEX images_by_account ON images (account);
 
+CREATE INDEX images_deregistered ON images (id) WHERE state = 'deregistered';
+
 CREATE UNIQUE INDEX images_name_once ON images (account, name) WHERE state = 'available';
+
+CREATE INDEX images_pending ON images (id) WHERE copy_state = 'pending';
 
 CREATE TABLE instances (
     id                  TEXT NOT NULL PRIMARY KEY,
@@ -123,6 +135,10 @@ CREATE INDEX instances_alive ON instances (zone, state) WHERE state <> 'terminat
 CREATE INDEX instances_by_account ON instances (account, launched_at, id) WHERE forgotten_at IS NULL;
 
 CREATE INDEX instances_by_image ON instances (image);
+
+CREATE INDEX instances_by_kernel ON instances (kernel) WHERE kernel IS NOT NULL;
+
+CREATE INDEX instances_by_ramdisk ON instances (ramdisk) WHERE ramdisk IS NOT NULL;
 
 CREATE INDEX instances_by_reservation ON instances (reservation);
 

@@ -25,6 +25,7 @@ pub mod capacity;
 pub mod errors;
 pub mod filters;
 pub mod idempotency;
+pub mod image_attributes;
 pub mod images;
 pub mod instance_attributes;
 pub mod instance_types;

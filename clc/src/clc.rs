@@ -49,6 +49,8 @@ pub struct Wakes {
     pub instances: Wake,
     /// Volumes' wishes changed.
     pub volumes: Wake,
+    /// A copy of an image is to be made, or an image to be forgotten.
+    pub images: Wake,
     /// A network document changed: interfaces, groups, rules, peers.
     pub network: Wake,
     /// A roster changed.

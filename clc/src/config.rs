@@ -36,6 +36,8 @@ pub struct Config {
     pub s3: S3,
     /// Addresses.
     pub network: Network,
+    /// Machine images, kernels and ramdisks.
+    pub images: Images,
     /// Times after which something is done.
     pub limits: Limits,
 }
@@ -93,6 +95,14 @@ pub struct Network {
     pub domain: String,
 }
 
+/// The section `[images]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Images {
+    /// Whether all accounts may register kernels and ramdisks, and not the administrators' alone.
+    pub users_may_register_kernels: bool,
+}
+
 /// The section `[limits]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -116,6 +126,7 @@ impl Default for Config {
             control: Control::default(),
             s3: S3::default(),
             network: Network::default(),
+            images: Images::default(),
             limits: Limits::default(),
         }
     }

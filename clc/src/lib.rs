@@ -73,4 +73,8 @@ pub const MIGRATIONS: &[store::Migration] = &[
         "0004_impaired.sql",
         include_str!("../migrations/0004_impaired.sql"),
     ),
+    (
+        "0005_images.sql",
+        include_str!("../migrations/0005_images.sql"),
+    ),
 ];

@@ -8,6 +8,7 @@ pub mod images;
 pub mod instance_attributes;
 pub mod instances;
 pub mod key_pairs;
+pub mod launch_permissions;
 pub mod network;
 pub mod nodes;
 pub mod security_groups;

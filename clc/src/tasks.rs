@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`push_instances`] | every cluster has the newest wish of each of its instances |
 //! | [`push_volumes`] | every store has the newest wish of each of its volumes |
+//! | [`keep_images`] | copies of images have parts of their own; deregistered images go when unused |
 //! | [`push_roster`] | every cluster knows its nodes |
 //! | [`publish_network`] | every cluster has the newest network document |
 //! | [`release_holds`] | no cluster keeps room that nobody wants |
@@ -16,6 +17,7 @@
 
 pub mod expire;
 pub mod follow;
+pub mod keep_images;
 mod observe;
 pub mod publish_network;
 pub mod push_instances;
@@ -46,6 +48,7 @@ pub fn start(clc: &Arc<Clc>, context: &Context) {
         push_volumes::PushVolumes(clc.clone()),
         wakes.volumes.clone(),
     );
+    context.reconcile(keep_images::KeepImages(clc.clone()), wakes.images.clone());
     context.reconcile(
         push_roster::PushRoster::new(clc.clone()),
         wakes.roster.clone(),

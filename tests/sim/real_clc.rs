@@ -421,6 +421,11 @@ fn image(id: &ImageId, account: &AccountId) -> (Image, Manifest) {
         manifest_sha256: "00".repeat(32),
         is_public: false,
         created_at: Timestamp(START_MS),
+        product_codes: Vec::new(),
+        devices: Vec::new(),
+        deprecated_at: None,
+        copied_from: None,
+        copy_failure: None,
     };
     let manifest = Manifest {
         bucket: "b".to_owned(),

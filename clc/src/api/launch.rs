@@ -128,10 +128,12 @@ impl Checked {
         }
         let kernel_id = asked.kernel_id.as_ref().or(image.kernel.as_ref());
         let ramdisk_id = asked.ramdisk_id.as_ref().or(image.ramdisk.as_ref());
-        let companion = |id: Option<&types::ImageId>| {
-            id.map(|id| images::launchable(tx, caller, id)).transpose()
-        };
-        let (kernel, ramdisk) = (companion(kernel_id)?, companion(ramdisk_id)?);
+        let kernel = images::check_companion(tx, caller, kernel_id, ImageKind::Kernel)?;
+        let ramdisk = images::check_companion(tx, caller, ramdisk_id, ImageKind::Ramdisk)?;
+        if ramdisk.is_some() && kernel.is_none() {
+            let message = "A ramdisk needs a kernel: give KernelId too";
+            return Err(Error::new(Code::InvalidParameterCombination, message));
+        }
         let vm_type = super::instance_types::find(&asked.instance_type)?;
         if types::Gib::holding(image.size_bytes) > vm_type.disk {
             let message = format!(

@@ -6,16 +6,16 @@
 pub mod refused;
 
 use ec2::{
-    Action, Code, account_attributes::*, addresses::*, bootstrap::*, images::*, instance_types::*,
-    instances::*, key_pairs::*, network_interfaces::*, regions::*, security_groups::*, sts::*,
-    tags::*, volumes::*, vpcs::*, zones::*,
+    Action, Code, account_attributes::*, addresses::*, bootstrap::*, image_attributes::*,
+    images::*, instance_types::*, instances::*, key_pairs::*, network_interfaces::*, regions::*,
+    security_groups::*, sts::*, tags::*, volumes::*, vpcs::*, zones::*,
 };
 
 use super::{
     Call, account_attributes, addresses, bootstrap,
     errors::{Error, Result},
-    images, instance_attributes, instance_types, instances, key_pairs, launch, network_interfaces,
-    nothing, regions, security_groups, sts, tags, volumes, vpcs, zones,
+    image_attributes, images, instance_attributes, instance_types, instances, key_pairs, launch,
+    network_interfaces, nothing, regions, security_groups, sts, tags, volumes, vpcs, zones,
 };
 use crate::{Caller, Clc, edge::Service};
 
@@ -71,6 +71,8 @@ fn launched(ask: &RunInstances) -> On {
         ("instance", "*".to_owned()),
         ("image", ask.image_id.to_string()),
     ];
+    let kernels = [&ask.kernel_id, &ask.ramdisk_id].into_iter().flatten();
+    things.extend(kernels.map(|id| ("image", id.to_string())));
     things.extend(ask.key_name.iter().map(|name| ("key-pair", name.clone())));
     things.extend(ask.subnet_id.iter().map(|id| ("subnet", id.to_string())));
     let interfaces = &ask.network_interfaces;
@@ -86,6 +88,14 @@ fn launched(ask: &RunInstances) -> On {
         .chain(&ask.security_group_ids);
     things.extend(groups.map(|id| ("security-group", id.to_string())));
     On::These(things)
+}
+
+/// A copy makes an image, and takes one to do so.
+fn copied(ask: &CopyImage) -> On {
+    On::These(vec![
+        ("image", "*".to_owned()),
+        ("image", ask.source_image_id.to_string()),
+    ])
 }
 
 macro_rules! actions {
@@ -127,6 +137,7 @@ macro_rules! actions {
 actions! {
     Ec2 AuthorizeSecurityGroupEgress  => security_groups::authorize_egress, |ask| group(ask.group_id.as_ref());
     Ec2 AuthorizeSecurityGroupIngress => security_groups::authorize_ingress, |ask| group(ask.group_id.as_ref());
+    Ec2 CopyImage                     => images::copy_image, copied;
     Ec2 CreateKeyPair                 => key_pairs::create_key_pair, |ask| one("key-pair", &ask.key_name);
     Ec2 CreateSecurityGroup           => security_groups::create_security_group, |_| new("security-group");
     Ec2 CreateTags                    => tags::create_tags, |ask| tagged(&ask.resource_ids);
@@ -139,6 +150,7 @@ actions! {
     Ec2 DescribeAccountAttributes     => account_attributes::describe_account_attributes, all;
     Ec2 DescribeAddresses             => addresses::describe_addresses, all;
     Ec2 DescribeAvailabilityZones     => zones::describe_availability_zones, all;
+    Ec2 DescribeImageAttribute        => image_attributes::describe_image_attribute, |ask| one("image", &ask.image_id);
     Ec2 DescribeImages                => images::describe_images, all;
     Ec2 DescribeInstanceAttribute     => instance_attributes::describe_instance_attribute, |ask| one("instance", &ask.instance_id);
     Ec2 DescribeInstanceStatus        => instances::describe_instance_status, all;
@@ -154,11 +166,15 @@ actions! {
     Ec2 DescribeVolumes               => volumes::describe_volumes, all;
     Ec2 DescribeVpcAttribute          => vpcs::describe_vpc_attribute, |ask| one("vpc", &ask.vpc_id);
     Ec2 DescribeVpcs                  => vpcs::describe_vpcs, all;
+    Ec2 DisableImageDeprecation       => images::disable_image_deprecation, |ask| one("image", &ask.image_id);
+    Ec2 EnableImageDeprecation        => images::enable_image_deprecation, |ask| one("image", &ask.image_id);
     Ec2 GetConsoleOutput              => instances::get_console_output, |ask| one("instance", &ask.instance_id);
     Ec2 ImportKeyPair                 => key_pairs::import_key_pair, |ask| one("key-pair", &ask.key_name);
+    Ec2 ModifyImageAttribute          => image_attributes::modify_image_attribute, |ask| one("image", &ask.image_id);
     Ec2 ModifyInstanceAttribute       => instance_attributes::modify_instance_attribute, |ask| one("instance", &ask.instance_id);
     Ec2 RebootInstances               => instances::reboot_instances, |ask| each("instance", &ask.instance_ids);
     Ec2 RegisterImage                 => images::register_image, |_| new("image");
+    Ec2 ResetImageAttribute           => image_attributes::reset_image_attribute, |ask| one("image", &ask.image_id);
     Ec2 RevokeSecurityGroupEgress     => security_groups::revoke_egress, |ask| group(ask.group_id.as_ref());
     Ec2 RevokeSecurityGroupIngress    => security_groups::revoke_ingress, |ask| group(ask.group_id.as_ref());
     Ec2 RunInstances                  => launch::run_instances, launched;

@@ -197,3 +197,9 @@ pub fn first_account(tx: &Tx) -> Result<Option<AccountId>, Error> {
         .map(|row| super::parsed(row, "id"))
         .transpose()?)
 }
+
+/// Whether there is such an account.
+pub fn is_account(tx: &Tx, id: &AccountId) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM accounts WHERE id = ?1 AND deleted_at IS NULL";
+    Ok(tx.prepare_cached(sql)?.exists([id.as_str()])?)
+}

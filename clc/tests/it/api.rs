@@ -1,6 +1,7 @@
 //! The API over its dispatch function: a real database, peers that behave, no HTTP and no
 //! signatures.
 
+mod image_attributes;
 mod images;
 mod instances;
 mod key_pairs;
@@ -221,6 +222,11 @@ impl World {
             manifest_sha256: "00".repeat(32),
             is_public: false,
             created_at: self.clc.now(),
+            product_codes: Vec::new(),
+            devices: Vec::new(),
+            deprecated_at: None,
+            copied_from: None,
+            copy_failure: None,
         };
         let manifest = rows::images::Manifest {
             bucket: "b".to_owned(),
@@ -242,6 +248,33 @@ impl World {
         let query =
             format!("Action=RunInstances&ImageId={image}&MinCount={count}&MaxCount={count}{more}");
         all(&self.ok(&query).await, "instanceId")
+    }
+
+    /// One pass of the task that copies and forgets images.
+    pub(crate) async fn keep_images(&self) {
+        let mut task = ::clc::tasks::keep_images::KeepImages(self.clc.clone());
+        task.pass().await.unwrap();
+    }
+
+    /// As if its node had said that the instance runs.
+    pub(crate) async fn run(&self, instance: &str) {
+        let (id, now): (::types::InstanceId, _) = (instance.parse().unwrap(), self.clc.now());
+        let state = ::types::InstanceState::Running;
+        let write = move |tx: &store::Tx| rows::instances::set_state(tx, &id, state, None, now);
+        self.clc.db.write(write).await.unwrap();
+    }
+
+    /// As if the instance had terminated and its hour had passed.
+    pub(crate) async fn forget(&self, instance: &str) {
+        let (id, now): (::types::InstanceId, _) = (instance.parse().unwrap(), self.clc.now());
+        let write = move |tx: &store::Tx| {
+            rows::network::remove_interface_of(tx, &id)?;
+            let state = ::types::InstanceState::Terminated;
+            rows::instances::set_state(tx, &id, state, None, now)?;
+            rows::instances::forget_terminated(tx, now.plus_millis(1), now)?;
+            rows::instances::remove_forgotten(tx)
+        };
+        assert_eq!(self.clc.db.write(write).await.unwrap(), 1);
     }
 
     /// How many rows a table has.
@@ -515,10 +548,11 @@ impl Storage for FakeStorage {
     }
 }
 
-/// Objects of the first account, which others may not read.
+/// Objects of the first account, which others may not read unless their bucket is shared.
 #[derive(Default)]
 pub(crate) struct FakeObjects {
     pub(crate) objects: Mutex<BTreeMap<(String, String), Vec<u8>>>,
+    shared: Mutex<Vec<String>>,
 }
 
 impl FakeObjects {
@@ -534,12 +568,24 @@ impl FakeObjects {
             .remove(&(bucket.to_owned(), key.to_owned()));
     }
 
+    /// Lets everyone read a bucket.
+    pub(crate) fn share(&self, bucket: &str) {
+        self.shared.lock().unwrap().push(bucket.to_owned());
+    }
+
+    /// How many objects a bucket has.
+    pub(crate) fn count(&self, bucket: &str) -> usize {
+        let objects = self.objects.lock().unwrap();
+        objects.keys().filter(|(own, _)| own == bucket).count()
+    }
+
     fn find(&self, account: &AccountId, bucket: &str, key: &str) -> Result<Vec<u8>, Code> {
+        let is_shared = self.shared.lock().unwrap().iter().any(|own| own == bucket);
         let objects = self.objects.lock().unwrap();
         let found = objects.get(&(bucket.to_owned(), key.to_owned()));
         match found {
             None => Err(Code::NotFound),
-            Some(_) if account.as_str() != OURS => Err(Code::Forbidden),
+            Some(_) if account.as_str() != OURS && !is_shared => Err(Code::Forbidden),
             Some(bytes) => Ok(bytes.clone()),
         }
     }

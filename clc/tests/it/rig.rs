@@ -570,6 +570,11 @@ fn image_row(account: &types::AccountId) -> Image {
         manifest_sha256: "ab".repeat(32),
         is_public: false,
         created_at: Timestamp(START_MS),
+        product_codes: Vec::new(),
+        devices: Vec::new(),
+        deprecated_at: None,
+        copied_from: None,
+        copy_failure: None,
     }
 }
 

@@ -46,6 +46,7 @@ pub enum Code {
     InvalidPermissionMalformed,
     InvalidPermissionNotFound,
     InvalidZoneNotFound,
+    InvalidAmiAttributeItemValue,
     OperationNotPermitted,
     UnknownVolumeType,
     VolumeInUse,
@@ -56,6 +57,7 @@ pub enum Code {
     InsufficientInstanceCapacity,
     InsufficientVolumeCapacity,
     InstanceLimitExceeded,
+    ResourceCountExceeded,
     RulesPerSecurityGroupLimitExceeded,
     SecurityGroupLimitExceeded,
     SecurityGroupsPerInterfaceLimitExceeded,
@@ -103,6 +105,7 @@ impl Code {
             Self::InvalidPermissionMalformed => "InvalidPermission.Malformed",
             Self::InvalidPermissionNotFound => "InvalidPermission.NotFound",
             Self::InvalidZoneNotFound => "InvalidZone.NotFound",
+            Self::InvalidAmiAttributeItemValue => "InvalidAMIAttributeItemValue",
             Self::OperationNotPermitted => "OperationNotPermitted",
             Self::UnknownVolumeType => "UnknownVolumeType",
             Self::VolumeInUse => "VolumeInUse",
@@ -110,6 +113,7 @@ impl Code {
             Self::InsufficientFreeAddressesInSubnet => "InsufficientFreeAddressesInSubnet",
             Self::InsufficientInstanceCapacity => "InsufficientInstanceCapacity",
             Self::InsufficientVolumeCapacity => "InsufficientVolumeCapacity",
+            Self::ResourceCountExceeded => "ResourceCountExceeded",
             Self::InstanceLimitExceeded => "InstanceLimitExceeded",
             Self::RulesPerSecurityGroupLimitExceeded => "RulesPerSecurityGroupLimitExceeded",
             Self::SecurityGroupLimitExceeded => "SecurityGroupLimitExceeded",
@@ -159,6 +163,7 @@ impl Code {
             | Self::InvalidPermissionMalformed
             | Self::InvalidPermissionNotFound
             | Self::InvalidZoneNotFound
+            | Self::InvalidAmiAttributeItemValue
             | Self::OperationNotPermitted
             | Self::UnknownVolumeType
             | Self::VolumeInUse
@@ -167,6 +172,7 @@ impl Code {
             | Self::InsufficientInstanceCapacity
             | Self::InsufficientVolumeCapacity
             | Self::InstanceLimitExceeded
+            | Self::ResourceCountExceeded
             | Self::RulesPerSecurityGroupLimitExceeded
             | Self::SecurityGroupLimitExceeded
             | Self::SecurityGroupsPerInterfaceLimitExceeded

@@ -1,7 +1,8 @@
-//! Images: registered from a bundle's manifest in Walrus.
+//! Images: registered from a bundle's manifest in Walrus, copied, listed. Their attributes are in
+//! [`image_attributes`](crate::image_attributes).
 
 use serde::{Deserialize, Serialize};
-use types::{AccountId, ImageId, ImageKind, ImageState};
+use types::{AccountId, ImageId, ImageKind, ImageState, Region};
 use wire::{IsoTime, Verbatim};
 
 use crate::{Action, Done, Filter, Tag, TagSpecification, common::StateReason};
@@ -22,6 +23,10 @@ pub struct RegisterImage {
     pub block_device_mappings: Vec<BlockDeviceMapping>,
     pub virtualization_type: Option<String>,
     pub platform: Option<String>,
+    pub boot_mode: Option<String>,
+    pub tpm_support: Option<String>,
+    pub uefi_data: Option<String>,
+    pub imds_support: Option<String>,
     #[serde(default, rename = "TagSpecification")]
     pub tag_specifications: Vec<TagSpecification>,
 }
@@ -74,8 +79,8 @@ pub struct DescribeImages {
     pub filters: Vec<Filter>,
     pub max_results: Option<u32>,
     pub next_token: Option<String>,
-    /// No image is deprecated or disabled here: read so that nobody wonders.
     pub include_deprecated: Option<bool>,
+    /// No image is ever disabled here: read so that nobody wonders.
     pub include_disabled: Option<bool>,
 }
 
@@ -102,6 +107,8 @@ pub struct Image {
     pub kernel_id: Option<ImageId>,
     pub ramdisk_id: Option<ImageId>,
     pub platform: Option<String>,
+    pub platform_details: String,
+    pub usage_operation: String,
     pub state_reason: Option<StateReason>,
     pub name: String,
     pub description: Option<String>,
@@ -110,6 +117,10 @@ pub struct Image {
     pub block_device_mapping: Vec<ImageBlockDevice>,
     pub virtualization_type: String,
     pub hypervisor: String,
+    pub boot_mode: String,
+    pub source_image_id: Option<ImageId>,
+    pub source_image_region: Option<Region>,
+    pub deprecation_time: Option<IsoTime>,
     pub tag_set: Vec<Tag>,
 }
 
@@ -142,5 +153,53 @@ pub struct DeregisterImage {
 
 impl Action for DeregisterImage {
     const NAME: &'static str = "DeregisterImage";
+    type Output = Done;
+}
+
+/// Makes another image of an image's content, in the same region: there is one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CopyImage {
+    pub source_region: String,
+    pub source_image_id: ImageId,
+    pub name: Option<String>,
+    pub description: Option<String>,
+    pub client_token: Option<String>,
+    pub copy_image_tags: Option<bool>,
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+    pub destination_outpost_arn: Option<String>,
+    pub destination_availability_zone: Option<String>,
+    #[serde(default, rename = "TagSpecification")]
+    pub tag_specifications: Vec<TagSpecification>,
+}
+
+impl Action for CopyImage {
+    const NAME: &'static str = "CopyImage";
+    type Output = RegisterImageOutput;
+}
+
+/// Takes an image out of others' lists from a day on. Whoever knows its id may still launch it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EnableImageDeprecation {
+    pub image_id: ImageId,
+    pub deprecate_at: IsoTime,
+}
+
+impl Action for EnableImageDeprecation {
+    const NAME: &'static str = "EnableImageDeprecation";
+    type Output = Done;
+}
+
+/// Takes that back.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DisableImageDeprecation {
+    pub image_id: ImageId,
+}
+
+impl Action for DisableImageDeprecation {
+    const NAME: &'static str = "DisableImageDeprecation";
     type Output = Done;
 }

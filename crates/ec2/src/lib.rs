@@ -11,7 +11,7 @@
 //! | [`regions`], [`zones`] | DescribeRegions, DescribeAvailabilityZones |
 //! | [`key_pairs`] | Create-, Import-, Describe-, DeleteKeyPair(s) |
 //! | [`security_groups`] | Create-, Describe-, DeleteSecurityGroup(s), Authorize-, Revoke- |
-//! | [`images`] | RegisterImage, DescribeImages, DeregisterImage |
+//! | [`images`], [`image_attributes`] | Register-, Describe-, Copy-, DeregisterImage(s), deprecation, attributes |
 //! | [`instances`], [`instance_types`] | Run-, Describe-, Reboot-, TerminateInstances, status, attributes, console |
 //! | [`volumes`] | Create-, Describe-, DeleteVolume(s) |
 //! | [`tags`] | Create-, Delete-, DescribeTags |
@@ -31,6 +31,7 @@ pub mod bootstrap;
 pub mod codes;
 pub mod common;
 pub mod error;
+pub mod image_attributes;
 pub mod images;
 pub mod instance_types;
 pub mod instances;

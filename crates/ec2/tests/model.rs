@@ -15,9 +15,9 @@ mod samples;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use ec2::{
-    Action, account_attributes::*, addresses::*, images::*, instance_types::*, instances::*,
-    key_pairs::*, network_interfaces::*, nothing::NOTHING, regions::*, security_groups::*, tags::*,
-    volumes::*, vpcs::*, zones::*,
+    Action, account_attributes::*, addresses::*, image_attributes::*, images::*, instance_types::*,
+    instances::*, key_pairs::*, network_interfaces::*, nothing::NOTHING, regions::*,
+    security_groups::*, tags::*, volumes::*, vpcs::*, zones::*,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -85,6 +85,7 @@ fn text_for(name: &str) -> &'static str {
         ("GroupId", "sg-00000001"),
         ("InstanceId", "i-00000001"),
         ("ImageId", "emi-00000001"),
+        ("SourceImageId", "emi-00000001"),
         ("KernelId", "eki-00000001"),
         ("RamdiskId", "eri-00000001"),
         ("VolumeId", "vol-00000001"),
@@ -147,6 +148,8 @@ fn every_parameter(
         }
         "boolean" => "true",
         "string" if shape == "VpcAttributeName" => "enableDnsSupport",
+        "string" if shape == "ImageAttributeName" => "description",
+        "string" if shape == "OperationType" => "add",
         "integer" | "long" | "double" | "float" => "1",
         "timestamp" => "2026-11-23T03:01:59Z",
         "blob" => "aGk=",
@@ -177,6 +180,7 @@ macro_rules! for_all_actions {
     ($do:ident, $($arguments:expr),*) => {
         $do::<AuthorizeSecurityGroupEgress>($($arguments),*);
         $do::<AuthorizeSecurityGroupIngress>($($arguments),*);
+        $do::<CopyImage>($($arguments),*);
         $do::<CreateKeyPair>($($arguments),*);
         $do::<CreateSecurityGroup>($($arguments),*);
         $do::<CreateTags>($($arguments),*);
@@ -189,6 +193,7 @@ macro_rules! for_all_actions {
         $do::<DescribeAccountAttributes>($($arguments),*);
         $do::<DescribeAddresses>($($arguments),*);
         $do::<DescribeAvailabilityZones>($($arguments),*);
+        $do::<DescribeImageAttribute>($($arguments),*);
         $do::<DescribeImages>($($arguments),*);
         $do::<DescribeInstanceAttribute>($($arguments),*);
         $do::<DescribeInstanceStatus>($($arguments),*);
@@ -204,11 +209,15 @@ macro_rules! for_all_actions {
         $do::<DescribeVolumes>($($arguments),*);
         $do::<DescribeVpcAttribute>($($arguments),*);
         $do::<DescribeVpcs>($($arguments),*);
+        $do::<DisableImageDeprecation>($($arguments),*);
+        $do::<EnableImageDeprecation>($($arguments),*);
         $do::<GetConsoleOutput>($($arguments),*);
         $do::<ImportKeyPair>($($arguments),*);
+        $do::<ModifyImageAttribute>($($arguments),*);
         $do::<ModifyInstanceAttribute>($($arguments),*);
         $do::<RebootInstances>($($arguments),*);
         $do::<RegisterImage>($($arguments),*);
+        $do::<ResetImageAttribute>($($arguments),*);
         $do::<RevokeSecurityGroupEgress>($($arguments),*);
         $do::<RevokeSecurityGroupIngress>($($arguments),*);
         $do::<RunInstances>($($arguments),*);

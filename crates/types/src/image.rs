@@ -45,8 +45,12 @@ impl ImageKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageState {
+    /// A copy that is being made.
+    Pending,
     /// Registered and ready to launch.
     Available,
+    /// A copy that could not be made.
+    Failed,
     /// Deregistered; kept while instances still use it.
     Deregistered,
 }
@@ -55,15 +59,22 @@ impl ImageState {
     /// The word on the wire and in the database.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Pending => "pending",
             Self::Available => "available",
+            Self::Failed => "failed",
             Self::Deregistered => "deregistered",
         }
     }
 
     /// The state of that word, if there is one.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Available, Self::Deregistered]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        [
+            Self::Pending,
+            Self::Available,
+            Self::Failed,
+            Self::Deregistered,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == word)
     }
 }

@@ -10,7 +10,7 @@ pub fn is_known(action: &str) -> bool {
 
 /// By name, in order.
 #[rustfmt::skip]
-pub const ACTIONS: [&str; 771] = [
+pub const ACTIONS: [&str; 765] = [
     "AcceptAddressTransfer",
     "AcceptCapacityReservationBillingOwnership",
     "AcceptReservedInstancesExchangeQuote",
@@ -73,7 +73,6 @@ pub const ACTIONS: [&str; 771] = [
     "CancelSpotInstanceRequests",
     "ConfirmProductInstance",
     "CopyFpgaImage",
-    "CopyImage",
     "CopySnapshot",
     "CopyVolumes",
     "CreateApplicationStatusCheck",
@@ -332,7 +331,6 @@ pub const ACTIONS: [&str; 771] = [
     "DescribeHostReservations",
     "DescribeIdFormat",
     "DescribeIdentityIdFormat",
-    "DescribeImageAttribute",
     "DescribeImageReferences",
     "DescribeImageUsageReportEntries",
     "DescribeImageUsageReports",
@@ -464,7 +462,6 @@ pub const ACTIONS: [&str; 771] = [
     "DisableFastSnapshotRestores",
     "DisableImage",
     "DisableImageBlockPublicAccess",
-    "DisableImageDeprecation",
     "DisableImageDeregistrationProtection",
     "DisableInstanceSqlHaStandbyDetections",
     "DisableIpamOrganizationAdminAccount",
@@ -507,7 +504,6 @@ pub const ACTIONS: [&str; 771] = [
     "EnableFastSnapshotRestores",
     "EnableImage",
     "EnableImageBlockPublicAccess",
-    "EnableImageDeprecation",
     "EnableImageDeregistrationProtection",
     "EnableInstanceSqlHaStandbyDetections",
     "EnableIpamInternetRegistryAssociation",
@@ -632,7 +628,6 @@ pub const ACTIONS: [&str; 771] = [
     "ModifyHosts",
     "ModifyIdFormat",
     "ModifyIdentityIdFormat",
-    "ModifyImageAttribute",
     "ModifyInstanceCapacityReservationAttributes",
     "ModifyInstanceConnectEndpoint",
     "ModifyInstanceCpuOptions",
@@ -747,7 +742,6 @@ pub const ACTIONS: [&str; 771] = [
     "ResetAddressAttribute",
     "ResetEbsDefaultKmsKeyId",
     "ResetFpgaImageAttribute",
-    "ResetImageAttribute",
     "ResetInstanceAttribute",
     "ResetNetworkInterfaceAttribute",
     "ResetSnapshotAttribute",

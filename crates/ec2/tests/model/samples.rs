@@ -7,6 +7,7 @@ use ec2::{
     account_attributes::*,
     addresses::*,
     common::{StateReason, Value},
+    image_attributes::*,
     images::*,
     instance_types::*,
     instances::*,
@@ -179,6 +180,17 @@ pub(crate) fn all() -> BTreeMap<&'static str, Json> {
         },
     );
     add::<DeregisterImage>(all, Done::YES);
+    add::<CopyImage>(
+        all,
+        RegisterImageOutput {
+            image_id: id("emi-00000002"),
+        },
+    );
+    add::<EnableImageDeprecation>(all, Done::YES);
+    add::<DisableImageDeprecation>(all, Done::YES);
+    add::<DescribeImageAttribute>(all, image_attributes());
+    add::<ModifyImageAttribute>(all, Done::YES);
+    add::<ResetImageAttribute>(all, Done::YES);
 
     add::<RunInstances>(all, reservation());
     add::<DescribeInstances>(
@@ -433,6 +445,38 @@ fn product_codes() -> Vec<ProductCode> {
     }]
 }
 
+fn image_attributes() -> DescribeImageAttributeOutput {
+    DescribeImageAttributeOutput {
+        image_id: id("emi-00000001"),
+        description: Some(Value {
+            value: Some(text("d")),
+        }),
+        kernel: Some(Value {
+            value: Some(id("eki-00000001")),
+        }),
+        ramdisk: Some(Value {
+            value: Some(id("eri-00000001")),
+        }),
+        launch_permission: Some(vec![LaunchPermission {
+            user_id: Some(account()),
+            group: Some(text("all")),
+        }]),
+        product_codes: Some(product_codes()),
+        block_device_mapping: Some(vec![image_device()]),
+        boot_mode: Some(Value {
+            value: "legacy-bios",
+        }),
+        deregistration_protection: Some(Value { value: "disabled" }),
+    }
+}
+
+fn image_device() -> ImageBlockDevice {
+    ImageBlockDevice {
+        device_name: text("/dev/sdb"),
+        virtual_name: Some(text("ephemeral0")),
+    }
+}
+
 fn image() -> Image {
     Image {
         image_id: id("emi-00000001"),
@@ -448,17 +492,20 @@ fn image() -> Image {
         kernel_id: Some(id("eki-00000001")),
         ramdisk_id: Some(id("eri-00000001")),
         platform: Some(text("windows")),
+        platform_details: text("Windows"),
+        usage_operation: text("RunInstances"),
         state_reason: Some(reason()),
         name: text("i"),
         description: Some(text("d")),
         root_device_type: text("instance-store"),
         root_device_name: Some(text("/dev/sda1")),
-        block_device_mapping: vec![ImageBlockDevice {
-            device_name: text("/dev/sdb"),
-            virtual_name: Some(text("ephemeral0")),
-        }],
+        block_device_mapping: vec![image_device()],
         virtualization_type: text("hvm"),
         hypervisor: text("kvm"),
+        boot_mode: text("legacy-bios"),
+        source_image_id: Some(id("emi-00000002")),
+        source_image_region: Some(id("mallee-1")),
+        deprecation_time: Some(time()),
         tag_set: tags(),
     }
 }
