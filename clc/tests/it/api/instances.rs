@@ -391,7 +391,7 @@ async fn a_guest_that_stands_still_on_its_host_is_shown_as_impaired_until_it_goe
     let status = world
         .ok(&format!("Action=DescribeInstanceStatus&{filter}"))
         .await;
-    assert_eq!(all(&status, "instanceId"), [id.clone()]);
+    assert_eq!(all(&status, "instanceId"), [id.as_str()]);
     assert_eq!(all(&status, "impairedSince").len(), 2, "{status}");
 
     say(None).await;
