@@ -3,11 +3,16 @@
 
 mod access;
 mod buckets;
+mod context;
 mod copy;
+mod cors;
 mod delete;
 mod list;
+mod lock;
 mod multipart;
 mod objects;
+mod settings;
+mod tagging;
 mod versions;
 
 use std::sync::Arc;
@@ -16,7 +21,10 @@ use daemon::{clock::SharedClock, public::Client};
 use http::request::Parts;
 use hyper::body::Incoming;
 use s3::{
-    BucketName, Code, Error, Key, Operation, Request, VersionId, address::Domains, request::Place,
+    BucketName, Code, Error, Key, Operation, Request, VersionId,
+    address::{Address, Domains},
+    documents::cors::Asked,
+    request::Place,
 };
 use sigv4::{Rules, vouch::Origin};
 use types::Timestamp;
@@ -28,7 +36,11 @@ use crate::{
     body::RequestBody,
     client,
     directory::{Caller, Directory},
-    engine::{Engine, Failure, Found, Object, Sought, change::SameBucket, facts::Bucket},
+    engine::{
+        Change, Engine, Failure, Found, Object, Sought,
+        change::{ObjectChange, SameBucket, Seen},
+        facts::Bucket,
+    },
     identity::Identity,
     metrics::Metrics,
 };
@@ -82,6 +94,7 @@ impl Api {
         let origin = client::origin(&mut parts, client, &directory, now);
         let is_head = parts.method == http::Method::HEAD;
         let resource = parts.uri.path().to_owned();
+        let mut page = None;
 
         let (action, outcome) = match Request::parse(&parts, &self.domains) {
             Err(error) => {
@@ -93,6 +106,7 @@ impl Api {
             }
             Ok(request) => {
                 let action = request.action;
+                page = asking_page(&parts, &request);
                 let mut body = RequestBody::new(stream, request.body.clone());
                 let outcome = self.run(&parts, request, &mut body, origin).await;
                 if outcome.is_err() {
@@ -121,8 +135,11 @@ impl Api {
             "answered"
         );
 
-        let answer =
+        let mut answer =
             outcome.unwrap_or_else(|error| answer::error(&error, &resource, request_id, is_head));
+        if let Some((bucket, asked)) = page {
+            self.allow_origin(bucket, asked, answer.headers_mut()).await;
+        }
         answer::finish(answer, request_id)
     }
 
@@ -137,6 +154,7 @@ impl Api {
         let now = Timestamp(self.clock.now_ms());
         let known =
             auth::authenticate(parts, &request, &self.domains, &directory, &self.rules, now)?;
+        let context = context::of(parts, &request, &known, origin, now);
         body.verify_with(known.body);
 
         let header = |name| {
@@ -150,7 +168,7 @@ impl Api {
             api: self,
             directory,
             caller: known.caller,
-            context: facts(&request, origin, now),
+            context,
             action: request.action,
             expected_owner: request.expected_owner,
             now,
@@ -161,42 +179,48 @@ impl Api {
     }
 }
 
-/// What conditions of policies may look at.
-fn facts(request: &Request, origin: Origin, now: Timestamp) -> iam::Context {
-    let mut context = iam::Context::new()
-        .with("aws:SourceIp", origin.address.to_string())
-        .with("aws:SecureTransport", origin.secure.to_string())
-        .with("aws:CurrentTime", now.to_string())
-        .with("aws:EpochTime", now.as_secs().to_string());
-    if let Operation::ListObjects { list, .. } = &request.operation {
-        context.add("s3:prefix", list.prefix.clone());
-        context.add("s3:max-keys", list.max_keys.to_string());
-        if let Some(delimiter) = &list.delimiter {
-            context.add("s3:delimiter", delimiter.clone());
-        }
-    }
-    context
+/// The page of another site that a request comes from, if it does.
+fn asking_page(parts: &Parts, request: &Request) -> Option<(BucketName, Asked)> {
+    let origin = s3::headers::Headers(&parts.headers).text("origin")?;
+    let bucket = match &request.address {
+        Address::Account => return None,
+        Address::Bucket(bucket) | Address::Object(bucket, _) => bucket.clone(),
+    };
+    let asked = Asked {
+        origin,
+        method: parts.method.as_str().to_owned(),
+        headers: Vec::new(),
+    };
+    (parts.method != http::Method::OPTIONS).then_some((bucket, asked))
 }
 
 impl Ask<'_> {
     async fn run(&self, operation: Operation, body: &mut RequestBody) -> Done {
         match operation {
             Operation::ListBuckets(list) => self.list_buckets(list).await,
-            Operation::CreateBucket { bucket, acl } => self.create_bucket(bucket, acl, body).await,
+            Operation::CreateBucket { bucket, create } => {
+                self.create_bucket(bucket, create, body).await
+            }
             Operation::DeleteBucket { bucket } => self.delete_bucket(bucket).await,
             Operation::HeadBucket { bucket } => self.head_bucket(bucket).await,
             Operation::GetBucketLocation { bucket } => self.get_bucket_location(bucket).await,
             Operation::GetBucketAcl { bucket } => self.get_bucket_acl(bucket).await,
             Operation::PutBucketAcl { bucket, acl } => self.put_bucket_acl(bucket, acl, body).await,
             Operation::ListObjects { bucket, list } => self.list_objects(bucket, list).await,
-            Operation::DeleteObjects { bucket } => self.delete_objects(bucket, body).await,
+            Operation::DeleteObjects {
+                bucket,
+                bypass_governance,
+            } => self.delete_objects(bucket, bypass_governance, body).await,
             Operation::ListObjectVersions { bucket, list } => {
                 self.list_object_versions(bucket, list).await
             }
-            Operation::GetBucketVersioning { bucket } => self.get_bucket_versioning(bucket).await,
-            Operation::PutBucketVersioning { bucket } => {
-                self.put_bucket_versioning(bucket, body).await
+            Operation::GetSetting { bucket, kind } => self.get_setting(bucket, kind).await,
+            Operation::PutSetting { bucket, kind } => self.put_setting(bucket, kind, body).await,
+            Operation::DeleteSetting { bucket, kind } => self.delete_setting(bucket, kind).await,
+            Operation::GetBucketPolicyStatus { bucket } => {
+                self.get_bucket_policy_status(bucket).await
             }
+            Operation::Preflight { bucket, asked } => self.preflight(bucket, asked).await,
             Operation::ListMultipartUploads { bucket, list } => {
                 self.list_multipart_uploads(bucket, list).await
             }
@@ -204,7 +228,17 @@ impl Ask<'_> {
             Operation::CopyObject { at, copy } => self.copy_object(at, copy).await,
             Operation::GetObject { at, get } => self.get_object(at, get, false).await,
             Operation::HeadObject { at, get } => self.get_object(at, get, true).await,
-            Operation::DeleteObject { at, conditions } => self.delete_object(at, conditions).await,
+            Operation::DeleteObject { at, delete } => self.delete_object(at, delete).await,
+            Operation::GetObjectTagging { at } => self.get_object_tagging(at).await,
+            Operation::PutObjectTagging { at } => self.put_object_tagging(at, body).await,
+            Operation::DeleteObjectTagging { at } => self.delete_object_tagging(at).await,
+            Operation::GetObjectRetention { at } => self.get_object_retention(at).await,
+            Operation::PutObjectRetention {
+                at,
+                bypass_governance,
+            } => self.put_object_retention(at, bypass_governance, body).await,
+            Operation::GetObjectLegalHold { at } => self.get_object_legal_hold(at).await,
+            Operation::PutObjectLegalHold { at } => self.put_object_legal_hold(at, body).await,
             Operation::GetObjectAcl { at } => self.get_object_acl(at).await,
             Operation::PutObjectAcl { at, acl } => self.put_object_acl(at, acl, body).await,
             Operation::CreateMultipartUpload { at, create } => {
@@ -247,6 +281,7 @@ impl Ask<'_> {
             caller: &self.caller,
             action,
             context: &self.context,
+            people: &self.directory,
         }
     }
 
@@ -281,6 +316,38 @@ impl Ask<'_> {
     async fn find_object(&self, at: Place) -> Result<(Bucket, Found), Failure> {
         let expected = self.expected_owner.as_deref();
         self.find_object_as(&self.wish(), expected, at).await
+    }
+
+    /// Finds an object that the caller may do this with.
+    async fn find_allowed(&self, at: Place) -> Result<(Bucket, Found), Failure> {
+        let is_named = at.version.is_some();
+        let (bucket, found) = self.find_object(at).await?;
+        self.wish().on_object(&bucket, &found.object, is_named)?;
+        Ok((bucket, found))
+    }
+
+    /// Changes something about an object, if the caller may.
+    async fn set_object(
+        &self,
+        at: Place,
+        status: http::StatusCode,
+        change: impl FnOnce(&Bucket) -> s3::Result<ObjectChange>,
+    ) -> Done {
+        let key = at.key.clone();
+        let (bucket, found) = self.find_allowed(at).await?;
+        let change = Change::SetObject {
+            bucket: same(&bucket),
+            key,
+            seen: Seen::of(&found.object),
+            change: change(&bucket)?,
+        };
+        self.api.engine.commit(change).await?;
+        let mut answer = answer::status(status);
+        answer::set_version(
+            answer.headers_mut(),
+            versions::shown(&bucket, &found.object),
+        );
+        Ok(answer)
     }
 
     async fn find_object_as(

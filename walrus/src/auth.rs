@@ -3,7 +3,7 @@
 
 use http::request::Parts;
 use s3::{Code, Error, Request, Result, address::Domains};
-use sigv4::{BodyVerifier, Claim, Received, Refused, Rules};
+use sigv4::{BodyVerifier, Claim, Received, Refused, Rules, Version};
 use types::Timestamp;
 
 use crate::directory::{Caller, Directory};
@@ -15,6 +15,39 @@ pub struct Authenticated {
     pub caller: Caller,
     /// What the body must keep to.
     pub body: BodyVerifier,
+    /// How it was signed.
+    pub signed: Signed,
+}
+
+/// How a request was signed, as conditions of policies see it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signed {
+    how: Option<(Version, bool)>,
+    at_ms: Option<i64>,
+}
+
+impl Signed {
+    /// `REST-HEADER`, `REST-QUERY-STRING`, or nothing in particular.
+    pub fn kind(&self) -> &'static str {
+        match self.how {
+            Some((_, true)) => "REST-QUERY-STRING",
+            Some((_, false)) => "REST-HEADER",
+            None => "ANONYMOUS",
+        }
+    }
+
+    /// The name of the version.
+    pub fn version(&self) -> Option<&'static str> {
+        self.how.map(|(version, _)| match version {
+            Version::Four => "AWS4-HMAC-SHA256",
+            Version::One | Version::Two => "AWS",
+        })
+    }
+
+    /// How old the signature is, where it says so.
+    pub fn age_ms(&self, now: Timestamp) -> Option<i64> {
+        self.at_ms.map(|at_ms| now.as_millis() - at_ms)
+    }
 }
 
 /// Checks a request's signature.
@@ -44,6 +77,7 @@ pub fn authenticate(
         return Ok(Authenticated {
             caller: Caller::anonymous(),
             body,
+            signed: Signed::default(),
         });
     };
     let key = claim.access_key.as_str();
@@ -59,6 +93,10 @@ pub fn authenticate(
     Ok(Authenticated {
         caller,
         body: verified.body(announced),
+        signed: Signed {
+            how: Some((verified.version, verified.presigned)),
+            at_ms: verified.signed_at_ms,
+        },
     })
 }
 

@@ -3,14 +3,28 @@
 //!
 //! An access list is a policy of its resource: what it grants to the caller becomes one statement.
 
+mod policy;
+
 use iam::{Context, Policies, Policy, Principal, Request, Statement};
-use s3::{Acl, Action, BucketName, Code, Key, Result, VersionId, acl::Permission};
+use s3::{
+    Acl, Action, BucketName, Code, Key, Result, VersionId, acl::Permission,
+    documents::tagging::Tags,
+};
 use types::{AccountId, Arn};
 
 use crate::{
-    directory::Caller,
+    directory::{Caller, Directory},
     engine::facts::{Bucket, Object},
 };
+
+pub use policy::BucketPolicy;
+
+/// What an owner may do whatever its own policy says.
+const POLICY_ACTIONS: [&str; 3] = [
+    "s3:GetBucketPolicy",
+    "s3:PutBucketPolicy",
+    "s3:DeleteBucketPolicy",
+];
 
 /// Something that a caller wants to do.
 #[derive(Debug, Clone, Copy)]
@@ -21,25 +35,24 @@ pub struct Wish<'a> {
     pub action: Action,
     /// What conditions of policies may look at.
     pub context: &'a Context,
+    /// Who is who, for policies that call accounts by name.
+    pub people: &'a Directory,
+}
+
+/// What is asked of, and what its bucket says about it.
+struct Target<'a> {
+    resource: Arn,
+    owner: &'a AccountId,
+    /// `None` for the account itself.
+    bucket: Option<&'a Bucket>,
+    /// Whose list grants what.
+    list: Option<(&'a Acl, Permission)>,
+    /// Tags of the object, which conditions may look at.
+    tags: Option<&'a Tags>,
 }
 
 impl Wish<'_> {
-    fn judge(
-        &self,
-        resource: &Arn,
-        owner: &AccountId,
-        list: Option<(&Acl, Permission)>,
-    ) -> Result<()> {
-        self.judge_as(self.action.policy_action(), resource, owner, list)
-    }
-
-    fn judge_as(
-        &self,
-        action: &str,
-        resource: &Arn,
-        owner: &AccountId,
-        list: Option<(&Acl, Permission)>,
-    ) -> Result<()> {
+    fn judge(&self, action: &str, target: &Target<'_>) -> Result<()> {
         let denied = || Err(Code::AccessDenied.into());
         let account = self.caller.account();
         if account == Some(&AccountId::system()) {
@@ -52,17 +65,33 @@ impl Wish<'_> {
             return denied();
         };
 
-        let granted = list.and_then(|(acl, asked)| grant(acl, asked, account, action));
+        let mut resource = Vec::new();
+        if let Some((acl, asked)) = target.list {
+            let acl = target
+                .bucket
+                .map_or_else(|| acl.clone(), |bucket| effective(acl, bucket));
+            resource.extend(grant(&acl, asked, account, action));
+        }
+        let policy = target
+            .bucket
+            .and_then(|bucket| self.policy_of(bucket, action, target.owner));
+        let context = match (&policy, target.tags) {
+            (Some(policy), Some(tags)) if policy.looks_at("s3:existingobjecttag/") => {
+                &with_tags(self.context, tags)
+            }
+            _ => self.context,
+        };
+        resource.extend(policy);
         let request = Request {
             principal: &self.caller.principal,
             action,
-            resource: resource.as_str(),
-            owner,
-            context: self.context,
+            resource: target.resource.as_str(),
+            owner: target.owner,
+            context,
         };
         let policies = Policies {
             identity,
-            resource: granted.as_slice(),
+            resource: &resource,
         };
         if iam::decide(&request, &policies).is_allow() {
             Ok(())
@@ -71,16 +100,41 @@ impl Wish<'_> {
         }
     }
 
+    /// What the bucket's policy has to say about this caller and a thing of that owner.
+    fn policy_of(&self, bucket: &Bucket, action: &str, owner: &AccountId) -> Option<Policy> {
+        let text = bucket.settings.policy.as_ref()?;
+        // An owner must always be able to mend a policy that locks everybody out.
+        if POLICY_ACTIONS.contains(&action) && self.caller.principal == root(&bucket.owner) {
+            return None;
+        }
+        let Ok(policy) = BucketPolicy::parse(text) else {
+            tracing::error!(bucket = %bucket.name, "its policy cannot be read: it refuses everything");
+            return Some(Policy::of(vec![Statement::deny_all()]));
+        };
+        let block = bucket.settings.public_access_block.unwrap_or_default();
+        let outside = self.caller.account() != Some(&bucket.owner);
+        let restricted = block.restrict_buckets && policy.is_public() && outside;
+        let policy = policy.0.resolved(&|alias| self.people.find_alias(alias));
+        // What somebody else owns in the bucket is not the bucket's to give away.
+        if restricted || *owner != bucket.owner {
+            return Some(policy.refusals());
+        }
+        Some(policy)
+    }
+
     /// On the caller's own account: ListBuckets, CreateBucket.
     pub fn on_account(&self, bucket: Option<&BucketName>) -> Result<()> {
         let Principal::Known { account, .. } = &self.caller.principal else {
             return Err(Code::AccessDenied.into());
         };
-        self.judge(
-            &Arn::s3(bucket.map_or("*", BucketName::as_str), None),
-            account,
-            None,
-        )
+        let target = Target {
+            resource: Arn::s3(bucket.map_or("*", BucketName::as_str), None),
+            owner: account,
+            bucket: None,
+            list: None,
+            tags: None,
+        };
+        self.judge(self.action.policy_action(), &target)
     }
 
     /// On a bucket itself.
@@ -96,14 +150,41 @@ impl Wish<'_> {
             Action::PutBucketAcl => Some(Permission::WriteAcp),
             _ => None,
         };
-        let list = asked.map(|asked| (&bucket.acl, asked));
-        self.judge(&Arn::s3(bucket.name.as_str(), None), &bucket.owner, list)
+        let target = Target {
+            resource: Arn::s3(bucket.name.as_str(), None),
+            owner: &bucket.owner,
+            bucket: Some(bucket),
+            list: asked.map(|asked| (&bucket.acl, asked)),
+            tags: None,
+        };
+        self.judge(self.action.policy_action(), &target)
     }
 
     /// Writing or deleting under a key: the bucket's list decides, whosever the object is.
     pub fn on_key(&self, bucket: &Bucket, key: &Key) -> Result<()> {
-        let list = Some((&bucket.acl, Permission::Write));
-        self.judge(&resource_of(&bucket.name, key), &bucket.owner, list)
+        self.on_key_as(
+            self.action.policy_action(),
+            bucket,
+            key,
+            Some(Permission::Write),
+        )
+    }
+
+    fn on_key_as(
+        &self,
+        action: &str,
+        bucket: &Bucket,
+        key: &Key,
+        asked: Option<Permission>,
+    ) -> Result<()> {
+        let target = Target {
+            resource: resource_of(&bucket.name, key),
+            owner: &bucket.owner,
+            bucket: Some(bucket),
+            list: asked.map(|asked| (&bucket.acl, asked)),
+            tags: None,
+        };
+        self.judge(action, &target)
     }
 
     /// Deleting an object, or one version of it for good, which is another right.
@@ -113,21 +194,43 @@ impl Wish<'_> {
         } else {
             "s3:DeleteObject"
         };
-        let list = Some((&bucket.acl, Permission::Write));
-        self.judge_as(action, &resource_of(&bucket.name, key), &bucket.owner, list)
+        self.on_key_as(action, bucket, key, Some(Permission::Write))
+    }
+
+    /// Deleting or releasing what is kept under governance.
+    pub fn on_bypass(&self, bucket: &Bucket, key: &Key) -> Result<()> {
+        self.on_key_as("s3:BypassGovernanceRetention", bucket, key, None)
+    }
+
+    /// Besides writing an object: its tags, its lock, its access list are rights of their own.
+    pub fn on_extra(&self, extra: Extra, bucket: &Bucket, key: &Key) -> Result<()> {
+        self.on_key_as(extra.policy_action(), bucket, key, Some(Permission::Write))
     }
 
     /// Reading an object or its list, or writing its list: the object's own list decides. Naming a
     /// version is another right than asking for the newest.
-    pub fn on_object(&self, object: &Object, of_version: bool) -> Result<()> {
+    pub fn on_object(&self, bucket: &Bucket, object: &Object, of_version: bool) -> Result<()> {
         let asked = match self.action {
-            Action::GetObjectAcl => Permission::ReadAcp,
-            Action::PutObjectAcl => Permission::WriteAcp,
-            _ => Permission::Read,
+            Action::GetObject | Action::HeadObject | Action::GetObjectAttributes => {
+                Some(Permission::Read)
+            }
+            Action::GetObjectAcl => Some(Permission::ReadAcp),
+            Action::PutObjectAcl => Some(Permission::WriteAcp),
+            _ => None,
         };
-        let resource = resource_of(&object.bucket, &object.key);
-        let action = self.action.policy_action_of(of_version);
-        self.judge_as(action, &resource, &object.owner, Some((&object.acl, asked)))
+        let owner = if bucket.settings.lists_are_off() {
+            &bucket.owner
+        } else {
+            &object.owner
+        };
+        let target = Target {
+            resource: resource_of(&object.bucket, &object.key),
+            owner,
+            bucket: Some(bucket),
+            list: asked.map(|asked| (&object.acl, asked)),
+            tags: Some(&object.tags),
+        };
+        self.judge(self.action.policy_action_of(of_version), &target)
     }
 
     /// What an absent object is answered with: only who may list the bucket learns that it is not
@@ -150,8 +253,52 @@ impl Wish<'_> {
     }
 }
 
+/// What a writer asks for besides writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extra {
+    /// Tags.
+    Tags,
+    /// A retention.
+    Retention,
+    /// A legal hold.
+    LegalHold,
+}
+
+impl Extra {
+    const fn policy_action(self) -> &'static str {
+        match self {
+            Self::Tags => "s3:PutObjectTagging",
+            Self::Retention => "s3:PutObjectRetention",
+            Self::LegalHold => "s3:PutObjectLegalHold",
+        }
+    }
+}
+
+fn root(account: &AccountId) -> Principal {
+    Principal::root(account.clone())
+}
+
 fn resource_of(bucket: &BucketName, key: &Key) -> Arn {
     Arn::s3(bucket.as_str(), Some(key.as_str()))
+}
+
+fn with_tags(context: &Context, tags: &Tags) -> Context {
+    tags.pairs()
+        .fold(context.clone(), |context, (name, value)| {
+            context.with(&format!("s3:ExistingObjectTag/{name}"), value)
+        })
+}
+
+/// A list as far as its bucket lets it count.
+fn effective(acl: &Acl, bucket: &Bucket) -> Acl {
+    let block = bucket.settings.public_access_block.unwrap_or_default();
+    if bucket.settings.lists_are_off() {
+        return Acl::default();
+    }
+    if block.ignore_acls && acl.is_public() {
+        return acl.without_groups();
+    }
+    acl.clone()
 }
 
 /// The list's statement about this caller, if it grants what is asked.
@@ -161,13 +308,7 @@ fn grant(acl: &Acl, asked: Permission, who: Option<&AccountId>, action: &str) ->
     }
     // What groups are granted holds for each of their members; what an account is granted is its
     // administrator's to hand on.
-    let by_group = s3::Acl(
-        acl.0
-            .iter()
-            .filter(|grant| grant.grantee.group_uri().is_some())
-            .cloned()
-            .collect(),
-    );
+    let by_group = acl.only_groups();
     let to = who.filter(|_| !by_group.allows(who, asked)).cloned();
     Some(Policy::of(vec![Statement::allow(to, &[action], &["*"])]))
 }
@@ -175,7 +316,11 @@ fn grant(acl: &Acl, asked: Permission, who: Option<&AccountId>, action: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use s3::{acl::Canned, headers::Attributes};
+    use s3::{
+        acl::Canned,
+        documents::ownership::{Ownership, PublicAccessBlock},
+        headers::Attributes,
+    };
     use std::sync::Arc;
     use types::Timestamp;
 
@@ -212,6 +357,8 @@ mod tests {
                 .resolve(&account(owner), &account('1')),
             attributes: Attributes::default(),
             checksum: None,
+            tags: Tags::default(),
+            lock: s3::documents::lock::Locked::default(),
             body: crate::engine::Body::Inline,
             upload_id: None,
         }
@@ -240,6 +387,7 @@ mod tests {
             caller,
             action,
             context: &Context::new(),
+            people: &Directory::default(),
         })
         .is_ok()
     }
@@ -267,7 +415,7 @@ mod tests {
 
         let gets = |caller: &Caller, acl: &str| {
             may(caller, Action::GetObject, |wish| {
-                wish.on_object(&object('2', acl), false)
+                wish.on_object(&bucket("private"), &object('2', acl), false)
             })
         };
         assert!(
@@ -292,7 +440,7 @@ mod tests {
         );
         let gets = |caller: &Caller, acl: &str| {
             may(caller, Action::GetObject, |wish| {
-                wish.on_object(&object('1', acl), false)
+                wish.on_object(&bucket("private"), &object('1', acl), false)
             })
         };
         assert!(!gets(&nothing, "private") && gets(&reader, "private"));
@@ -309,10 +457,16 @@ mod tests {
             principal: Principal::root(AccountId::system()),
             policies: Some(Arc::new([])),
         };
-        assert!(may(&system, Action::GetObject, |wish| wish
-            .on_object(&object('2', "private"), false)));
-        assert!(!may(&system, Action::GetObjectAcl, |wish| wish
-            .on_object(&object('2', "private"), false)));
+        assert!(may(&system, Action::GetObject, |wish| wish.on_object(
+            &bucket("private"),
+            &object('2', "private"),
+            false
+        )));
+        assert!(!may(&system, Action::GetObjectAcl, |wish| wish.on_object(
+            &bucket("private"),
+            &object('2', "private"),
+            false
+        )));
         assert!(!may(&system, Action::ListObjects, |wish| wish
             .on_bucket(&bucket("public-read"))));
         assert!(!may(&system, Action::CreateBucket, |wish| wish.on_account(None)));
@@ -326,11 +480,85 @@ mod tests {
                 caller,
                 action: Action::GetObject,
                 context: &Context::new(),
+                people: &Directory::default(),
             };
             wish.on_absent(&bucket(acl), &key, None).code
         };
         assert_eq!(absent(&root('1'), "private"), Code::NoSuchKey);
         assert_eq!(absent(&root('2'), "private"), Code::AccessDenied);
         assert_eq!(absent(&Caller::anonymous(), "public-read"), Code::NoSuchKey);
+    }
+
+    fn with_policy(acl: &str, policy: &str) -> Bucket {
+        let mut bucket = bucket(acl);
+        bucket.settings.policy = Some(policy.to_owned());
+        bucket
+    }
+
+    #[test]
+    fn a_bucket_policy_opens_and_closes() {
+        let everyone_reads = r#"{"Statement":{"Effect":"Allow","Principal":"*",
+            "Action":"s3:GetObject","Resource":"arn:aws:s3:::bucket/*"}}"#;
+        let gets = |caller: &Caller, bucket: &Bucket, owner| {
+            may(caller, Action::GetObject, |wish| {
+                wish.on_object(bucket, &object(owner, "private"), false)
+            })
+        };
+        let mut open = with_policy("private", everyone_reads);
+        assert!(gets(&Caller::anonymous(), &open, '1') && gets(&root('2'), &open, '1'));
+        assert!(
+            !gets(&Caller::anonymous(), &open, '2'),
+            "it is not the bucket's to give"
+        );
+        open.settings.public_access_block = Some(PublicAccessBlock {
+            restrict_buckets: true,
+            ..PublicAccessBlock::default()
+        });
+        assert!(!gets(&root('2'), &open, '1') && gets(&root('1'), &open, '1'));
+
+        let nobody =
+            r#"{"Statement":{"Effect":"Deny","Principal":"*","Action":"s3:*","Resource":"*"}}"#;
+        let closed = with_policy("public-read-write", nobody);
+        assert!(!gets(&root('1'), &closed, '1'));
+        let mends = |caller: Caller| {
+            let action = Action::PutBucketPolicy;
+            may(&caller, action, |wish| wish.on_bucket(&closed))
+        };
+        assert!(mends(root('1')) && !mends(member('1', &[])));
+    }
+
+    #[test]
+    fn a_condition_looks_at_tags_that_are_there() {
+        let tagged = r#"{"Statement":{"Effect":"Allow","Principal":"*","Action":"s3:GetObject",
+            "Resource":"arn:aws:s3:::bucket/*",
+            "Condition":{"StringEquals":{"s3:ExistingObjectTag/public":"yes"}}}}"#;
+        let bucket = with_policy("private", tagged);
+        let gets = |tags: &str| {
+            let mut object = object('1', "private");
+            object.tags = Tags::parse(tags).unwrap();
+            may(&Caller::anonymous(), Action::GetObject, |wish| {
+                wish.on_object(&bucket, &object, false)
+            })
+        };
+        assert!(gets("public=yes") && !gets("public=no") && !gets(""));
+    }
+
+    #[test]
+    fn lists_count_as_far_as_the_bucket_lets_them() {
+        let mut bucket = bucket("public-read");
+        let lists = |bucket: &Bucket| {
+            may(&Caller::anonymous(), Action::ListObjects, |wish| {
+                wish.on_bucket(bucket)
+            })
+        };
+        assert!(lists(&bucket));
+        bucket.settings.public_access_block = Some(PublicAccessBlock {
+            ignore_acls: true,
+            ..PublicAccessBlock::default()
+        });
+        assert!(!lists(&bucket));
+        bucket.settings.public_access_block = None;
+        bucket.settings.ownership = Some(Ownership::BucketOwnerEnforced);
+        assert!(!lists(&bucket));
     }
 }

@@ -110,6 +110,13 @@ impl Directory {
         Some((&key.secret, self.find_user(&key.account, &key.user)?))
     }
 
+    /// An account by its name or its canonical id.
+    pub fn find_alias(&self, alias: &str) -> Option<AccountId> {
+        let by_name = || self.accounts.values().find(|account| account.name == alias);
+        self.find_account(alias)
+            .or_else(|| by_name().map(|account| account.account.clone()))
+    }
+
     /// A user of an account.
     pub fn find_user(&self, account: &AccountId, user: &str) -> Option<Caller> {
         // The cloud's own account has keys and no users.

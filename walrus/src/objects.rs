@@ -49,16 +49,17 @@ impl Service {
             .map_err(in_s3_words)?;
         let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
 
-        let context = iam::Context::new();
+        let (context, people) = (iam::Context::new(), self.0.identity.directory());
         let wish = Wish {
             caller,
             action: Action::GetObject,
             context: &context,
+            people: &people,
         };
         let Sought::Object(found) = look.sought else {
             return Err(wish.on_absent(&look.bucket, &key, None));
         };
-        wish.on_object(&found.object, false)?;
+        wish.on_object(&look.bucket, &found.object, false)?;
         Ok(found)
     }
 }

@@ -73,6 +73,11 @@ impl Compare {
 }
 
 impl Condition {
+    /// The fact that it looks at.
+    pub(crate) fn fact(&self) -> &str {
+        &self.fact
+    }
+
     /// Reads `{"StringEquals": {"s3:prefix": ["a", "b"]}, ...}`.
     pub(crate) fn parse_all(value: &Value) -> Result<Vec<Self>, MalformedPolicy> {
         let operators = value

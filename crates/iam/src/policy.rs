@@ -25,6 +25,19 @@ const ELEMENTS: [&str; 9] = [
     "Condition",
 ];
 
+/// Facts that say who or from where: a condition on one of them keeps a grant from being public.
+const NARROWING: [&str; 9] = [
+    "aws:SourceIp",
+    "aws:SourceArn",
+    "aws:SourceAccount",
+    "aws:SourceVpc",
+    "aws:SourceVpce",
+    "aws:PrincipalArn",
+    "aws:PrincipalAccount",
+    "aws:userid",
+    "aws:username",
+];
+
 /// A document that is no policy. The text says what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -82,6 +95,9 @@ enum Named {
     Everyone,
     Account(AccountId),
     Arn(String),
+    /// An account by its name, as Eucalyptus has it, or by its canonical id, as S3 has it. Who keeps
+    /// the accounts must resolve it; until then it is nobody.
+    Alias(String),
     /// A service or an identity provider: it parses, and nobody here is one.
     Nobody,
 }
@@ -110,6 +126,51 @@ impl Policy {
     /// A policy of statements made by hand: what an ACL says, for instance.
     pub fn of(statements: Vec<Statement>) -> Self {
         Self { statements }
+    }
+
+    /// The same with accounts that were named by name or canonical id put in by their numbers.
+    #[must_use]
+    pub fn resolved(mut self, find: &dyn Fn(&str) -> Option<AccountId>) -> Self {
+        for statement in &mut self.statements {
+            let (Who::These(named) | Who::AllBut(named)) = &mut statement.who else {
+                continue;
+            };
+            for one in named {
+                if let Named::Alias(alias) = one
+                    && let Some(account) = find(alias)
+                {
+                    *one = Named::Account(account);
+                }
+            }
+        }
+        self
+    }
+
+    /// Only what it refuses.
+    #[must_use]
+    pub fn refusals(mut self) -> Self {
+        self.statements.retain(|s| s.effect == Effect::Deny);
+        self
+    }
+
+    /// Whether it gives something to everyone, whoever and wherever they are (S3 user guide, "The
+    /// meaning of public").
+    pub fn is_public(&self) -> bool {
+        self.statements.iter().any(Statement::is_public)
+    }
+
+    /// Every pattern of a resource that it names.
+    pub fn resources(&self) -> impl Iterator<Item = &str> {
+        let patterns = self.statements.iter().flat_map(|s| &s.resources.patterns);
+        patterns.map(Pattern::as_str)
+    }
+
+    /// Whether any condition looks at a fact whose name begins so; names are in lower case.
+    pub fn looks_at(&self, start: &str) -> bool {
+        let conditions = self.statements.iter().flat_map(|s| &s.conditions);
+        conditions
+            .into_iter()
+            .any(|condition| condition.fact().to_ascii_lowercase().starts_with(start))
     }
 
     pub(crate) fn statements(&self) -> &[Statement] {
@@ -164,9 +225,31 @@ impl Statement {
         }
     }
 
+    /// Refuses everything to everyone.
+    pub fn deny_all() -> Self {
+        Self {
+            effect: Effect::Deny,
+            ..Self::allow(None, &["*"], &["*"])
+        }
+    }
+
     /// Gives or refuses.
     pub fn effect(&self) -> Effect {
         self.effect
+    }
+
+    fn is_public(&self) -> bool {
+        let everyone = match &self.who {
+            Who::Bearer => false,
+            Who::These(named) => named.contains(&Named::Everyone),
+            Who::AllBut(_) => true,
+        };
+        let narrows = |condition: &Condition| {
+            NARROWING
+                .iter()
+                .any(|fact| condition.fact().eq_ignore_ascii_case(fact))
+        };
+        self.effect == Effect::Allow && everyone && !self.conditions.iter().any(narrows)
     }
 
     /// The name that its author gave it.
@@ -354,7 +437,16 @@ fn parse_named(kind: &str, value: &str) -> Result<Named, MalformedPolicy> {
             }
             let rest = value.strip_prefix("arn:aws:iam::").ok_or_else(invalid)?;
             let (account, name) = rest.split_once(':').ok_or_else(invalid)?;
-            let account: AccountId = account.parse().map_err(|_| invalid())?;
+            let Ok(account) = account.parse() else {
+                let is_alias = !account.is_empty()
+                    && account
+                        .bytes()
+                        .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+                return match name {
+                    "root" if is_alias => Ok(Named::Alias(account.to_owned())),
+                    _ => Err(invalid()),
+                };
+            };
             match name {
                 "root" => Ok(Named::Account(account)),
                 _ if name.starts_with("user/") || name.starts_with("role/") => {
@@ -363,8 +455,10 @@ fn parse_named(kind: &str, value: &str) -> Result<Named, MalformedPolicy> {
                 _ => Err(invalid()),
             }
         }
-        // Our canonical ids are account numbers.
-        "CanonicalUser" => value.parse().map(Named::Account).map_err(|_| invalid()),
+        "CanonicalUser" => match value.parse() {
+            Ok(account) => Ok(Named::Account(account)),
+            Err(_) => Ok(Named::Alias(value.to_owned())),
+        },
         "Service" | "Federated" => Ok(Named::Nobody),
         _ => Err(MalformedPolicy::new(format!(
             "unknown kind of principal {kind:?}"
@@ -410,6 +504,37 @@ pub(crate) fn texts(value: &Value) -> Option<Vec<String>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_grant_to_everyone_is_public_unless_it_says_from_where() {
+        let policy = |who: &str, condition: &str| {
+            let text = format!(
+                r#"{{"Statement":{{"Effect":"Allow","Principal":{who},"Action":"s3:*","Resource":"*"{condition}}}}}"#
+            );
+            Policy::parse_resource(&text).unwrap()
+        };
+        assert!(policy(r#""*""#, "").is_public());
+        assert!(!policy(r#"{"AWS":"111122223333"}"#, "").is_public());
+        let from = r#","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}"#;
+        assert!(!policy(r#""*""#, from).is_public());
+        let of = r#","Condition":{"StringLike":{"s3:prefix":"a"}}"#;
+        assert!(policy(r#""*""#, of).is_public() && policy(r#""*""#, of).looks_at("s3:pre"));
+        assert!(policy(r#""*""#, "").refusals().statements().is_empty());
+    }
+
+    #[test]
+    fn an_alias_is_nobody_until_it_is_resolved() {
+        let text = r#"{"Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::alice:root"},
+                       "Action":"s3:*","Resource":"*"}}"#;
+        let policy = Policy::parse_resource(text).unwrap();
+        let root = Principal::root("111122223333".parse().unwrap());
+        let names = |policy: &Policy| {
+            policy.statements()[0].names(&root, "s3:GetObject", "*", &Context::new())
+        };
+        assert_eq!(names(&policy), Names::No);
+        let find = |name: &str| (name == "alice").then(|| "111122223333".parse().unwrap());
+        assert_eq!(names(&policy.resolved(&find)), Names::Directly);
+    }
 
     #[test]
     fn a_policy_without_a_version_and_with_single_values_parses() {

@@ -158,6 +158,28 @@ impl Acl {
             .iter()
             .any(|grant| gives(grant.permission) && grant.grantee.covers(who))
     }
+
+    /// Whether it grants something to everyone, or to every account of this cloud.
+    pub fn is_public(&self) -> bool {
+        let wide = [Grantee::AllUsers, Grantee::AuthenticatedUsers];
+        self.0.iter().any(|grant| wide.contains(&grant.grantee))
+    }
+
+    /// What it grants to groups.
+    #[must_use]
+    pub fn only_groups(&self) -> Self {
+        self.filtered(|grant| grant.grantee.group_uri().is_some())
+    }
+
+    /// What it grants to accounts.
+    #[must_use]
+    pub fn without_groups(&self) -> Self {
+        self.filtered(|grant| grant.grantee.group_uri().is_none())
+    }
+
+    fn filtered(&self, keep: impl Fn(&Grant) -> bool) -> Self {
+        Self(self.0.iter().filter(|grant| keep(grant)).cloned().collect())
+    }
 }
 
 /// The lists that have names.

@@ -29,7 +29,9 @@ macro_rules! codes {
 }
 
 codes! {
+    AccessControlListNotSupported 400 "The bucket does not allow ACLs";
     AccessDenied 403 "Access Denied";
+    AccessForbidden 403 "CORSResponse: This CORS request is not allowed.";
     AuthorizationHeaderMalformed 400 "The authorization header is malformed.";
     AuthorizationQueryParametersError 400 "The authorization parameters in the query are malformed.";
     BadDigest 400 "The Content-MD5 or checksum that you sent does not match what we received.";
@@ -46,19 +48,25 @@ codes! {
     InsufficientStorage 507 "The object store has no room for this object. Delete something, or ask the administrator.";
     InternalError 500 "We met an internal error. The request id names it in the log.";
     InvalidAccessKeyId 403 "The access key id that you provided does not exist in our records.";
+    InvalidBucketAclWithObjectOwnership 400 "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidArgument 400 "Invalid argument.";
+    InvalidBucketState 409 "The request is not valid for the current state of the bucket.";
     InvalidBucketName 400 "The specified bucket is not valid.";
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid.";
     InvalidPart 400 "One or more of the specified parts could not be found, or its entity tag did not match.";
     InvalidPartNumber 416 "The requested partnumber is not satisfiable";
     InvalidPartOrder 400 "The list of parts was not in ascending order.";
     InvalidRange 416 "The requested range is not satisfiable";
+    InvalidRedirectLocation 400 "The website redirect location is not valid.";
     InvalidRequest 400 "The request is not valid.";
+    InvalidRetentionPeriod 400 "The retention period is not valid.";
     InvalidSecurity 403 "The provided security credentials are not valid.";
+    InvalidTag 400 "The tag that you provided is not valid.";
     InvalidToken 400 "The provided token is malformed or otherwise invalid.";
     InvalidURI 400 "Couldn't parse the specified URI.";
     KeyTooLongError 400 "Your key is too long.";
     MalformedACLError 400 "The XML that you provided was not well-formed or did not validate against our published schema.";
+    MalformedPolicy 400 "The policy is not valid.";
     MalformedXML 400 "The XML that you provided was not well-formed or did not validate against our published schema.";
     MaxMessageLengthExceeded 400 "Your request was too big.";
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size.";
@@ -66,14 +74,23 @@ codes! {
     MissingContentLength 411 "You must provide the Content-Length HTTP header.";
     MissingSecurityHeader 400 "Your request is missing a required header.";
     NoSuchBucket 404 "The specified bucket does not exist.";
+    NoSuchBucketPolicy 404 "The bucket policy does not exist";
+    NoSuchCORSConfiguration 404 "The CORS configuration does not exist";
     NoSuchKey 404 "The specified key does not exist.";
+    NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist";
+    NoSuchObjectLockConfiguration 404 "The specified object does not have a ObjectLock configuration";
+    NoSuchPublicAccessBlockConfiguration 404 "The public access block configuration was not found";
+    NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. It may have been aborted or completed.";
     NoSuchVersion 404 "The specified version does not exist.";
     NotImplemented 501 "A header or operation that you asked for is not implemented.";
     NotModified 304 "Not Modified";
+    ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket";
+    OwnershipControlsNotFoundError 404 "The bucket ownership controls were not found";
     PreconditionFailed 412 "At least one of the pre-conditions that you specified did not hold";
     RequestTimeTooSkewed 403 "The difference between the request time and the server's time is too large.";
     RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period.";
+    ServerSideEncryptionConfigurationNotFoundError 404 "The server side encryption configuration was not found";
     ServiceUnavailable 503 "Walrus is not ready. Try again.";
     SignatureDoesNotMatch 403 "The request signature that we calculated does not match the signature that you provided. Check your secret key and signing method.";
     SlowDown 503 "Please reduce your request rate.";

@@ -6,14 +6,14 @@ use types::Timestamp;
 
 /// A list of entity tags, or the star.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tags {
+pub enum ETags {
     /// `*`: any object.
     Any,
     /// These tags, without quotes. Weak tags never match: we give out strong ones.
     These(Vec<String>),
 }
 
-impl Tags {
+impl ETags {
     /// Reads the header's value.
     pub fn parse(header: &str) -> Self {
         if header.trim() == "*" {
@@ -38,9 +38,9 @@ impl Tags {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadConditions {
     /// Only if the tag is one of these.
-    pub if_match: Option<Tags>,
+    pub if_match: Option<ETags>,
     /// Only if the tag is none of these.
-    pub if_none_match: Option<Tags>,
+    pub if_none_match: Option<ETags>,
     /// Only if changed after this second.
     pub if_modified_since: Option<Timestamp>,
     /// Only if not changed after this second.
@@ -78,9 +78,9 @@ impl ReadConditions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WriteConditions {
     /// Only over an object with one of these tags.
-    pub if_match: Option<Tags>,
+    pub if_match: Option<ETags>,
     /// Only if there is no such object (the star), or none with these tags.
-    pub if_none_match: Option<Tags>,
+    pub if_none_match: Option<ETags>,
 }
 
 impl WriteConditions {
@@ -107,7 +107,7 @@ impl WriteConditions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteConditions {
     /// Only an object with one of these tags.
-    pub if_match: Option<Tags>,
+    pub if_match: Option<ETags>,
     /// Only an object that was written in this second.
     pub modified: Option<Timestamp>,
     /// Only an object of this size.
@@ -118,8 +118,8 @@ impl DeleteConditions {
     /// Judges against the version that is to be deleted; a delete marker has no tag.
     pub fn judge(&self, etag: Option<&str>, modified: Timestamp, size: u64) -> Result<()> {
         let tag_fits = match (&self.if_match, etag) {
-            (None, _) | (Some(Tags::Any), None) => true,
-            (Some(Tags::These(_)), None) => false,
+            (None, _) | (Some(ETags::Any), None) => true,
+            (Some(ETags::These(_)), None) => false,
             (Some(tags), Some(etag)) => tags.match_tag(etag),
         };
         let time_fits = self
@@ -149,7 +149,7 @@ mod tests {
     fn a_match_outranks_a_date() {
         let now = Timestamp(10_000);
         let mut ask = ReadConditions {
-            if_match: Some(Tags::parse("\"aa\", \"bb\"")),
+            if_match: Some(ETags::parse("\"aa\", \"bb\"")),
             if_unmodified_since: Some(Timestamp(0)),
             ..ReadConditions::default()
         };
@@ -160,7 +160,7 @@ mod tests {
         );
 
         ask = ReadConditions {
-            if_none_match: Some(Tags::Any),
+            if_none_match: Some(ETags::Any),
             ..ReadConditions::default()
         };
         assert_eq!(ask.judge("bb", now).unwrap_err().code, Code::NotModified);
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_delete_wants_what_it_names() {
         let named = |tag: &str| DeleteConditions {
-            if_match: Some(Tags::parse(tag)),
+            if_match: Some(ETags::parse(tag)),
             ..DeleteConditions::default()
         };
         let now = Timestamp(10_000);
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_lock_is_taken_once() {
         let lock = WriteConditions {
-            if_none_match: Some(Tags::Any),
+            if_none_match: Some(ETags::Any),
             ..WriteConditions::default()
         };
         assert!(lock.judge(None).is_ok());
@@ -213,7 +213,7 @@ mod tests {
         );
 
         let swap = WriteConditions {
-            if_match: Some(Tags::parse("aa")),
+            if_match: Some(ETags::parse("aa")),
             ..WriteConditions::default()
         };
         assert!(swap.judge(Some("aa")).is_ok());

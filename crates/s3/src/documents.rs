@@ -4,8 +4,15 @@
 pub mod access;
 pub mod bucket;
 pub mod copy;
+pub mod cors;
 pub mod delete;
+pub mod encryption;
 pub mod error;
+pub mod lifecycle;
 pub mod list;
+pub mod lock;
 pub mod multipart;
+pub mod ownership;
+pub mod payment;
+pub mod tagging;
 pub mod versions;

@@ -11,7 +11,11 @@ use crate::{
     Code, Error, Result,
     acl::{self, AclWish, Canned, Permission},
     checksum::{Algorithm, Kind},
-    conditions::{DeleteConditions, ReadConditions, Tags, WriteConditions, parse_date},
+    conditions::{DeleteConditions, ETags, ReadConditions, WriteConditions, parse_date},
+    documents::{
+        lock::{Locked, Mode, Retention, parse_hold},
+        tagging::Tags,
+    },
 };
 
 /// User metadata, names and values together (S3 user guide, "Working with object metadata").
@@ -20,12 +24,9 @@ const MAX_METADATA_BYTES: usize = 2048;
 const METADATA: &str = "x-amz-meta-";
 
 /// Features that exist in S3 and not here yet, by the start of the header that asks for them.
-const NOT_YET: [&str; 7] = [
+const NOT_YET: [&str; 4] = [
     "x-amz-server-side-encryption",
     "x-amz-copy-source-server-side-encryption",
-    "x-amz-object-lock-",
-    "x-amz-tagging",
-    "x-amz-website-redirect-location",
     "x-amz-mfa",
     "x-amz-write-offset-bytes",
 ];
@@ -91,7 +92,7 @@ impl<'a> Headers<'a> {
     pub fn read_conditions(self, prefix: &str) -> ReadConditions {
         let tags = |name| {
             self.text(&format!("{prefix}{name}"))
-                .map(|text| Tags::parse(&text))
+                .map(|text| ETags::parse(&text))
         };
         let date = |name| self.date(&format!("{prefix}{name}"));
         ReadConditions {
@@ -118,6 +119,52 @@ impl<'a> Headers<'a> {
             modified: self.date("x-amz-if-match-last-modified-time"),
             size: self.number("x-amz-if-match-size")?,
         })
+    }
+
+    /// The tags that are asked for.
+    pub fn tags(self) -> Result<Tags> {
+        match self.text("x-amz-tagging") {
+            None => Ok(Tags::default()),
+            Some(text) => Tags::parse(&text),
+        }
+    }
+
+    /// The lock that is asked for.
+    pub fn lock(self) -> Result<Locked> {
+        let (mode, until) = (
+            self.text("x-amz-object-lock-mode"),
+            self.text("x-amz-object-lock-retain-until-date"),
+        );
+        let wrong = |name, text: &str| {
+            Error::invalid_argument(name, text, "The lock that is asked for is unknown")
+        };
+        let retention = match (&mode, &until) {
+            (None, None) => None,
+            (Some(mode), Some(until)) => Some(Retention {
+                mode: Mode::parse(mode).ok_or_else(|| wrong("x-amz-object-lock-mode", mode))?,
+                until: parse_date(until)
+                    .ok_or_else(|| wrong("x-amz-object-lock-retain-until-date", until))?,
+            }),
+            _ => {
+                let why = "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must \
+                           both be supplied";
+                return Err(Error::new(Code::InvalidArgument, why));
+            }
+        };
+        let hold = self.text("x-amz-object-lock-legal-hold");
+        let held = hold.map(|text| {
+            parse_hold(&text).ok_or_else(|| wrong("x-amz-object-lock-legal-hold", &text))
+        });
+        Ok(Locked {
+            retention,
+            held: held.transpose()?,
+        })
+    }
+
+    /// Whether the right to bypass a governed retention is to be used.
+    pub fn bypasses_governance(self) -> bool {
+        let text = self.text("x-amz-bypass-governance-retention");
+        text.is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
     /// The access list that is asked for; `None` if no header speaks of one.
@@ -165,6 +212,9 @@ pub struct Attributes {
     /// The storage class as a label; none means `STANDARD`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
+    /// Where a website sends who asks for the object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<String>,
     /// User metadata: names without `x-amz-meta-`, in lower case.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metadata: Vec<(String, String)>,
@@ -183,6 +233,7 @@ impl Attributes {
             content_language: headers.text("content-language"),
             expires: headers.text("expires"),
             storage_class: storage_class(headers)?,
+            redirect: redirect(headers)?,
             metadata: metadata(headers)?,
         })
     }
@@ -211,6 +262,22 @@ fn storage_class(headers: Headers<'_>) -> Result<Option<String>> {
             "The storage class {class}"
         ))),
     }
+}
+
+/// A path of the same bucket, or an address.
+fn redirect(headers: Headers<'_>) -> Result<Option<String>> {
+    let name = "x-amz-website-redirect-location";
+    let Some(text) = headers.text(name) else {
+        return Ok(None);
+    };
+    if ["/", "http://", "https://"]
+        .iter()
+        .any(|start| text.starts_with(start))
+    {
+        return Ok(Some(text));
+    }
+    let why = "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.";
+    Err(Error::new(Code::InvalidRedirectLocation, why))
 }
 
 fn metadata(headers: Headers<'_>) -> Result<Vec<(String, String)>> {
@@ -413,8 +480,8 @@ mod tests {
     fn what_we_do_not_do_is_refused_by_name() {
         for name in [
             "x-amz-server-side-encryption",
-            "x-amz-tagging",
-            "x-amz-object-lock-mode",
+            "x-amz-mfa",
+            "x-amz-write-offset-bytes",
         ] {
             let map = headers(&[(name, "x")]);
             let error = Headers(&map).refuse_unserved().unwrap_err();

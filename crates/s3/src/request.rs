@@ -13,8 +13,10 @@ use crate::{
     checksum::Algorithm,
     conditions::{DeleteConditions, ReadConditions, WriteConditions},
     copy_source::CopySource,
+    documents::{cors::Asked, lock::Locked, ownership::Ownership, tagging::Tags},
     headers::{Attributes, BodyClaims, ChecksumPlan},
     range::ByteRange,
+    settings::Kind,
 };
 
 /// Keys, parts, uploads or buckets in one page, whatever a client asks for.
@@ -49,7 +51,7 @@ pub enum Operation {
 
     CreateBucket {
         bucket: BucketName,
-        acl: Option<AclWish>,
+        create: CreateBucket,
     },
     DeleteBucket {
         bucket: BucketName,
@@ -73,6 +75,7 @@ pub enum Operation {
     },
     DeleteObjects {
         bucket: BucketName,
+        bypass_governance: bool,
     },
     ListMultipartUploads {
         bucket: BucketName,
@@ -82,11 +85,24 @@ pub enum Operation {
         bucket: BucketName,
         list: ListVersions,
     },
-    GetBucketVersioning {
+    GetSetting {
+        bucket: BucketName,
+        kind: Kind,
+    },
+    PutSetting {
+        bucket: BucketName,
+        kind: Kind,
+    },
+    DeleteSetting {
+        bucket: BucketName,
+        kind: Kind,
+    },
+    GetBucketPolicyStatus {
         bucket: BucketName,
     },
-    PutBucketVersioning {
+    Preflight {
         bucket: BucketName,
+        asked: Asked,
     },
 
     PutObject {
@@ -107,7 +123,29 @@ pub enum Operation {
     },
     DeleteObject {
         at: Place,
-        conditions: DeleteConditions,
+        delete: DeleteObject,
+    },
+    GetObjectTagging {
+        at: Place,
+    },
+    PutObjectTagging {
+        at: Place,
+    },
+    DeleteObjectTagging {
+        at: Place,
+    },
+    GetObjectRetention {
+        at: Place,
+    },
+    PutObjectRetention {
+        at: Place,
+        bypass_governance: bool,
+    },
+    GetObjectLegalHold {
+        at: Place,
+    },
+    PutObjectLegalHold {
+        at: Place,
     },
     GetObjectAcl {
         at: Place,
@@ -170,6 +208,26 @@ pub struct ListBuckets {
     pub after: String,
     /// So many at most; `None` means all.
     pub max: Option<u32>,
+}
+
+/// Parameters of CreateBucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CreateBucket {
+    /// Who may do what.
+    pub acl: Option<AclWish>,
+    /// Who owns new objects.
+    pub ownership: Option<Ownership>,
+    /// Whether versions can be locked.
+    pub object_lock: bool,
+}
+
+/// Parameters of DeleteObject.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteObject {
+    /// Whether it may be deleted.
+    pub conditions: DeleteConditions,
+    /// Whether the right to bypass a governed retention is to be used.
+    pub bypass_governance: bool,
 }
 
 /// Parameters of both ListObjects.
@@ -286,6 +344,10 @@ pub struct PutObject {
     pub acl: Option<AclWish>,
     /// Whether it may be written.
     pub conditions: WriteConditions,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its lock.
+    pub lock: Locked,
 }
 
 /// A copy's source and when it may be taken.
@@ -312,6 +374,10 @@ pub struct CopyObject {
     pub acl: Option<AclWish>,
     /// Whether it may be written.
     pub conditions: WriteConditions,
+    /// New tags; `None` keeps the source's.
+    pub tags: Option<Tags>,
+    /// The copy's lock.
+    pub lock: Locked,
 }
 
 /// Parameters of GetObject and HeadObject.
@@ -338,6 +404,10 @@ pub struct CreateUpload {
     pub acl: Option<AclWish>,
     /// Which checksums its parts have.
     pub checksum: ChecksumPlan,
+    /// Its tags.
+    pub tags: Tags,
+    /// Its lock.
+    pub lock: Locked,
 }
 
 /// Parameters of CompleteMultipartUpload.

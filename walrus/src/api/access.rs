@@ -2,7 +2,8 @@
 
 use http::StatusCode;
 use s3::{
-    Acl, AclWish, Action, BucketName, Error, Key,
+    Acl, AclWish, Action, BucketName, Code, Error, Key,
+    acl::Canned,
     documents::access::{read_acl, write_acl},
     request::Place,
 };
@@ -13,8 +14,9 @@ use crate::{
     answer,
     body::RequestBody,
     engine::{
-        Bucket, Change,
+        Change,
         change::{BucketChange, ObjectChange, Seen},
+        facts::Bucket,
     },
 };
 
@@ -42,19 +44,30 @@ impl Ask<'_> {
         self.wish().on_bucket(&bucket)?;
 
         let wish = self.read_list(acl, &bucket.owner, body).await?;
-        let acl = wish.resolve(&bucket.owner, &bucket.owner, self.people())?;
-        self.api
-            .engine
-            .commit(Change::SetBucket(same(&bucket), BucketChange::Acl(acl)))
-            .await?;
+        let acl = self.list_of(&wish, &bucket.owner, &bucket)?;
+        let change = Change::SetBucket(same(&bucket), BucketChange::Acl(acl));
+        self.api.engine.commit(change).await?;
         Ok(answer::status(StatusCode::OK))
     }
 
+    /// The list that a wish stands for, if the bucket allows it.
+    fn list_of(&self, wish: &AclWish, owner: &AccountId, bucket: &Bucket) -> Result<Acl, Error> {
+        let acl = wish.resolve(owner, &bucket.owner, self.people())?;
+        let full_control = AclWish::Canned(Canned::BucketOwnerFullControl);
+        if bucket.settings.lists_are_off() && *wish != full_control {
+            return Err(Code::AccessControlListNotSupported.into());
+        }
+        let block = bucket.settings.public_access_block.unwrap_or_default();
+        if block.block_acls && acl.is_public() {
+            let why = "public ACLs are prevented by the BlockPublicAcls setting";
+            return Err(Error::new(Code::AccessDenied, why));
+        }
+        Ok(acl)
+    }
+
     pub(super) async fn get_object_acl(&self, at: Place) -> Done {
-        let is_named = at.version.is_some();
-        let (bucket, found) = self.find_object(at).await?;
+        let (bucket, found) = self.find_allowed(at).await?;
         let object = &found.object;
-        self.wish().on_object(object, is_named)?;
         let mut answer = answer::xml(write_acl(&object.owner, &object.acl, self.people()));
         answer::set_version(answer.headers_mut(), shown(&bucket, object));
         Ok(answer)
@@ -66,14 +79,12 @@ impl Ask<'_> {
         acl: Option<AclWish>,
         body: &mut RequestBody,
     ) -> Done {
-        let (key, is_named) = (at.key.clone(), at.version.is_some());
-        let (bucket, found) = self.find_object(at).await?;
+        let key = at.key.clone();
+        let (bucket, found) = self.find_allowed(at).await?;
         let object = &found.object;
-        self.wish().on_object(object, is_named)?;
 
         let wish = self.read_list(acl, &object.owner, body).await?;
-        let acl = wish.resolve(&object.owner, &bucket.owner, self.people())?;
-        let version = shown(&bucket, object).cloned();
+        let acl = self.list_of(&wish, &object.owner, &bucket)?;
         let change = Change::SetObject {
             bucket: same(&bucket),
             key,
@@ -82,7 +93,7 @@ impl Ask<'_> {
         };
         self.api.engine.commit(change).await?;
         let mut answer = answer::status(StatusCode::OK);
-        answer::set_version(answer.headers_mut(), version.as_ref());
+        answer::set_version(answer.headers_mut(), shown(&bucket, object));
         Ok(answer)
     }
 
@@ -95,11 +106,13 @@ impl Ask<'_> {
         key: &Key,
         owner: &AccountId,
     ) -> Result<Acl, Error> {
-        if acl.is_some() {
-            self.wish_to(Action::PutObjectAcl).on_key(bucket, key)?;
+        match acl {
+            None => Ok(Canned::Private.resolve(owner, &bucket.owner)),
+            Some(wish) => {
+                self.wish_to(Action::PutObjectAcl).on_key(bucket, key)?;
+                self.list_of(&wish, owner, bucket)
+            }
         }
-        let acl = acl.unwrap_or_default();
-        acl.resolve(owner, &bucket.owner, self.people())
     }
 
     /// The list comes in headers, else in the body.

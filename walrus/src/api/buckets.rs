@@ -2,10 +2,14 @@
 
 use http::StatusCode;
 use s3::{
-    AclWish, Action, BucketName, Code,
-    acl::People as _,
-    documents::bucket::{BucketList, read_location, write_location},
-    request::{ListBuckets, token_of},
+    Action, BucketName, Code,
+    acl::{Canned, People as _},
+    documents::{
+        bucket::{BucketList, read_location, write_location},
+        lock::LockConfiguration,
+        versions::Versioning,
+    },
+    request::{CreateBucket, ListBuckets, token_of},
     settings::Settings,
 };
 
@@ -51,25 +55,37 @@ impl Ask<'_> {
     pub(super) async fn create_bucket(
         &self,
         name: BucketName,
-        acl: Option<AclWish>,
+        create: CreateBucket,
         body: &mut RequestBody,
     ) -> Done {
         self.wish().on_account(Some(&name))?;
-        if acl.is_some() {
+        if create.acl.is_some() {
             self.wish_to(Action::PutBucketAcl).on_account(Some(&name))?;
         }
         let owner = self.caller.account().ok_or(Code::AccessDenied)?.clone();
         let document = body.read_document(CONFIGURATION_BYTES_MAX).await?;
 
+        let mut settings = Settings {
+            ownership: create.ownership,
+            ..Settings::default()
+        };
+        if create.object_lock {
+            settings.object_lock = Some(LockConfiguration::default());
+            settings.versioning = Some(Versioning::Enabled);
+        }
+        let acl = create.acl.unwrap_or_default();
+        let acl = acl.resolve(&owner, &owner, self.people())?;
+        let private = Canned::Private.resolve(&owner, &owner);
+        if settings.lists_are_off() && acl != private {
+            return Err(Code::InvalidBucketAclWithObjectOwnership.into());
+        }
         let bucket = Bucket {
             id: hex::encode(rand::random::<[u8; 8]>()),
             created: self.now,
             location: read_location(&document)?,
-            acl: acl
-                .unwrap_or_default()
-                .resolve(&owner, &owner, self.people())?,
+            acl,
             owner,
-            settings: Settings::default(),
+            settings,
             name: name.clone(),
         };
         let change = Change::CreateBucket(Box::new(bucket));

@@ -34,7 +34,8 @@ impl Ask<'_> {
         let wish = self.wish_to(Action::GetObject);
         let expected = source.expected_owner.as_deref();
         let (bucket, found) = self.find_object_as(&wish, expected, at).await?;
-        wish.on_object(&found.object, source.from.version.is_some())?;
+        let is_named = source.from.version.is_some();
+        wish.on_object(&bucket, &found.object, is_named)?;
         let judged = source
             .conditions
             .judge(&found.object.etag, found.object.modified);
@@ -58,7 +59,8 @@ impl Ask<'_> {
             .into());
         }
 
-        let owner = self.owner_of_new(&bucket);
+        self.check_extras(&bucket, &at.key, copy.tags.as_ref(), &copy.lock)?;
+        let owner = self.owner_of_new(&bucket, copy.acl.as_ref());
         let acl = self.list_of_new(copy.acl, &bucket, &at.key, &owner)?;
         let origin_object = found.object.clone();
         let (body, blobs) = self.api.engine.duplicate_body(&found).await?;
@@ -73,6 +75,8 @@ impl Ask<'_> {
             owner,
             acl,
             attributes,
+            tags: copy.tags.unwrap_or_else(|| found.object.tags.clone()),
+            lock: copy.lock,
             body,
             upload_id: None,
             ..found.object.clone()

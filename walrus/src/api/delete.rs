@@ -3,9 +3,8 @@
 use http::StatusCode;
 use s3::{
     BucketName, Code, Error,
-    conditions::DeleteConditions,
     documents::delete::{Delete, DeleteLine, Deleted, Outcome, write_outcomes},
-    request::Place,
+    request::{DeleteObject, Place},
     xml::MAX_DOCUMENT_BYTES,
 };
 
@@ -17,14 +16,14 @@ use crate::{
 };
 
 impl Ask<'_> {
-    pub(super) async fn delete_object(&self, at: Place, conditions: DeleteConditions) -> Done {
+    pub(super) async fn delete_object(&self, at: Place, delete: DeleteObject) -> Done {
         let bucket = self.find_bucket(at.bucket).await?;
         let line = DeleteLine {
             key: Ok(at.key),
             version: at.version,
-            conditions,
+            conditions: delete.conditions,
         };
-        let change = self.delete_change(&bucket, line)?;
+        let change = self.delete_change(&bucket, line, delete.bypass_governance)?;
         let deleted = deleted(self.api.engine.commit(change).await?)?;
 
         let mut answer = answer::status(StatusCode::NO_CONTENT);
@@ -36,7 +35,12 @@ impl Ask<'_> {
         Ok(answer)
     }
 
-    pub(super) async fn delete_objects(&self, name: BucketName, body: &mut RequestBody) -> Done {
+    pub(super) async fn delete_objects(
+        &self,
+        name: BucketName,
+        bypass_governance: bool,
+        body: &mut RequestBody,
+    ) -> Done {
         let bucket = self.find_bucket(name).await?;
         let claims = body.claims();
         if claims.md5.is_none() && claims.checksum.is_none() && claims.trailer.is_none() {
@@ -45,7 +49,9 @@ impl Ask<'_> {
         }
         let document = body.read_document(MAX_DOCUMENT_BYTES).await?;
         let delete = Delete::read(&document)?;
-        let outcomes = self.delete_lines(&bucket, delete.objects).await;
+        let outcomes = self
+            .delete_lines(&bucket, delete.objects, bypass_governance)
+            .await;
         Ok(answer::xml(write_outcomes(&outcomes?, delete.quiet)))
     }
 
@@ -54,12 +60,13 @@ impl Ask<'_> {
         &self,
         bucket: &Bucket,
         lines: Vec<DeleteLine>,
+        bypass_governance: bool,
     ) -> Result<Vec<Outcome>, Failure> {
         let mut outcomes = Vec::new();
         let (mut changes, mut places) = (Vec::new(), Vec::new());
         for line in lines {
             let (key, version) = (line.name().to_owned(), line.version.clone());
-            let result = match self.delete_change(bucket, line) {
+            let result = match self.delete_change(bucket, line, bypass_governance) {
                 Ok(change) => {
                     places.push(outcomes.len());
                     changes.push(change);
@@ -85,16 +92,22 @@ impl Ask<'_> {
         Ok(outcomes)
     }
 
-    fn delete_change(&self, bucket: &Bucket, line: DeleteLine) -> s3::Result<Change> {
+    fn delete_change(
+        &self,
+        bucket: &Bucket,
+        line: DeleteLine,
+        bypass_governance: bool,
+    ) -> s3::Result<Change> {
         let key = line.key.map_err(|(_, error)| error)?;
         self.wish()
             .on_deletion(bucket, &key, line.version.is_some())?;
         Ok(Change::DeleteObject(Box::new(DeleteChange {
             bucket: same(bucket),
+            bypass_governance: bypass_governance && self.may_bypass(bucket, &key),
             key,
             version: line.version,
             conditions: line.conditions,
-            owner: self.owner_of_new(bucket),
+            owner: self.owner_of_new(bucket, None),
             now: self.now,
             unique: rand::random(),
         })))

@@ -29,7 +29,8 @@ use crate::{
 impl Ask<'_> {
     pub(super) async fn create_multipart_upload(&self, at: Place, create: CreateUpload) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
-        let owner = self.owner_of_new(&bucket);
+        self.check_extras(&bucket, &at.key, Some(&create.tags), &create.lock)?;
+        let owner = self.owner_of_new(&bucket, create.acl.as_ref());
         // Without a wish the whole object gets AWS's default checksum.
         let checksum = match create.checksum.algorithm {
             Some(_) => create.checksum,
@@ -42,6 +43,8 @@ impl Ask<'_> {
             id: hex::encode(rand::random::<[u8; 16]>()),
             initiated: self.now,
             acl: self.list_of_new(create.acl, &bucket, &at.key, &owner)?,
+            tags: create.tags,
+            lock: create.lock,
             attributes: create.attributes,
             checksum,
             owner,

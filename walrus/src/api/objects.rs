@@ -2,14 +2,21 @@
 
 use http::{HeaderMap, StatusCode, header};
 use s3::{
-    Code, Error, VersionId,
+    AclWish, Code, Error, Key, VersionId,
+    acl::Canned,
     checksum::Checksum,
+    documents::{
+        lock::{Locked, hold_word},
+        ownership::Ownership,
+        tagging::Tags,
+    },
     request::{GetObject, Place, PutObject},
 };
 
 use super::{Ask, Done, same, versions::shown};
 use crate::{
     answer,
+    authorise::Extra,
     body::RequestBody,
     engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket},
     intake::{self, Taken},
@@ -24,7 +31,8 @@ impl Ask<'_> {
         body: &mut RequestBody,
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
-        let owner = self.owner_of_new(&bucket);
+        self.check_extras(&bucket, &at.key, Some(&put.tags), &put.lock)?;
+        let owner = self.owner_of_new(&bucket, put.acl.as_ref());
         let acl = self.list_of_new(put.acl, &bucket, &at.key, &owner)?;
         let taken = intake::take_in(&self.api.engine, body, None, false).await?;
 
@@ -36,6 +44,8 @@ impl Ask<'_> {
             acl,
             attributes: put.attributes,
             checksum: Some(taken.verified.checksum.clone()),
+            tags: put.tags,
+            lock: put.lock,
             body: taken.body(),
             upload_id: None,
             bucket: at.bucket,
@@ -70,8 +80,35 @@ impl Ask<'_> {
 
     /// What nobody in particular writes belongs to the bucket's owner, or it could never be
     /// deleted by anyone but by way of the bucket.
-    pub(super) fn owner_of_new(&self, bucket: &Bucket) -> types::AccountId {
-        self.caller.account().unwrap_or(&bucket.owner).clone()
+    /// Where the bucket says so its owner owns what others write.
+    pub(super) fn owner_of_new(&self, bucket: &Bucket, acl: Option<&AclWish>) -> types::AccountId {
+        let full_control = AclWish::Canned(Canned::BucketOwnerFullControl);
+        let to_bucket = match bucket.settings.ownership {
+            Some(Ownership::BucketOwnerEnforced) => true,
+            Some(Ownership::BucketOwnerPreferred) => acl == Some(&full_control),
+            Some(Ownership::ObjectWriter) | None => false,
+        };
+        let writer = self.caller.account().filter(|_| !to_bucket);
+        writer.unwrap_or(&bucket.owner).clone()
+    }
+
+    /// What a writer asks for besides writing is a right of its own.
+    pub(super) fn check_extras(
+        &self,
+        bucket: &Bucket,
+        key: &Key,
+        tags: Option<&Tags>,
+        lock: &Locked,
+    ) -> Result<(), Error> {
+        let asked = [
+            (Extra::Tags, tags.is_some_and(|tags| !tags.is_empty())),
+            (Extra::Retention, lock.retention.is_some()),
+            (Extra::LegalHold, lock.held.is_some()),
+        ];
+        for (extra, _) in asked.into_iter().filter(|(_, asked)| *asked) {
+            self.wish().on_extra(extra, bucket, key)?;
+        }
+        Ok(())
     }
 
     pub(super) async fn get_object(&self, at: Place, get: GetObject, is_head: bool) -> Done {
@@ -80,9 +117,7 @@ impl Ask<'_> {
                 "Request specific response headers cannot be used for anonymous GET requests.";
             return Err(Error::new(Code::InvalidRequest, why).into());
         }
-        let is_named = at.version.is_some();
-        let (bucket, found) = self.find_object(at).await?;
-        self.wish().on_object(&found.object, is_named)?;
+        let (bucket, found) = self.find_allowed(at).await?;
         let version = shown(&bucket, &found.object).cloned();
         match get
             .conditions
@@ -140,6 +175,17 @@ fn set_checksum(headers: &mut HeaderMap, checksum: Option<&Checksum>) {
     }
 }
 
+fn set_lock(headers: &mut HeaderMap, lock: &Locked) {
+    if let Some(retention) = lock.retention {
+        answer::set(headers, "x-amz-object-lock-mode", retention.mode.as_str());
+        let until = retention.until.to_string();
+        answer::set(headers, "x-amz-object-lock-retain-until-date", until);
+    }
+    if let Some(held) = lock.held {
+        answer::set(headers, "x-amz-object-lock-legal-hold", hold_word(held));
+    }
+}
+
 fn set_headers(headers: &mut HeaderMap, object: &Object, span: &Span, get: &GetObject) {
     let said = &object.attributes;
     let kept = [
@@ -169,6 +215,14 @@ fn set_headers(headers: &mut HeaderMap, object: &Object, span: &Span, get: &GetO
             format!("x-amz-meta-{name}"),
             outflow::header_text(value),
         );
+    }
+    if !object.tags.is_empty() {
+        let count = object.tags.count().to_string();
+        answer::set(headers, "x-amz-tagging-count", count);
+    }
+    set_lock(headers, &object.lock);
+    if let Some(to) = &said.redirect {
+        answer::set(headers, "x-amz-website-redirect-location", to);
     }
     if said.storage_class.is_some() {
         answer::set(headers, "x-amz-storage-class", said.storage_class());

@@ -62,6 +62,8 @@ pub fn assemble(
         acl: upload.acl,
         attributes: upload.attributes,
         checksum,
+        tags: upload.tags,
+        lock: upload.lock,
         body: Body::Pieces(parts.iter().map(|part| part.piece.clone()).collect()),
         upload_id: Some(upload.id),
     })
@@ -219,6 +221,8 @@ mod tests {
                 algorithm: Some(algorithm),
                 kind: Some(kind),
             },
+            tags: Default::default(),
+            lock: Default::default(),
         }
     }
 

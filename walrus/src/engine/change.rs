@@ -9,7 +9,7 @@ use bytes::Bytes;
 use s3::{
     BucketName, Code, Error, Key, VersionId,
     conditions::{DeleteConditions, WriteConditions},
-    documents::{delete::Deleted, multipart::NamedPart, versions::Versioning},
+    documents::{delete::Deleted, lock::Locked, multipart::NamedPart, versions::Versioning},
 };
 use types::Timestamp;
 
@@ -21,7 +21,7 @@ use super::{
 };
 
 pub use buckets::{BUCKETS_MAX, BucketChange};
-pub use objects::ObjectChange;
+pub use objects::{ObjectChange, no_lock};
 
 /// A bucket as the request saw it: another one of the same name is not meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +131,8 @@ pub struct DeleteChange {
     pub version: Option<VersionId>,
     /// Whether it may be deleted.
     pub conditions: DeleteConditions,
+    /// Whether the caller may and wants to bypass a governed retention.
+    pub bypass_governance: bool,
     /// Whose a delete marker will be.
     pub owner: types::AccountId,
     /// When.
@@ -250,12 +252,37 @@ pub fn no_such_upload(upload_id: &str) -> Error {
 }
 
 /// Gives a new version its place and its id, as the bucket's versioning has it.
-fn place(object: &mut Object, bucket: &Bucket, newest: Option<&Object>, unique: u64) {
+fn place(object: &mut Object, bucket: &Bucket, newest: Option<&Object>, unique: u64) -> Result<()> {
     object.order = newest.map_or(0, |newest| newest.order + 1);
     object.version = match bucket.settings.versioning {
         Some(Versioning::Enabled) => VersionId::mint(object.order, unique),
         Some(Versioning::Suspended) | None => VersionId::null(),
     };
+    object.lock = lock(object, bucket)?;
+    Ok(())
+}
+
+/// What keeps a new version: what its writer says, else what the bucket says.
+fn lock(object: &Object, bucket: &Bucket) -> Result<Locked> {
+    let mut lock = object.lock;
+    let Some(configuration) = bucket.settings.object_lock else {
+        if lock.is_empty() {
+            return Ok(lock);
+        }
+        let why = "Bucket is missing Object Lock Configuration";
+        return Err(Error::new(Code::InvalidRequest, why).into());
+    };
+    if let Some(retention) = lock.retention
+        && retention.until <= object.modified
+    {
+        let why = "The retain until date must be in the future!";
+        return Err(Error::new(Code::InvalidArgument, why).into());
+    }
+    if lock.retention.is_none() && !object.is_marker() {
+        let default = configuration.default;
+        lock.retention = default.map(|default| default.from(object.modified));
+    }
+    Ok(lock)
 }
 
 /// The version that is answered: none in a bucket that never had versions.

@@ -5,6 +5,7 @@
 use s3::{
     Acl, BucketName, Key, VersionId,
     checksum::Checksum,
+    documents::{lock::Locked, tagging::Tags},
     headers::{Attributes, ChecksumPlan},
     settings::Settings,
 };
@@ -94,6 +95,12 @@ pub struct Object {
     /// Its checksum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<Checksum>,
+    /// Names for whoever sorts objects.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
+    /// What keeps it from being deleted.
+    #[serde(default, skip_serializing_if = "Locked::is_empty")]
+    pub lock: Locked,
     /// Where its bytes are.
     pub body: Body,
     /// The upload that it was made by, so that a repeated completion finds it.
@@ -160,6 +167,12 @@ pub struct Upload {
     /// The checksums of its parts.
     #[serde(default)]
     pub checksum: ChecksumPlan,
+    /// The object's tags.
+    #[serde(default, skip_serializing_if = "Tags::is_empty")]
+    pub tags: Tags,
+    /// The object's lock.
+    #[serde(default, skip_serializing_if = "Locked::is_empty")]
+    pub lock: Locked,
 }
 
 /// A part of an upload.

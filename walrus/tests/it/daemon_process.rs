@@ -26,7 +26,7 @@ use types::{AccountId, Secret};
 
 pub(crate) const ALICE: Key = Key {
     id: "AKIAALICEALICEALICE2",
-    secret: "alice-secret-0123456789",
+    secret: "alice-secret-0123456789ab",
 };
 pub(crate) const BOB: Key = Key {
     id: "AKIABOBBOBBOBBOBBOB2",
@@ -99,6 +99,15 @@ impl Identities {
         add("111111111111", "alice", "admin", ALICE, &[]);
         add("222222222222", "bob", "admin", BOB, &[]);
         add("111111111111", "alice", "carol", CAROL, &[carols]);
+        // The identities that tests/compat/s3-tests/run names.
+        for (digit, name) in [("3", "tina"), ("4", "irene"), ("5", "ruth"), ("6", "rosa")] {
+            let id = format!("AKIA{}", name.to_uppercase().repeat(5));
+            let key = Key {
+                id: Box::leak(format!("{}2", &id[..19]).into_boxed_str()),
+                secret: Box::leak(format!("{name}-secret-0123456789ab").into_boxed_str()),
+            };
+            add(&digit.repeat(12), name, "admin", key, &[]);
+        }
         add("000000000000", "system", "admin", SYSTEM, &[]);
         Self(feed)
     }

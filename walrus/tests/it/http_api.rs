@@ -11,8 +11,11 @@ async fn a_bucket_lives_and_dies() {
     let (alice, bob) = (S3::of(&walrus, ALICE), S3::of(&walrus, BOB));
 
     alice.put("/photos", b"").await.ok();
+    alice.put("/photos", b"").await.ok();
+    let elsewhere = b"<CreateBucketConfiguration><LocationConstraint>EU</LocationConstraint>\
+                      </CreateBucketConfiguration>";
     alice
-        .put("/photos", b"")
+        .put("/photos", elsewhere)
         .await
         .fails(409, "BucketAlreadyOwnedByYou");
     bob.put("/photos", b"")

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use s3::{
     Acl, BucketName, Code, Key, VersionId,
-    conditions::{DeleteConditions, Tags, WriteConditions},
+    conditions::{DeleteConditions, ETags, WriteConditions},
     headers::Attributes,
     request::{ListObjects, ListVersion},
     settings::Settings,
@@ -107,10 +107,12 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
         acl: Acl::default(),
         attributes: Attributes::default(),
         checksum: None,
+        tags: Default::default(),
+        lock: Default::default(),
         body,
         upload_id: None,
     };
-    let if_none_match = if_absent.then_some(Tags::Any);
+    let if_none_match = if_absent.then_some(ETags::Any);
     let conditions = WriteConditions {
         if_none_match,
         ..WriteConditions::default()
@@ -269,6 +271,7 @@ async fn play(steps: Vec<Step>) {
                     key,
                     version: None,
                     conditions: DeleteConditions::default(),
+                    bypass_governance: false,
                     owner: account(),
                     now: Timestamp(0),
                     unique: 0,

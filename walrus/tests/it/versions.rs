@@ -9,7 +9,7 @@ use s3::{
     documents::versions::Versioning,
     headers::Attributes,
     request::ListVersions,
-    settings::Settings,
+    settings::{Setting, Settings},
 };
 use tempfile::TempDir;
 use types::{AccountId, Timestamp};
@@ -120,6 +120,8 @@ impl Play {
             acl: Acl::default(),
             attributes: Attributes::default(),
             checksum: None,
+            tags: Default::default(),
+            lock: Default::default(),
             body: Body::Inline,
             upload_id: None,
         };
@@ -151,6 +153,7 @@ impl Play {
             key: key(number),
             version: version.clone(),
             conditions: DeleteConditions::default(),
+            bypass_governance: false,
             owner: account(),
             now: Timestamp(0),
             unique: rand::random(),
@@ -173,7 +176,7 @@ impl Play {
 
     async fn set(&mut self, versioning: Versioning) {
         self.versioning = Some(versioning);
-        let change = Change::SetBucket(same(), BucketChange::Versioning(versioning));
+        let change = Change::SetBucket(same(), BucketChange::Set(Setting::Versioning(versioning)));
         self.engine.commit(change).await.unwrap();
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Key, Result, VersionId,
-    conditions::{DeleteConditions, Tags, parse_date},
+    conditions::{DeleteConditions, ETags, parse_date},
     request::MAX_PAGE,
     xml::{Element, Writer, malformed},
 };
@@ -64,7 +64,7 @@ fn line(object: &Element) -> Result<DeleteLine> {
         key: Key::parse(key).map_err(|error| (key.to_owned(), error)),
         version: version.map(VersionId::parse).transpose()?,
         conditions: DeleteConditions {
-            if_match: object.text_of("ETag").map(Tags::parse),
+            if_match: object.text_of("ETag").map(ETags::parse),
             modified: object.text_of("LastModifiedTime").and_then(parse_date),
             size: object.text_of("Size").map(number).transpose()?,
         },

@@ -3,17 +3,19 @@
 use http::request::Parts;
 
 use super::{
-    Complete, CopyObject, CreateUpload, GetObject, ListBuckets, ListObjects, ListParts,
-    ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE, MAX_PAGE, MAX_PARTS, Operation,
-    PartName, Place, PutObject, Request, Source, after_token, route,
+    Complete, CopyObject, CreateBucket, CreateUpload, DeleteObject, GetObject, ListBuckets,
+    ListObjects, ListParts, ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE, MAX_PAGE,
+    MAX_PARTS, Operation, PartName, Place, PutObject, Request, Source, after_token, route,
 };
 use crate::{
     Action, BucketName, Code, Error, Result, VersionId,
     address::{self, Address, Domains},
     copy_source::CopySource,
+    documents::{cors::Asked, ownership::Ownership},
     headers::{Attributes, BodyClaims, ChecksumPlan, Headers},
     query::Query,
     range::ByteRange,
+    settings::{Kind, Verb},
 };
 
 /// `response-…` parameters and the headers that they stand for.
@@ -47,6 +49,12 @@ impl Request {
             address: ask.address,
         })
     }
+}
+
+/// Whether a copy takes something over from its source.
+enum Directive {
+    Copy,
+    Replace,
 }
 
 struct Ask<'a> {
@@ -85,7 +93,12 @@ impl<'a> Ask<'a> {
 
     fn on_bucket(&self, action: Action, bucket: BucketName) -> Result<Operation> {
         Ok(match action {
-            Action::CreateBucket => self.create_bucket(bucket)?,
+            Action::CreateBucket => Operation::CreateBucket {
+                bucket,
+                create: self.create_bucket()?,
+            },
+            Action::GetBucketPolicyStatus => Operation::GetBucketPolicyStatus { bucket },
+            Action::PreflightCors => self.preflight(bucket)?,
             Action::DeleteBucket => Operation::DeleteBucket { bucket },
             Action::HeadBucket => Operation::HeadBucket { bucket },
             Action::GetBucketLocation => Operation::GetBucketLocation { bucket },
@@ -98,7 +111,10 @@ impl<'a> Ask<'a> {
                 bucket,
                 list: self.list_objects(action)?,
             },
-            Action::DeleteObjects => Operation::DeleteObjects { bucket },
+            Action::DeleteObjects => Operation::DeleteObjects {
+                bucket,
+                bypass_governance: self.headers.bypasses_governance(),
+            },
             Action::ListMultipartUploads => Operation::ListMultipartUploads {
                 bucket,
                 list: self.list_uploads()?,
@@ -107,9 +123,12 @@ impl<'a> Ask<'a> {
                 bucket,
                 list: self.list_versions()?,
             },
-            Action::GetBucketVersioning => Operation::GetBucketVersioning { bucket },
-            Action::PutBucketVersioning => Operation::PutBucketVersioning { bucket },
-            _ => Operation::NotServed,
+            other => match Kind::of(other) {
+                Some((kind, Verb::Get)) => Operation::GetSetting { bucket, kind },
+                Some((kind, Verb::Put)) => Operation::PutSetting { bucket, kind },
+                Some((kind, Verb::Delete)) => Operation::DeleteSetting { bucket, kind },
+                None => Operation::NotServed,
+            },
         })
     }
 
@@ -134,8 +153,22 @@ impl<'a> Ask<'a> {
             },
             Action::DeleteObject => Operation::DeleteObject {
                 at,
-                conditions: headers.delete_conditions()?,
+                delete: DeleteObject {
+                    conditions: headers.delete_conditions()?,
+                    bypass_governance: headers.bypasses_governance(),
+                },
             },
+            Action::PreflightCors => self.preflight(at.bucket)?,
+            Action::GetObjectTagging => Operation::GetObjectTagging { at },
+            Action::PutObjectTagging => Operation::PutObjectTagging { at },
+            Action::DeleteObjectTagging => Operation::DeleteObjectTagging { at },
+            Action::GetObjectRetention => Operation::GetObjectRetention { at },
+            Action::PutObjectRetention => Operation::PutObjectRetention {
+                at,
+                bypass_governance: headers.bypasses_governance(),
+            },
+            Action::GetObjectLegalHold => Operation::GetObjectLegalHold { at },
+            Action::PutObjectLegalHold => Operation::PutObjectLegalHold { at },
             Action::GetObjectAcl => Operation::GetObjectAcl { at },
             Action::PutObjectAcl => Operation::PutObjectAcl {
                 at,
@@ -207,18 +240,13 @@ impl<'a> Ask<'a> {
         })
     }
 
-    fn create_bucket(&self, bucket: BucketName) -> Result<Operation> {
+    fn create_bucket(&self) -> Result<CreateBucket> {
         let lock = self.headers.text("x-amz-bucket-object-lock-enabled");
-        if lock.is_some_and(|text| text.eq_ignore_ascii_case("true")) {
-            return Err(Error::not_implemented("x-amz-bucket-object-lock-enabled"));
-        }
         let ownership = self.headers.text("x-amz-object-ownership");
-        if ownership.is_some_and(|text| text != "ObjectWriter") {
-            return Err(Error::not_implemented("x-amz-object-ownership"));
-        }
-        Ok(Operation::CreateBucket {
-            bucket,
+        Ok(CreateBucket {
             acl: self.headers.acl()?,
+            ownership: ownership.as_deref().map(Ownership::parse).transpose()?,
+            object_lock: lock.is_some_and(|text| text.eq_ignore_ascii_case("true")),
         })
     }
 
@@ -311,6 +339,8 @@ impl<'a> Ask<'a> {
             attributes: Attributes::parse(self.headers)?,
             acl: self.headers.acl()?,
             conditions: self.headers.write_conditions(),
+            tags: self.headers.tags()?,
+            lock: self.headers.lock()?,
         })
     }
 
@@ -327,16 +357,9 @@ impl<'a> Ask<'a> {
     fn copy_object(&self) -> Result<CopyObject> {
         let attributes = Attributes::parse(self.headers)?;
         let storage_class = attributes.storage_class.clone();
-        let replace = match self.headers.text("x-amz-metadata-directive").as_deref() {
-            None | Some("COPY") => None,
-            Some("REPLACE") => Some(attributes),
-            Some(other) => {
-                return Err(Error::invalid_argument(
-                    "x-amz-metadata-directive",
-                    other,
-                    "Unknown metadata directive.",
-                ));
-            }
+        let replace = match self.directive("x-amz-metadata-directive")? {
+            Directive::Copy => None,
+            Directive::Replace => Some(attributes),
         };
         Ok(CopyObject {
             source: self.source()?,
@@ -344,7 +367,38 @@ impl<'a> Ask<'a> {
             storage_class,
             acl: self.headers.acl()?,
             conditions: self.headers.write_conditions(),
+            tags: match self.directive("x-amz-tagging-directive")? {
+                Directive::Copy => None,
+                Directive::Replace => Some(self.headers.tags()?),
+            },
+            lock: self.headers.lock()?,
         })
+    }
+
+    fn directive(&self, name: &str) -> Result<Directive> {
+        match self.headers.text(name).as_deref() {
+            None | Some("COPY") => Ok(Directive::Copy),
+            Some("REPLACE") => Ok(Directive::Replace),
+            Some(other) => Err(Error::invalid_argument(name, other, "Unknown directive.")),
+        }
+    }
+
+    /// What a browser asks before a request.
+    fn preflight(&self, bucket: BucketName) -> Result<Operation> {
+        let text = |name| self.headers.text(name).filter(|text| !text.is_empty());
+        let missing = || {
+            let why =
+                "Insufficient information. Origin and Access-Control-Request-Method are needed.";
+            Error::new(Code::BadRequest, why)
+        };
+        let headers = text("access-control-request-headers").unwrap_or_default();
+        let headers = headers.split(',').map(|name| name.trim().to_owned());
+        let asked = Asked {
+            origin: text("origin").ok_or_else(missing)?,
+            method: text("access-control-request-method").ok_or_else(missing)?,
+            headers: headers.filter(|name| !name.is_empty()).collect(),
+        };
+        Ok(Operation::Preflight { bucket, asked })
     }
 
     fn get_object(&self) -> Result<GetObject> {
@@ -382,6 +436,8 @@ impl<'a> Ask<'a> {
             attributes: Attributes::parse(self.headers)?,
             acl: self.headers.acl()?,
             checksum: ChecksumPlan::parse(self.headers)?,
+            tags: self.headers.tags()?,
+            lock: self.headers.lock()?,
         })
     }
 

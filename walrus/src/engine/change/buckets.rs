@@ -1,8 +1,13 @@
 //! Buckets: made, deleted, and what is set about them.
 
-use s3::{Acl, Code, Error, documents::versions::Versioning};
+use s3::{
+    Acl, Code, Error,
+    acl::Canned,
+    documents::{ownership::Ownership, versions::Versioning},
+    settings::{Kind, Setting},
+};
 
-use super::{Decision, SameBucket, same_bucket};
+use super::{Decision, Done, SameBucket, same_bucket};
 use crate::engine::{
     facts::{Bucket, Fact},
     failure::Result,
@@ -17,26 +22,36 @@ pub const BUCKETS_MAX: u64 = 10_000;
 pub enum BucketChange {
     /// Its access list.
     Acl(Acl),
-    /// Whether it keeps old versions.
-    Versioning(Versioning),
+    /// One setting is set,
+    Set(Setting),
+    /// or as if it had never been.
+    Clear(Kind),
 }
 
 pub(super) fn create(bucket: Bucket, view: View<'_>) -> Result<Decision> {
     if let Some(Kept { thing, .. }) = view.find_bucket(&bucket.name)? {
-        let own = thing.owner == bucket.owner;
-        let code = if own {
-            Code::BucketAlreadyOwnedByYou
-        } else {
-            Code::BucketAlreadyExists
-        };
-        return Err(Error::from(code)
-            .with("BucketName", bucket.name.as_str())
-            .into());
+        return again(&bucket, &thing);
     }
     if view.count_buckets(&bucket.owner)? >= BUCKETS_MAX {
         return Err(Code::TooManyBuckets.into());
     }
     Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
+}
+
+/// A bucket that is there is made again by its owner's clients, before they use it: no harm if
+/// nothing about it would change, as in AWS's oldest region.
+fn again(asked: &Bucket, there: &Bucket) -> Result<Decision> {
+    let own = there.owner == asked.owner;
+    if own && there.acl == asked.acl && there.location == asked.location {
+        return Ok(Decision::of(Vec::new()).done(Done::Same));
+    }
+    let code = if own && there.acl == asked.acl {
+        Code::BucketAlreadyOwnedByYou
+    } else {
+        Code::BucketAlreadyExists
+    };
+    let error = Error::from(code).with("BucketName", asked.name.as_str());
+    Err(error.into())
 }
 
 pub(super) fn delete(seen: &SameBucket, view: View<'_>) -> Result<Decision> {
@@ -58,7 +73,36 @@ pub(super) fn set(seen: &SameBucket, change: BucketChange, view: View<'_>) -> Re
     let mut bucket = same_bucket(seen, view)?;
     match change {
         BucketChange::Acl(acl) => bucket.acl = acl,
-        BucketChange::Versioning(versioning) => bucket.settings.versioning = Some(versioning),
+        BucketChange::Set(setting) => {
+            check(&bucket, &setting)?;
+            bucket.settings.set(setting);
+        }
+        BucketChange::Clear(kind) => bucket.settings.clear(kind),
     }
     Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
+}
+
+/// Settings that depend on one another.
+fn check(bucket: &Bucket, setting: &Setting) -> Result<()> {
+    let settings = &bucket.settings;
+    match setting {
+        Setting::Versioning(Versioning::Suspended) if settings.object_lock.is_some() => {
+            let why = "An Object Lock configuration is present on this bucket, so the versioning \
+                       state cannot be changed.";
+            Err(Error::new(Code::InvalidBucketState, why).into())
+        }
+        Setting::ObjectLock(_) if settings.versioning != Some(Versioning::Enabled) => {
+            let why = "Versioning must be 'Enabled' on the bucket to apply an Object Lock \
+                       configuration";
+            Err(Error::new(Code::InvalidBucketState, why).into())
+        }
+        Setting::Ownership(Ownership::BucketOwnerEnforced) if !is_private(bucket) => {
+            Err(Code::InvalidBucketAclWithObjectOwnership.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn is_private(bucket: &Bucket) -> bool {
+    bucket.acl == Canned::Private.resolve(&bucket.owner, &bucket.owner)
 }

@@ -3,9 +3,15 @@
 use bytes::Bytes;
 use s3::{
     Acl, Code, Error, Key, VersionId,
-    documents::{delete::Deleted, versions::Versioning},
+    documents::{
+        delete::Deleted,
+        lock::{Locked, Retention},
+        tagging::Tags,
+        versions::Versioning,
+    },
     headers::Attributes,
 };
+use types::Timestamp;
 
 use super::{
     Decision, DeleteChange, Done, InlineBody, PutChange, SameBucket, Seen, place, same_bucket, told,
@@ -21,6 +27,19 @@ use crate::engine::{
 pub enum ObjectChange {
     /// Its access list.
     Acl(Acl),
+    /// Its tags.
+    Tags(Tags),
+    /// Until when it is kept.
+    Retention {
+        /// The new retention; none takes it away.
+        retention: Option<Retention>,
+        /// Whether the caller may and wants to bypass a governed retention.
+        bypass_governance: bool,
+        /// When.
+        now: Timestamp,
+    },
+    /// Whether somebody holds it.
+    LegalHold(bool),
 }
 
 pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
@@ -32,7 +51,7 @@ pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
     put.conditions
         .judge(current.map(|object| object.etag.as_str()))?;
 
-    place(&mut object, &bucket, newest.as_ref(), put.unique);
+    place(&mut object, &bucket, newest.as_ref(), put.unique)?;
     let version = told(&object.version, &bucket);
     let fact = Fact::ObjectSet(Box::new(object));
     Ok(Decision {
@@ -56,7 +75,7 @@ pub(super) fn delete(delete: DeleteChange, view: View<'_>) -> Result<Decision> {
     match bucket.settings.versioning {
         None => delete_version(&delete, &VersionId::null(), &bucket, view),
         Some(Versioning::Enabled | Versioning::Suspended) => {
-            Ok(set_marker(&delete, &bucket, newest.as_ref()))
+            set_marker(&delete, &bucket, newest.as_ref())
         }
     }
 }
@@ -83,6 +102,13 @@ fn delete_version(
         return Ok(Decision::of(Vec::new()).done(Done::Deleted(deleted)));
     };
     judge(delete, &object)?;
+    if !object
+        .lock
+        .allows_deletion(delete.now, delete.bypass_governance)
+    {
+        let why = "Access Denied because object protected by object lock.";
+        return Err(Error::new(Code::AccessDenied, why).into());
+    }
     let deleted = Deleted {
         version: told(version, bucket),
         is_marker: object.is_marker(),
@@ -97,7 +123,7 @@ fn delete_version(
 
 /// With versions a delete deletes nothing: a marker becomes the newest version. Where versioning is
 /// suspended it takes the place of the null version.
-fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -> Decision {
+fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -> Result<Decision> {
     let mut marker = Object {
         bucket: bucket.name.clone(),
         key: delete.key.clone(),
@@ -110,15 +136,54 @@ fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -
         acl: Acl::default(),
         attributes: Attributes::default(),
         checksum: None,
+        tags: Tags::default(),
+        lock: Locked::default(),
         body: Body::Marker,
         upload_id: None,
     };
-    place(&mut marker, bucket, newest, delete.unique);
+    place(&mut marker, bucket, newest, delete.unique)?;
     let deleted = Deleted {
         version: Some(marker.version.clone()),
         is_marker: true,
     };
-    Decision::of(vec![Fact::ObjectSet(Box::new(marker))]).done(Done::Deleted(deleted))
+    let fact = Fact::ObjectSet(Box::new(marker));
+    Ok(Decision::of(vec![fact]).done(Done::Deleted(deleted)))
+}
+
+fn apply(change: ObjectChange, object: &mut Object, bucket: &Bucket) -> Result<()> {
+    let lockable = || match bucket.settings.object_lock {
+        Some(_) => Ok(()),
+        None => Err(no_lock()),
+    };
+    match change {
+        ObjectChange::Acl(acl) => object.acl = acl,
+        ObjectChange::Tags(tags) => object.tags = tags,
+        ObjectChange::LegalHold(held) => {
+            lockable()?;
+            object.lock.held = Some(held);
+        }
+        ObjectChange::Retention {
+            retention,
+            bypass_governance,
+            now,
+        } => {
+            lockable()?;
+            let old = object.lock.retention;
+            if old.is_some_and(|old| !old.may_become(retention, now, bypass_governance)) {
+                return Err(Code::AccessDenied.into());
+            }
+            object.lock.retention = retention;
+        }
+    }
+    Ok(())
+}
+
+/// What a request about a lock is told in a bucket without.
+pub fn no_lock() -> Error {
+    Error::new(
+        Code::InvalidRequest,
+        "Bucket is missing Object Lock Configuration",
+    )
 }
 
 pub(super) fn set(
@@ -141,9 +206,7 @@ pub(super) fn set(
         Body::Pieces(_) | Body::Marker => Bytes::new(),
     };
     let mut object = old.thing;
-    match change {
-        ObjectChange::Acl(acl) => object.acl = acl,
-    }
+    apply(change, &mut object, &bucket)?;
     let version = told(&object.version, &bucket);
     let fact = Fact::ObjectSet(Box::new(object));
     Ok(Decision {

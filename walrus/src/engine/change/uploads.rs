@@ -78,7 +78,7 @@ pub(super) fn complete(ask: &CompleteChange, view: View<'_>) -> Result<Decision>
         );
         return Err(Error::new(Code::InvalidRequest, why).into());
     }
-    place(&mut object, &bucket, newest.as_ref(), ask.unique);
+    place(&mut object, &bucket, newest.as_ref(), ask.unique)?;
 
     let version = told(&object.version, &bucket);
     let facts = vec![

@@ -1,0 +1,91 @@
+//! What owners set about buckets: read, set, forgotten. The documents are typed in `s3`; what they
+//! may say beside one another is decided by the commit.
+
+use http::{HeaderValue, StatusCode, header};
+use s3::{
+    BucketName, Code, Error,
+    documents::ownership::write_policy_status,
+    settings::{Kind, Setting},
+    xml::MAX_DOCUMENT_BYTES,
+};
+
+use super::{Ask, Done, same};
+use crate::{
+    answer,
+    authorise::BucketPolicy,
+    body::RequestBody,
+    engine::{Change, change::BucketChange, facts::Bucket},
+};
+
+impl Ask<'_> {
+    pub(super) async fn get_setting(&self, name: BucketName, kind: Kind) -> Done {
+        let bucket = self.find_bucket(name).await?;
+        self.wish().on_bucket(&bucket)?;
+        let document = bucket.settings.document(kind)?;
+        let mut answer = answer::xml(document);
+        if kind == Kind::Policy {
+            let json = HeaderValue::from_static("application/json");
+            answer.headers_mut().insert(header::CONTENT_TYPE, json);
+        }
+        Ok(answer)
+    }
+
+    pub(super) async fn put_setting(
+        &self,
+        name: BucketName,
+        kind: Kind,
+        body: &mut RequestBody,
+    ) -> Done {
+        let bucket = self.find_bucket(name).await?;
+        self.wish().on_bucket(&bucket)?;
+        let document = body.read_document(MAX_DOCUMENT_BYTES).await?;
+        let setting = Setting::read(kind, &document)?;
+        if let Setting::Policy(text) = &setting {
+            check_policy(text, &bucket)?;
+        }
+        let change = Change::SetBucket(same(&bucket), BucketChange::Set(setting));
+        self.api.engine.commit(change).await?;
+        Ok(answer::status(put_status(kind)))
+    }
+
+    pub(super) async fn delete_setting(&self, name: BucketName, kind: Kind) -> Done {
+        let bucket = self.find_bucket(name).await?;
+        self.wish().on_bucket(&bucket)?;
+        let change = Change::SetBucket(same(&bucket), BucketChange::Clear(kind));
+        self.api.engine.commit(change).await?;
+        Ok(answer::status(StatusCode::NO_CONTENT))
+    }
+
+    pub(super) async fn get_bucket_policy_status(&self, name: BucketName) -> Done {
+        let bucket = self.find_bucket(name).await?;
+        self.wish().on_bucket(&bucket)?;
+        let text = bucket.settings.policy.as_ref();
+        let text = text.ok_or(Code::NoSuchBucketPolicy)?;
+        let is_public = BucketPolicy::parse(text).is_ok_and(|policy| policy.is_public())
+            || bucket.acl.is_public();
+        Ok(answer::xml(write_policy_status(is_public)))
+    }
+}
+
+/// AWS answers 204 to some.
+fn put_status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Policy | Kind::Tagging => StatusCode::NO_CONTENT,
+        _ => StatusCode::OK,
+    }
+}
+
+/// A policy must make sense, be about its bucket, and not be public where that is blocked.
+fn check_policy(text: &str, bucket: &Bucket) -> Result<(), Error> {
+    let policy = BucketPolicy::parse(text)?;
+    if !policy.is_about(&bucket.name) {
+        let why = "Policy has invalid resource";
+        return Err(Error::new(Code::MalformedPolicy, why));
+    }
+    let block = bucket.settings.public_access_block.unwrap_or_default();
+    if block.block_policy && policy.is_public() {
+        let why = "public policies are prevented by the BlockPublicPolicy setting";
+        return Err(Error::new(Code::AccessDenied, why));
+    }
+    Ok(())
+}
