@@ -8,6 +8,7 @@
 //! | [`evict`] | what has to go to make room: a pure plan |
 //! | [`fetch`] | parts over HTTP by a ticket, with retries and renewal |
 //! | [`fill`] | one entry from ticket to rename |
+//! | [`speed`] | how far that is, and how fast |
 //! | [`grub`] | the boot loader for partition images, linked once |
 //!
 //! An entry is published by a rename after every check has passed, and never changes afterwards.
@@ -22,6 +23,7 @@ pub mod folder;
 pub mod grub;
 pub mod lease;
 pub mod name;
+pub mod speed;
 
 use std::{
     collections::HashMap,
@@ -37,6 +39,7 @@ use types::{InstanceId, NodeId};
 
 pub use fetch::{CloudTickets, Tickets};
 pub use name::{EntryName, Form};
+pub use speed::Fetched;
 
 use evict::NoRoom;
 use fill::Filler;
@@ -161,7 +164,7 @@ struct Flight {
 
 #[derive(Debug, Clone, Default)]
 struct FlightState {
-    percent: u8,
+    fetched: Fetched,
     landed: Option<Result<(), CacheError>>,
 }
 
@@ -183,14 +186,14 @@ impl Cache {
     }
 
     /// The file of `image`, fetched if it is not there, and kept from eviction until `holder`
-    /// [releases](Self::release) it. `progress` hears percent. Dropping the future is safe: the run
-    /// goes on only while someone else waits for it.
+    /// [releases](Self::release) it. `progress` hears how far it is. Dropping the future is safe: the
+    /// run goes on only while someone else waits for it.
     pub async fn hold(
         &self,
         image: &ImageRef,
         form: Form,
         holder: &InstanceId,
-        progress: &(dyn Fn(u8) + Send + Sync),
+        progress: &(dyn Fn(Fetched) + Send + Sync),
     ) -> Result<PathBuf, CacheError> {
         let name = EntryName::of(image, form).ok_or(CacheError::Name)?;
         let folder = &self.shared.folder;
@@ -230,13 +233,13 @@ impl Cache {
         &self,
         name: &EntryName,
         image: &ImageRef,
-        progress: &(dyn Fn(u8) + Send + Sync),
+        progress: &(dyn Fn(Fetched) + Send + Sync),
     ) -> Result<(), CacheError> {
         let flight = self.flight(name, image);
         let mut state = flight.state.clone();
         loop {
             let now = state.borrow_and_update().clone();
-            progress(now.percent);
+            progress(now.fetched);
             if let Some(landed) = now.landed {
                 return landed;
             }
@@ -293,7 +296,14 @@ impl Shared {
             match Lease::claim(&self.folder, name)? {
                 Claim::Ours(lease) => return self.fill(name, image, lease, state).await,
                 Claim::Held(beat) => {
-                    set_percent(state, beat.percent);
+                    let percent = beat.percent;
+                    set_fetched(
+                        state,
+                        Fetched {
+                            percent,
+                            bytes_per_s: 0,
+                        },
+                    );
                     if heard.0.as_ref() != Some(&beat) {
                         heard = (Some(beat), Instant::now());
                     } else if heard.1.elapsed() > self.lease.silence {
@@ -322,23 +332,23 @@ impl Shared {
         let beats = async {
             loop {
                 tokio::time::sleep(self.lease.beat).await;
-                let percent = state.borrow().percent;
+                let percent = state.borrow().fetched.percent;
                 if let Err(error) = lease.beat(percent) {
                     tracing::warn!(entry = %name, %error, "the lease of a fill cannot be renewed");
                 }
             }
         };
-        let percent = state.clone();
-        let progress = Arc::new(move |now| set_percent(&percent, now));
+        let heard = state.clone();
+        let hear: speed::Hear = Arc::new(move |now| set_fetched(&heard, now));
         tokio::select! {
-            filled = self.filler.fill(name, image, progress) => filled,
+            filled = self.filler.fill(name, image, hear) => filled,
             () = beats => Err(CacheError::Lost),
         }
     }
 }
 
-fn set_percent(state: &watch::Sender<FlightState>, percent: u8) {
-    state.send_if_modified(|state| std::mem::replace(&mut state.percent, percent) != percent);
+fn set_fetched(state: &watch::Sender<FlightState>, fetched: Fetched) {
+    state.send_if_modified(|state| std::mem::replace(&mut state.fetched, fetched) != fetched);
 }
 
 /// How long a poll between nodes waits: launches are watched by people.

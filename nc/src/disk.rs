@@ -32,7 +32,7 @@ use tokio::sync::watch;
 use types::{InstanceId, StateReason};
 
 use crate::{
-    cache::{Cache, CacheError, Form},
+    cache::{Cache, CacheError, Fetched, Form},
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
 use root::Roots;
@@ -167,6 +167,11 @@ impl LocalDisks {
         .await
     }
 
+    /// The root disk in `dir`, if the disks there are whole.
+    pub fn root(&self, dir: &Path) -> Option<Disk> {
+        self.whole(dir)?.disks.into_iter().next()
+    }
+
     /// The disks in `dir`, if they were finished, are all there, and no power cut has undone them.
     fn whole(&self, dir: &Path) -> Option<BootDisks> {
         let on_disk: Option<BootDisks> = read(&dir.join(WHOLE));
@@ -206,11 +211,10 @@ impl LocalDisks {
         holder: &InstanceId,
         progress: &watch::Sender<Progress>,
     ) -> Result<PathBuf, DiskError> {
-        let stage = format!("fetching {}", image.id);
-        let report = |percent| {
+        let report = |fetched: Fetched| {
             progress.send_replace(Progress {
-                stage: stage.clone(),
-                percent: Some(percent),
+                stage: fetching(image, fetched.bytes_per_s),
+                percent: Some(fetched.percent),
             });
         };
         Ok(self.cache.hold(image, form, holder, &report).await?)
@@ -355,6 +359,14 @@ impl Disks for LocalDisks {
         })
         .await?;
         Ok(self.cache.release(instance)?)
+    }
+}
+
+/// `fetching emi-…, 87 MB/s`; without a speed where none is known.
+fn fetching(image: &ImageRef, bytes_per_s: u64) -> String {
+    match bytes_per_s / 1_000_000 {
+        0 => format!("fetching {}", image.id),
+        megabytes => format!("fetching {}, {megabytes} MB/s", image.id),
     }
 }
 

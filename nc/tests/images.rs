@@ -14,7 +14,7 @@ use std::{
 };
 
 use nc::{
-    cache::{Cache, CacheError, Form, Settings, lease::LeaseTimes},
+    cache::{Cache, CacheError, Fetched, Form, Settings, lease::LeaseTimes},
     disk::LocalDisks,
     fakes,
     needs::{Disks, Progress},
@@ -77,8 +77,8 @@ async fn host_an_image_is_fetched_once_and_becomes_a_bootable_read_only_disk() {
     let cache = open(folder.path(), &store);
     let heard = Mutex::new(Vec::new());
     let path = cache
-        .hold(&store.image(), Form::Disk, &holder(1), &|percent| {
-            heard.lock().unwrap().push(percent)
+        .hold(&store.image(), Form::Disk, &holder(1), &|fetched| {
+            heard.lock().unwrap().push(fetched.percent)
         })
         .await
         .unwrap();
@@ -156,6 +156,53 @@ async fn a_ticket_that_ran_out_is_renewed_in_mid_transfer() {
     let cache = open(folder.path(), &store);
     hold(&cache, &store, 1).await.unwrap();
     assert!(store.tickets() >= 2, "{} tickets", store.tickets());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_in_mid_part_costs_no_byte_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(35 << 20)).await;
+    store.cut_next(3);
+    let cache = open(folder.path(), &store);
+    hold(&cache, &store, 1).await.unwrap();
+    let (_, sent) = store.asked_and_sent();
+    assert_eq!(sent, store.bundled_bytes(), "each byte is sent once");
+    assert_eq!(store.hits(), store.parts() + 3);
+}
+
+#[tokio::test]
+async fn a_store_that_dies_in_mid_transfer_is_asked_only_for_what_had_not_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(35 << 20)).await;
+    store.trickle(Duration::from_millis(40));
+    let cache = open(folder.path(), &store);
+    let (held, ()) = tokio::join!(hold(&cache, &store, 1), async {
+        // The first parts are there, the next ones are half way.
+        tokio::time::sleep(Duration::from_millis(550)).await;
+        store.restart(Duration::from_millis(600)).await;
+    });
+    held.unwrap();
+    let (asked, all) = (store.asked_and_sent().0, store.bundled_bytes());
+    // Two parts were under way: the whole of them was asked for once, and once what was missing.
+    assert!(asked > all, "nothing was under way when it died");
+    let parts = image::manifest::PART_BYTES;
+    assert!(
+        asked < all + 2 * parts,
+        "{asked} asked for of {all}: whole parts again"
+    );
+}
+
+#[tokio::test]
+async fn a_ticket_that_ran_out_costs_no_byte_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&noise(35 << 20)).await;
+    store.tickets_serve(2);
+    store.cut_next(1);
+    let cache = open(folder.path(), &store);
+    hold(&cache, &store, 1).await.unwrap();
+    assert!(store.tickets() >= 2, "{} tickets", store.tickets());
+    let (_, sent) = store.asked_and_sent();
+    assert_eq!(sent, store.bundled_bytes(), "each byte is sent once");
 }
 
 #[tokio::test]
@@ -285,7 +332,7 @@ async fn nodes_that_share_a_folder_fill_once_and_take_over_from_the_dead() {
     std::fs::write(filling.join(format!("{name}.node-00000009.dead")), "half").unwrap();
     let three = Cache::open(settings(folder.path(), 3), other.clone()).unwrap();
     let heard = Mutex::new(Vec::new());
-    let report = |percent| heard.lock().unwrap().push(percent);
+    let report = |fetched: Fetched| heard.lock().unwrap().push(fetched.percent);
     three
         .hold(&other.image(), Form::Disk, &holder(3), &report)
         .await

@@ -1,7 +1,10 @@
 //! The write side: image → tar with one member → SHA-1 → gzip → AES-128-CBC → parts of 10 MiB.
 //!
-//! One pass, one part in memory. Where parts go is a [`PartSink`]: a folder, or an uploader. The
-//! result is the manifest, which the caller writes last.
+//! One pass, the stages on threads of their own ([`compress`]), one part in memory. Where parts go is
+//! a [`PartSink`]: a folder, or an uploader. The manifest comes last, and is the caller's to store.
+
+mod compress;
+mod source;
 
 use std::{
     fs,
@@ -10,29 +13,21 @@ use std::{
 };
 
 use aes::cipher::{BlockModeEncrypt, KeyIvInit, inout::InOutBuf};
-use flate2::{Compression, write::GzEncoder};
-use sha1::{Digest, Sha1};
 use types::AccountId;
 
 use crate::{
     digest::Sha1Digest,
-    keys::{BundleKey, Certificate, KeyError},
+    keys::{BundleKey, WrappedKey},
     manifest::{
-        Architecture, Bundler, DeviceMapping, Kind, MAX_PARTS, Manifest, PART_BYTES, Part,
-        is_file_name,
+        Architecture, Bundler, DeviceMapping, Kind, MAX_BUNDLE_NAME_BYTES, MAX_PARTS, Manifest,
+        PART_BYTES, Part, is_bundle_name,
     },
-    tar,
 };
+pub use source::Source;
 
 type Encryptor = cbc::Encryptor<aes::Aes128>;
 
-/// Gzip's level: 1 packs file systems to within a tenth of level 6, four times as fast.
-const COMPRESSION: Compression = Compression::fast();
 const AES_BLOCK: usize = 16;
-/// Bytes read from the image at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// A tar header's name field, less the room for `.part.NNNN`.
-const MAX_NAME_BYTES: usize = 90;
 
 /// Where finished parts go, in order.
 pub trait PartSink {
@@ -50,13 +45,32 @@ impl PartSink for Folder {
     }
 }
 
-/// What is to be bundled, for whom.
-#[derive(Debug)]
+/// What is to be cut into parts.
+#[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
     /// The bundle's name: the prefix of its files.
     pub name: &'a str,
     /// Bytes of the raw image; exactly so many are read.
     pub size_bytes: u64,
+    /// What the parts are encrypted with. The same key, image and name make the same parts, byte for
+    /// byte: so a run that broke off is done again without storing again what is there.
+    pub key: &'a BundleKey,
+}
+
+/// Parts that were made, and what a manifest says of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundled {
+    /// SHA-1 of the tar stream.
+    pub digest: Sha1Digest,
+    /// Bytes of all parts together.
+    pub bundled_bytes: u64,
+    /// The parts in order.
+    pub parts: Vec<Part>,
+}
+
+/// What a manifest says of an image besides its bytes.
+#[derive(Debug, Clone)]
+pub struct Label {
     /// Machine, kernel or RAM disk.
     pub kind: Kind,
     /// The machine that the image is for.
@@ -69,17 +83,45 @@ pub struct Order<'a> {
     pub ramdisk_id: Option<String>,
     /// Device names wished for.
     pub block_device_mapping: Vec<DeviceMapping>,
-    /// The cloud's certificate (`EUCALYPTUS_CERT`): only it can open the bundle.
-    pub cloud: &'a Certificate,
-    /// The user's certificate, so that the user can open it too.
-    pub user_certificate: Option<&'a Certificate>,
+    /// The key wrapped for the cloud (`EUCALYPTUS_CERT`), which opens the bundle to run it.
+    pub cloud_key: WrappedKey,
+    /// The key wrapped for the user, so that the user can open it too; empty without a certificate.
+    pub user_key: WrappedKey,
+}
+
+impl Bundled {
+    /// The manifest, which is stored last.
+    pub fn manifest(self, order: Order<'_>, label: Label) -> Manifest {
+        let mut block_device_mapping = label.block_device_mapping;
+        block_device_mapping.sort();
+        Manifest {
+            bundler: Bundler::ours(),
+            architecture: label.architecture,
+            block_device_mapping,
+            product_codes: Vec::new(),
+            kernel_id: label.kernel_id,
+            ramdisk_id: label.ramdisk_id,
+            name: order.name.to_owned(),
+            user: label.user,
+            kind: label.kind,
+            digest: self.digest,
+            size_bytes: order.size_bytes,
+            bundled_bytes: self.bundled_bytes,
+            cloud_key: label.cloud_key,
+            user_key: label.user_key,
+            parts: self.parts,
+            signature: None,
+        }
+    }
 }
 
 /// Why no bundle was made.
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The name is no base name, or too long.
-    #[error("{0:?} cannot be the name of a bundle: at most {MAX_NAME_BYTES} bytes, no slash")]
+    #[error(
+        "{0:?} cannot be the name of a bundle: at most {MAX_BUNDLE_NAME_BYTES} bytes, no slash"
+    )]
     Name(String),
     /// The image ended before its size, or could not be read.
     #[error("cannot read the image")]
@@ -87,103 +129,36 @@ pub enum BundleError {
     /// A part could not be stored, or the image needs too many parts.
     #[error("cannot store the bundle")]
     Store(#[source] io::Error),
-    /// A key could not be wrapped.
-    #[error("cannot wrap the bundle's key")]
-    Key(#[from] KeyError),
+    /// A stage died; a bug.
+    #[error("the bundler stopped without a reason")]
+    Lost,
 }
 
-/// Bundles `image` into `sink`. `progress` hears how many bytes of the image have been taken.
+/// Bundles `image` into `sink`, which is called on this thread. `progress` hears how many bytes of
+/// the image have been taken.
 pub fn bundle(
-    order: &Order<'_>,
-    image: &mut dyn Read,
+    order: Order<'_>,
+    image: &mut (dyn Read + Send),
     sink: &mut dyn PartSink,
     progress: &mut dyn FnMut(u64),
-) -> Result<Manifest, BundleError> {
-    if !is_file_name(order.name) || order.name.len() > MAX_NAME_BYTES {
+) -> Result<Bundled, BundleError> {
+    if !is_bundle_name(order.name) {
         return Err(BundleError::Name(order.name.to_owned()));
     }
-    let secret = BundleKey::mint();
-    let parts = PartWriter::new(order.name, &secret, sink);
-    let mut stream = TarStream {
-        sha1: Sha1::new(),
-        gzip: GzEncoder::new(parts, COMPRESSION),
-    };
-
-    stream.write(&tar::header(order.name, order.size_bytes))?;
-    copy_image(order.size_bytes, image, &mut stream, progress)?;
-    stream.write_zeros(tar::padding(order.size_bytes))?;
-    let (digest, parts) = stream.finish()?;
-    let (parts, bundled_bytes) = parts.finish().map_err(BundleError::Store)?;
-
-    let mut block_device_mapping = order.block_device_mapping.clone();
-    block_device_mapping.sort();
-    Ok(Manifest {
-        bundler: Bundler::ours(),
-        architecture: order.architecture,
-        block_device_mapping,
-        product_codes: Vec::new(),
-        kernel_id: order.kernel_id.clone(),
-        ramdisk_id: order.ramdisk_id.clone(),
-        name: order.name.to_owned(),
-        user: order.user.clone(),
-        kind: order.kind,
-        digest,
-        size_bytes: order.size_bytes,
-        bundled_bytes,
-        cloud_key: secret.wrap(order.cloud)?,
-        user_key: match order.user_certificate {
-            Some(certificate) => secret.wrap(certificate)?,
-            None => Default::default(),
-        },
-        parts,
-        signature: None,
-    })
-}
-
-fn copy_image(
-    size_bytes: u64,
-    image: &mut dyn Read,
-    stream: &mut TarStream<'_>,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), BundleError> {
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut parts = PartWriter::new(order.name, order.key, sink);
     let mut taken = 0;
-    while taken < size_bytes {
-        let wanted = (size_bytes - taken).min(CHUNK_BYTES as u64) as usize;
-        image
-            .read_exact(&mut buffer[..wanted])
-            .map_err(BundleError::Read)?;
-        stream.write(&buffer[..wanted])?;
-        taken += wanted as u64;
+    let digest = compress::tar_and_gzip(order, image, &mut |member, bytes| {
+        parts.write_all(member).map_err(BundleError::Store)?;
+        taken = (taken + bytes).min(order.size_bytes);
         progress(taken);
-    }
-    Ok(())
-}
-
-/// The tar stream on its way: hashed, then compressed.
-struct TarStream<'a> {
-    sha1: Sha1,
-    gzip: GzEncoder<PartWriter<'a>>,
-}
-
-impl<'a> TarStream<'a> {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), BundleError> {
-        self.sha1.update(bytes);
-        self.gzip.write_all(bytes).map_err(BundleError::Store)
-    }
-
-    fn write_zeros(&mut self, count: u64) -> Result<(), BundleError> {
-        self.write(&vec![
-            0;
-            usize::try_from(count)
-                .expect("padding is less than two records")
-        ])
-    }
-
-    fn finish(self) -> Result<(Sha1Digest, PartWriter<'a>), BundleError> {
-        let parts = self.gzip.finish().map_err(BundleError::Store)?;
-        Ok((Sha1Digest::from_hasher(self.sha1), parts))
-    }
+        Ok(())
+    })?;
+    let (parts, bundled_bytes) = parts.finish().map_err(BundleError::Store)?;
+    Ok(Bundled {
+        digest,
+        bundled_bytes,
+        parts,
+    })
 }
 
 /// Encrypts what it is given and cuts it into parts.

@@ -11,6 +11,7 @@
 //! | [`extents`] | where a sparse file has data |
 //! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
 //! | [`digest`] | SHA-1 and SHA-256 as types |
+//! | [`meter`] | what each stage of a run has done so far |
 //!
 //! All input is hostile: it was written by a user. Nothing here mounts, runs a process, opens a
 //! path that came from an image, or holds more than a few parts in memory.
@@ -22,6 +23,7 @@ pub mod extents;
 pub mod keys;
 pub mod manifest;
 pub mod mbr;
+pub mod meter;
 pub mod overlay;
 pub mod recognise;
 pub mod unbundle;

@@ -13,6 +13,14 @@ use types::AccountId;
 
 pub(crate) use read::is_file_name;
 
+/// The longest name of a bundle: a tar header's name field, less the room for `.part.NNNN`.
+pub const MAX_BUNDLE_NAME_BYTES: usize = 90;
+
+/// Whether a bundle may have this name: a base name with room for what follows it.
+pub fn is_bundle_name(name: &str) -> bool {
+    is_file_name(name) && name.len() <= MAX_BUNDLE_NAME_BYTES
+}
+
 pub use crate::tree::XmlError;
 use crate::{digest::Sha1Digest, keys::WrappedKey};
 

@@ -67,6 +67,18 @@ pub fn parse(sector: &[u8; 512], disk_bytes: u64) -> Option<Vec<Entry>> {
     (!entries.is_empty()).then_some(entries)
 }
 
+/// The bytes of our one partition from 1 MiB on, if a first sector still has it and nothing else.
+pub fn own_partition_bytes(sector: &[u8; 512], disk_bytes: u64) -> Option<u64> {
+    let entries = parse(sector, disk_bytes)?;
+    let [entry] = entries.as_slice() else {
+        return None;
+    };
+    let start = u64::from(entry.start_sector) * SECTOR_BYTES;
+    let bytes = u64::from(entry.sectors) * SECTOR_BYTES;
+    let is_ours = start == PARTITION_START_BYTES && start + bytes <= disk_bytes;
+    is_ours.then_some(bytes)
+}
+
 /// Whether a parsed record only protects a GPT.
 pub fn is_protective(entries: &[Entry]) -> bool {
     entries.iter().any(|entry| entry.kind == PROTECTIVE)
@@ -103,6 +115,21 @@ pub fn write(partition_bytes: u64, disk_signature: u32) -> Result<[u8; 512], Too
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn our_partition_is_known_on_a_disk_of_its_size_or_larger_and_nothing_else_is() {
+        let (record, disk) = (write(64 << 20, 1).unwrap(), disk_bytes(64 << 20));
+        assert_eq!(own_partition_bytes(&record, disk), Some(64 << 20));
+        assert_eq!(own_partition_bytes(&record, disk * 2), Some(64 << 20));
+        assert_eq!(own_partition_bytes(&record, disk - 1), None);
+        let mut moved = record;
+        moved[ENTRIES_AT + 9] = 0x10;
+        let mut second = record;
+        second.copy_within(ENTRIES_AT..ENTRIES_AT + 16, ENTRIES_AT + 16);
+        for other in [moved, second, [0; 512]] {
+            assert_eq!(own_partition_bytes(&other, disk * 2), None);
+        }
+    }
 
     #[test]
     fn the_record_that_is_written_reads_back() {

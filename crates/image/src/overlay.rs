@@ -25,6 +25,8 @@ use std::{
 
 use crate::extents;
 
+pub mod read;
+
 /// Larger than any file of ext4, and more than half a million times the smallest instance's disk.
 const SIZE_BYTES_MAX: u64 = 16 << 40;
 /// What the format allows.

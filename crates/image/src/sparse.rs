@@ -4,15 +4,13 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 /// The unit that is kept or skipped: the block size of the file systems that hold images.
 const BLOCK: usize = 4096;
-/// Bytes collected before they are looked at and written in runs.
-const BUFFER: usize = 256 * 1024;
-
 /// The writer. The file must be new and empty, so that what is skipped reads as zeros.
 #[derive(Debug)]
 pub(crate) struct SparseFile {
     file: File,
     /// Where `pending` begins in the file; a multiple of [`BLOCK`].
     start: u64,
+    /// The beginning of a block whose rest has not come; whole blocks are written from where they are.
     pending: Vec<u8>,
     data_bytes: u64,
 }
@@ -24,21 +22,25 @@ impl SparseFile {
         Self {
             file,
             start,
-            pending: Vec::with_capacity(BUFFER),
+            pending: Vec::with_capacity(BLOCK),
             data_bytes: 0,
         }
     }
 
     /// Appends `data`.
     pub(crate) fn write(&mut self, mut data: &[u8]) -> io::Result<()> {
-        while !data.is_empty() {
-            let (now, later) = data.split_at(data.len().min(BUFFER - self.pending.len()));
+        if !self.pending.is_empty() {
+            let (now, later) = data.split_at(data.len().min(BLOCK - self.pending.len()));
             self.pending.extend_from_slice(now);
             data = later;
-            if self.pending.len() == BUFFER {
-                self.flush()?;
+            if self.pending.len() < BLOCK {
+                return Ok(());
             }
+            self.flush()?;
         }
+        let (whole, rest) = data.split_at(data.len() / BLOCK * BLOCK);
+        self.put(whole)?;
+        self.pending.extend_from_slice(rest);
         Ok(())
     }
 
@@ -49,10 +51,8 @@ impl SparseFile {
         self.write(&[0; BLOCK][..pad as usize])?;
         count -= pad;
         let tail = count % BLOCK as u64;
-        if count > tail {
-            self.flush()?;
-            self.start += count - tail;
-        }
+        // Nothing is pending where there are whole blocks to skip.
+        self.start += count - tail;
         self.write(&[0; BLOCK][..tail as usize])
     }
 
@@ -65,21 +65,30 @@ impl SparseFile {
         Ok((self.file, self.data_bytes))
     }
 
-    /// Writes each run of blocks that are not all zero.
     fn flush(&mut self) -> io::Result<()> {
-        let blocks: Vec<&[u8]> = self.pending.chunks(BLOCK).collect();
-        let mut at = 0;
-        for run in blocks.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
-            let length = run.iter().map(|block| block.len()).sum::<usize>();
-            if !is_zero(run[0]) {
-                self.file
-                    .write_all_at(&self.pending[at..at + length], self.start + at as u64)?;
+        let mut pending = std::mem::take(&mut self.pending);
+        self.put(&pending)?;
+        pending.clear();
+        self.pending = pending;
+        Ok(())
+    }
+
+    /// Writes each run of blocks that are not all zero.
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let skip = is_zero(&bytes[..bytes.len().min(BLOCK)]);
+            let blocks = bytes
+                .chunks(BLOCK)
+                .take_while(|block| is_zero(block) == skip);
+            let length = blocks.map(<[u8]>::len).sum();
+            let (run, rest) = bytes.split_at(length);
+            if !skip {
+                self.file.write_all_at(run, self.start)?;
                 self.data_bytes += length as u64;
             }
-            at += length;
+            self.start += length as u64;
+            bytes = rest;
         }
-        self.start += at as u64;
-        self.pending.clear();
         Ok(())
     }
 }

@@ -10,10 +10,15 @@
 //! is right, and nothing is the image until every check at the end has passed: until then the
 //! caller's file is scrap. Dropping the future stops all stages.
 
+mod gunzip;
 mod pipe;
 mod stages;
 
-use std::{fs::File, io, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, mpsc},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -26,6 +31,7 @@ use crate::{
     keys::BundleKey,
     manifest::{Manifest, PART_BYTES},
     mbr,
+    meter::Meter,
 };
 pub use crate::{
     recognise::{Content, Foreign},
@@ -33,20 +39,36 @@ pub use crate::{
 };
 use pipe::{Outlet, Stop};
 
-/// Parts fetched ahead of the one being decrypted: enough to hide one slow answer.
+/// Parts under way or waiting beside the one being decrypted: enough to hide one slow answer.
 pub const FETCH_AHEAD: usize = 3;
-/// The bound on what one run holds: parts ahead, one queued, one at work, and the queues' chunks.
-pub const MEMORY_BYTES: u64 = 64 * 1024 * 1024;
+/// The bound on what one run holds: parts under way, the one at work, and the queues' chunks.
+pub const MEMORY_BYTES: u64 = 48 * 1024 * 1024;
 /// What one queue entry between two stages holds at most.
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks waiting between two stages.
 const QUEUE_CHUNKS: usize = 4;
 
 const _: () = {
-    let parts = (FETCH_AHEAD as u64 + 2) * PART_BYTES;
-    let chunks = (3 * (QUEUE_CHUNKS as u64 + 2)) * CHUNK_BYTES as u64;
+    let parts = (FETCH_AHEAD as u64 + 1) * PART_BYTES;
+    // Three queues, their stages, and the chunks that are to be used again.
+    let chunks = (3 * (QUEUE_CHUNKS as u64 + 2) + 2 * QUEUE_CHUNKS as u64) * CHUNK_BYTES as u64;
     assert!(parts + chunks <= MEMORY_BYTES);
 };
+
+/// The stages as the [`Meter`] of a run counts them.
+pub mod stage {
+    /// Bytes of the bundle that have come.
+    pub const FETCH: usize = 0;
+    /// Bytes of the bundle that were checked and decrypted.
+    pub const DECRYPT: usize = 1;
+    /// Bytes of the tar stream that came out of gzip.
+    pub const GUNZIP: usize = 2;
+    /// Bytes of the tar stream that were hashed.
+    pub const HASH: usize = 3;
+    /// Bytes of the image that were hashed, and written where they were not zeros.
+    pub const WRITE: usize = 4;
+    pub(super) const NAMES: [&str; 5] = ["fetch", "decrypt", "gunzip", "hash", "write"];
+}
 
 /// Why a part could not be had; the source's own words.
 pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
@@ -187,15 +209,22 @@ impl Order {
     }
 }
 
-/// Hears how many bytes of the bundle have been checked and decrypted so far.
-pub type Progress = Arc<dyn Fn(u64) + Send + Sync>;
+/// A meter for one run of [`unbundle`].
+pub fn meter() -> Arc<Meter> {
+    Arc::new(Meter::new(&stage::NAMES))
+}
+
+/// How many bytes of the bundle have been checked and decrypted so far.
+pub fn done_bytes(meter: &Meter) -> u64 {
+    meter.bytes(stage::DECRYPT)
+}
 
 /// Unbundles into `file`, which is new and empty. On an error the file holds scrap.
 pub async fn unbundle(
     order: Order,
     source: Arc<dyn PartSource>,
     file: File,
-    progress: Progress,
+    meter: Arc<Meter>,
 ) -> Result<Unbundled, UnbundleError> {
     let order = Arc::new(order);
     let (part_outlet, part_inlet) = pipe::pipe(1);
@@ -203,19 +232,21 @@ pub async fn unbundle(
     let (tar_outlet, tar_inlet) = pipe::pipe(QUEUE_CHUNKS);
     let (hashed_outlet, hashed_inlet) = pipe::pipe(QUEUE_CHUNKS);
 
-    let decrypt = stage(&order, move |order| {
-        stages::decrypt(order, part_inlet, cipher_outlet, &*progress)
+    let (spare, used) = mpsc::sync_channel(2 * QUEUE_CHUNKS);
+    let run = Run { order, meter };
+    let decrypt = run.stage(stage::DECRYPT, move |run| {
+        stages::decrypt(run, part_inlet, cipher_outlet)
     });
-    let gunzip = stage(&order, move |order| {
-        stages::gunzip(order, cipher_inlet, tar_outlet)
+    let gunzip = run.stage(stage::GUNZIP, move |run| {
+        stages::gunzip(run, cipher_inlet, tar_outlet, used)
     });
-    let hash = stage(&order, move |order| {
-        stages::hash(order, tar_inlet, hashed_outlet)
+    let hash = run.stage(stage::HASH, move |run| {
+        stages::hash(run, tar_inlet, hashed_outlet)
     });
-    let write = stage(&order, move |order| {
-        stages::write(order, hashed_inlet, file)
+    let write = run.stage(stage::WRITE, move |run| {
+        stages::write(run, hashed_inlet, spare, file)
     });
-    let feed = feed(order.parts.len(), source, part_outlet);
+    let feed = run.feed(source, part_outlet);
 
     let (feed, decrypt, gunzip, hash, write) = tokio::join!(feed, decrypt, gunzip, hash, write);
     let (unbundled, write) = match write {
@@ -230,37 +261,57 @@ pub async fn unbundle(
     }
 }
 
-/// Runs one stage on a thread of its own.
-async fn stage<T: Send + 'static>(
-    order: &Arc<Order>,
-    work: impl FnOnce(&Order) -> Result<T, Stop> + Send + 'static,
-) -> Result<T, Stop> {
-    let order = order.clone();
-    task::spawn_blocking(move || work(&order))
-        .await
-        .unwrap_or(Err(Stop::Neighbour))
+/// What the stages of one run share.
+#[derive(Clone)]
+struct Run {
+    order: Arc<Order>,
+    meter: Arc<Meter>,
 }
 
-/// Fetches parts, some ahead and at the same time, and hands them on in order.
-async fn feed(
-    parts: usize,
-    source: Arc<dyn PartSource>,
-    outlet: Outlet<(usize, Bytes)>,
-) -> Result<(), Stop> {
-    // Tasks, so that transfers go on while the stages are busy; aborted when this future is dropped.
-    let mut fetches = stream::iter(0..parts)
-        .map(|index| {
-            let source = source.clone();
-            AbortOnDropHandle::new(task::spawn(async move { source.fetch(index).await }))
-        })
-        .buffered(FETCH_AHEAD)
-        .enumerate();
-    while let Some((index, fetched)) = fetches.next().await {
-        match fetched {
-            Ok(Ok(part)) => outlet.send_async((index, part)).await?,
-            Ok(Err(source)) => return Err(UnbundleError::Fetch { index, source }.into()),
-            Err(_) => return Err(Stop::Neighbour),
-        }
+impl Run {
+    /// Runs one stage on a thread of its own.
+    async fn stage<T: Send + 'static>(
+        &self,
+        stage: usize,
+        work: impl FnOnce(&Self) -> Result<T, Stop> + Send + 'static,
+    ) -> Result<T, Stop> {
+        let run = self.clone();
+        task::spawn_blocking(move || run.meter.on_this_thread(stage, || work(&run)))
+            .await
+            .unwrap_or(Err(Stop::Neighbour))
     }
-    outlet.finish_async().await
+
+    /// Fetches parts, some ahead and at the same time, and hands them on in order.
+    async fn feed(
+        &self,
+        source: Arc<dyn PartSource>,
+        outlet: Outlet<(usize, Bytes)>,
+    ) -> Result<(), Stop> {
+        // Tasks, so that transfers go on while the stages are busy; aborted when this future is
+        // dropped. One part waits in the queue, so one less is under way.
+        let mut fetches = stream::iter(0..self.order.parts.len())
+            .map(|index| {
+                let (source, meter) = (source.clone(), self.meter.clone());
+                AbortOnDropHandle::new(task::spawn(async move {
+                    let part = source.fetch(index).await?;
+                    meter.count(stage::FETCH, part.len() as u64);
+                    Ok(part)
+                }))
+            })
+            .buffered(FETCH_AHEAD - 1)
+            .enumerate();
+        loop {
+            // Room first: a part taken off the stream and not yet in the queue would be one too many.
+            let room = outlet.room().await?;
+            let Some((index, fetched)) = fetches.next().await else {
+                break;
+            };
+            match fetched {
+                Ok(Ok(part)) => room.send((index, part)),
+                Ok(Err(source)) => return Err(UnbundleError::Fetch { index, source }.into()),
+                Err(_) => return Err(Stop::Neighbour),
+            }
+        }
+        outlet.finish_async().await
+    }
 }

@@ -8,10 +8,7 @@ use std::{
     io::Write,
     os::unix::fs::{FileExt, MetadataExt},
     process::{Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
@@ -22,7 +19,7 @@ use image::{
     keys::{BundleKey, Certificate, CloudKey},
     manifest::{Architecture, Kind, PART_BYTES},
     recognise::{Content, FileSystem},
-    unbundle::{FetchError, Order, PartSource, Shape, UnbundleError, Unbundled, unbundle},
+    unbundle::{self, FetchError, Order, PartSource, Shape, UnbundleError, Unbundled, unbundle},
 };
 
 /// Parts in memory.
@@ -63,20 +60,25 @@ fn cloud() -> CloudKey {
 fn bundled(image: &[u8], shape: Shape) -> (Order, Parts) {
     let cloud = cloud();
     let certificate: Certificate = cloud.certificate();
+    let key = BundleKey::mint();
     let order = bundle::Order {
         name: "test",
         size_bytes: image.len() as u64,
+        key: &key,
+    };
+    let label = bundle::Label {
         kind: Kind::Machine,
         architecture: Architecture::X86_64,
         user: "123456789012".parse().unwrap(),
         kernel_id: None,
         ramdisk_id: None,
         block_device_mapping: vec![],
-        cloud: &certificate,
-        user_certificate: None,
+        cloud_key: key.wrap(&certificate).unwrap(),
+        user_key: Default::default(),
     };
     let mut parts = Parts::default();
-    let manifest = bundle::bundle(&order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
+    let bundled = bundle::bundle(order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
+    let manifest = bundled.manifest(order, label);
     let manifest =
         image::manifest::Manifest::parse(manifest.to_xml(None).unwrap().as_bytes()).unwrap();
     let key = cloud.unwrap(&manifest.cloud_key).unwrap();
@@ -89,7 +91,7 @@ async fn run(order: Order, parts: Parts) -> Result<(Unbundled, std::fs::File), U
         order,
         Arc::new(parts),
         file.try_clone().unwrap(),
-        Arc::new(|_| {}),
+        unbundle::meter(),
     )
     .await?;
     Ok((unbundled, file))
@@ -121,16 +123,17 @@ async fn a_partition_image_comes_back_at_one_mebibyte() {
     let image = partition_image();
     let (order, parts) = bundled(&image, Shape::Disk);
     assert_eq!(order.parts.len(), 3);
-    let heard = Arc::new(AtomicU64::new(0));
-    let progress = {
-        let heard = heard.clone();
-        Arc::new(move |bytes| heard.store(bytes, Ordering::Relaxed))
-    };
+    let meter = unbundle::meter();
     let file = tempfile::tempfile().unwrap();
     let bundled_bytes = order.bundled_bytes;
-    let unbundled = unbundle(order, Arc::new(parts), file.try_clone().unwrap(), progress)
-        .await
-        .unwrap();
+    let unbundled = unbundle(
+        order,
+        Arc::new(parts),
+        file.try_clone().unwrap(),
+        meter.clone(),
+    )
+    .await
+    .unwrap();
 
     assert_eq!(
         unbundled.content,
@@ -138,7 +141,7 @@ async fn a_partition_image_comes_back_at_one_mebibyte() {
     );
     assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
     assert_eq!(unbundled.file_bytes, (26 << 20));
-    assert_eq!(heard.load(Ordering::Relaxed), bundled_bytes);
+    assert_eq!(unbundle::done_bytes(&meter), bundled_bytes);
     let mut found = vec![0; image.len()];
     file.read_exact_at(&mut found, 1 << 20).unwrap();
     assert!(found == image);
@@ -196,6 +199,69 @@ async fn a_bundle_made_by_tar_gzip_and_openssl_is_read() {
     };
     let (unbundled, _) = run(order, Parts(parts)).await.unwrap();
     assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
+}
+
+#[test]
+fn the_same_key_makes_the_same_parts_and_gunzip_reads_them() {
+    let image = partition_image();
+    let key = BundleKey::new([1; 16], [2; 16]);
+    let order = bundle::Order {
+        name: "test",
+        size_bytes: image.len() as u64,
+        key: &key,
+    };
+    let made = || {
+        let (mut parts, mut heard) = (Parts::default(), 0);
+        let bundled = bundle::bundle(order, &mut &image[..], &mut parts, &mut |bytes| {
+            assert!(bytes >= heard);
+            heard = bytes;
+        });
+        assert_eq!(heard, image.len() as u64);
+        (bundled.unwrap(), parts)
+    };
+    let (bundled, parts) = made();
+    let again = made();
+    assert!(again.0 == bundled && again.1.0 == parts.0);
+
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("c"), parts.0.concat()).unwrap();
+    let script = "openssl enc -d -aes-128-cbc -K 01010101010101010101010101010101 \
+        -iv 02020202020202020202020202020202 -in c | gzip -dc | tar -xf - && cat test";
+    let out = Command::new("sh")
+        .args(["-ec", script])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(out.status.success() && out.stdout == image);
+}
+
+#[test]
+fn an_image_that_ends_early_and_a_store_that_fails_are_told_apart_and_end_all_threads() {
+    struct Full;
+    impl PartSink for Full {
+        fn put(&mut self, _: &str, _: Vec<u8>) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+    }
+    let key = BundleKey::new([1; 16], [2; 16]);
+    let image = noise(40 << 20);
+    let order = |size_bytes| bundle::Order {
+        name: "test",
+        size_bytes,
+        key: &key,
+    };
+    let short = order(image.len() as u64 + 1);
+    let error = bundle::bundle(short, &mut &image[..], &mut Parts::default(), &mut |_| {});
+    assert!(
+        matches!(error, Err(bundle::BundleError::Read(_))),
+        "{error:?}"
+    );
+    let whole = order(image.len() as u64);
+    let error = bundle::bundle(whole, &mut &image[..], &mut Full, &mut |_| {});
+    assert!(
+        matches!(error, Err(bundle::BundleError::Store(_))),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -371,8 +437,7 @@ impl PartSource for Silence {
 async fn dropping_the_run_ends_its_threads() {
     let (order, _) = bundled(&noise(1000), Shape::Disk);
     let file = tempfile::tempfile().unwrap();
-    let progress = Arc::new(|_| {});
-    let run = unbundle(order, Arc::new(Silence), file, progress);
+    let run = unbundle(order, Arc::new(Silence), file, unbundle::meter());
     let timeout = std::time::Duration::from_millis(100);
     assert!(tokio::time::timeout(timeout, run).await.is_err());
     // The runtime's shutdown waits for blocking threads: a stage that went on would hang the test.

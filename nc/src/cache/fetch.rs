@@ -3,6 +3,7 @@
 //! A ticket is a node's permission for a quarter of an hour: presigned addresses, digests, the key.
 //! It is renewed in mid-transfer, kept in memory, and never printed. A part is asked for again when
 //! the answer is late, cut short or a server's error; not when the server says that it is not there.
+//! Only the rest of it is asked for, as long as the store says that it is still the same object.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +15,7 @@ use control::{
     node::ImageRef,
     rpc::Call,
 };
-use http::{Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
@@ -38,6 +39,9 @@ const TRIES: u32 = 9;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// An attempt that brought so much was no failure, but a slow line: it does not count. A hundredth of
+/// a part, so that the attempts at a part stay bounded.
+const PROGRESS_BYTES: usize = PART_BYTES as usize / 100;
 /// A part of 10 MiB in two minutes is 90 KB/s: slower than that is down.
 const PART_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connecting within a data centre takes milliseconds.
@@ -200,19 +204,32 @@ impl TicketParts {
         Ok(current.ticket.clone())
     }
 
-    async fn attempt(&self, ticket: &Ticket, index: usize) -> Result<Bytes, Attempt> {
+    async fn attempt(
+        &self,
+        ticket: &Ticket,
+        index: usize,
+        partial: &mut Partial,
+    ) -> Result<(), Attempt> {
         let part = ticket.parts.get(index).ok_or(Attempt::Missing)?;
-        let transfer = self.transfer(part);
+        let transfer = self.transfer(part, partial);
         tokio::time::timeout(PART_TIMEOUT, transfer)
             .await
             .unwrap_or(Err(Attempt::Late))
     }
 
-    async fn transfer(&self, part: &TicketPart) -> Result<Bytes, Attempt> {
+    /// Brings what is missing of a part, as far as it comes.
+    async fn transfer(&self, part: &TicketPart, partial: &mut Partial) -> Result<(), Attempt> {
         // Errors of the client name the host at most; the address itself is a secret.
         let failed =
             |error: &(dyn std::error::Error + 'static)| Attempt::Transfer(daemon::chain(error));
-        let request = Request::get(part.url.reveal().as_str())
+        let mut request = Request::get(part.url.reveal().as_str());
+        let rest = partial.rest();
+        if let Some((from, etag)) = &rest {
+            request = request
+                .header(header::RANGE, format!("bytes={from}-"))
+                .header(header::IF_RANGE, etag);
+        }
+        let request = request
             .body(Empty::new())
             .map_err(|_| Attempt::Transfer("the ticket's address is malformed".to_owned()))?;
         let answer = self
@@ -221,39 +238,77 @@ impl TicketParts {
             .await
             .map_err(|error| failed(&error))?;
         match answer.status() {
-            StatusCode::OK => {}
+            StatusCode::OK => partial.begin(part.size_bytes, answer.headers()),
+            StatusCode::PARTIAL_CONTENT if goes_on(&rest, answer.headers()) => {}
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                *partial = Partial::default();
+                return Err(Attempt::Transfer("it came from another place".to_owned()));
+            }
             StatusCode::NOT_FOUND | StatusCode::GONE => return Err(Attempt::Missing),
             status => return Err(Attempt::Refused(status)),
         }
 
         let expected = part.size_bytes;
-        let mut bytes = BytesMut::with_capacity(expected.min(PART_BYTES) as usize);
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| failed(&error))?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
-            let found = (bytes.len() + data.len()) as u64;
+            let found = (partial.bytes.len() + data.len()) as u64;
             if found > expected {
+                *partial = Partial::default();
                 return Err(Attempt::Length { expected, found });
             }
-            bytes.extend_from_slice(data);
+            partial.bytes.extend_from_slice(data);
         }
-        match bytes.len() as u64 {
-            found if found == expected => Ok(bytes.freeze()),
+        match partial.bytes.len() as u64 {
+            found if found == expected => Ok(()),
             found => Err(Attempt::Length { expected, found }),
         }
     }
 }
 
+/// What has come of a part so far. It outlives the attempt that brought it.
+#[derive(Default)]
+struct Partial {
+    bytes: BytesMut,
+    /// What the store calls the object that they are of; none cannot be gone on with.
+    etag: Option<HeaderValue>,
+}
+
+impl Partial {
+    /// An answer begins that holds the part from its first byte on.
+    fn begin(&mut self, size_bytes: u64, headers: &HeaderMap) {
+        self.bytes.clear();
+        self.bytes.reserve(size_bytes.min(PART_BYTES) as usize);
+        let is_strong = |etag: &&HeaderValue| etag.as_bytes().starts_with(b"\"");
+        self.etag = headers.get(header::ETAG).filter(is_strong).cloned();
+    }
+
+    /// From which byte to go on, and with what object.
+    fn rest(&self) -> Option<(usize, HeaderValue)> {
+        let from = Some(self.bytes.len()).filter(|from| *from > 0);
+        from.zip(self.etag.clone())
+    }
+}
+
+/// Whether an answer goes on where we asked it to.
+fn goes_on(rest: &Option<(usize, HeaderValue)>, headers: &HeaderMap) -> bool {
+    let range = headers.get(header::CONTENT_RANGE);
+    let range = range.and_then(|range| range.to_str().ok()).unwrap_or("");
+    rest.as_ref()
+        .is_some_and(|(from, _)| range.starts_with(&format!("bytes {from}-")))
+}
+
 #[async_trait]
 impl PartSource for TicketParts {
     async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
-        let mut wait = FIRST_WAIT;
-        let mut refused = None;
-        for tries in 1.. {
+        let (mut tries, mut wait) = (1, FIRST_WAIT);
+        let (mut refused, mut partial) = (None, Partial::default());
+        loop {
+            let had = partial.bytes.len();
             let failure = match self.ticket(refused.as_ref()).await {
-                Ok(ticket) => match self.attempt(&ticket, index).await {
-                    Ok(part) => return Ok(part),
+                Ok(ticket) => match self.attempt(&ticket, index, &mut partial).await {
+                    Ok(()) => return Ok(partial.bytes.freeze()),
                     Err(failure) => {
                         let no_more = matches!(failure, Attempt::Refused(StatusCode::FORBIDDEN));
                         refused = no_more.then_some(ticket);
@@ -262,14 +317,17 @@ impl PartSource for TicketParts {
                 },
                 Err(failure) => failure,
             };
+            if partial.bytes.len() >= had + PROGRESS_BYTES {
+                (tries, wait) = (1, FIRST_WAIT);
+            }
             if !failure.may_pass() || tries == TRIES {
                 return Err(failure.into());
             }
-            tracing::debug!(image = %self.image.id, part = index, %failure, "asking again for a part");
+            let has = partial.bytes.len();
+            tracing::debug!(image = %self.image.id, part = index, has, %failure, "asking again for the rest of a part");
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            (tries, wait) = (tries + 1, (wait * 2).min(LONGEST_WAIT));
         }
-        unreachable!("the last try returns")
     }
 }
 

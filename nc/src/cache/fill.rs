@@ -9,7 +9,7 @@ use std::sync::{
 use control::node::ImageRef;
 use image::{
     mbr,
-    unbundle::{Content, Order, Unbundled, unbundle},
+    unbundle::{self, Content, Unbundled, unbundle},
 };
 
 use super::{
@@ -18,13 +18,11 @@ use super::{
     fetch::{Http, TicketParts, Tickets, http},
     folder::Folder,
     grub::Grub,
+    speed::{self, Hear},
 };
 
 /// The part of the file system that the cache may take where nothing is configured.
 const DEFAULT_SHARE: u64 = 5;
-
-/// Hears percent.
-pub type Percent = Arc<dyn Fn(u8) + Send + Sync>;
 
 /// Fills entries. One for the cache's life.
 pub struct Filler {
@@ -57,7 +55,7 @@ impl Filler {
         &self,
         name: &EntryName,
         image: &ImageRef,
-        percent: Percent,
+        hear: Hear,
     ) -> Result<(), CacheError> {
         let form = name.form();
         let (parts, order) =
@@ -70,10 +68,12 @@ impl Filler {
             .try_clone()
             .map_err(|error| image_error(image, write_error(error)))?;
         let partition_bytes = order.size_bytes;
-        let progress = percent_of(&order, percent);
-        let done = unbundle(order, Arc::new(parts), file, progress)
-            .await
-            .map_err(|cause| image_error(image, cause))?;
+        let (meter, bundled_bytes) = (unbundle::meter(), order.bundled_bytes);
+        let done = tokio::select! {
+            done = unbundle(order, Arc::new(parts), file, meter.clone()) => done,
+            () = speed::tell(image.id.as_str(), &meter, bundled_bytes, &hear) => return Err(CacheError::Lost),
+        };
+        let done = done.map_err(|cause| image_error(image, cause))?;
         self.make_bootable(image, half.file(), partition_bytes, &done)
             .await?;
 
@@ -84,7 +84,7 @@ impl Filler {
             .map_err(|_| CacheError::Lost)??;
         tracing::info!(
             entry = %name, sha256 = %done.sha256, data_bytes = done.data_bytes,
-            file_bytes = done.file_bytes, "image cached"
+            file_bytes = done.file_bytes, stages = %meter, "image cached"
         );
         Ok(())
     }
@@ -159,11 +159,6 @@ impl Drop for Promise {
     fn drop(&mut self) {
         self.promised.fetch_sub(self.bytes, Ordering::Relaxed);
     }
-}
-
-fn percent_of(order: &Order, percent: Percent) -> image::unbundle::Progress {
-    let all = order.bundled_bytes.max(1);
-    Arc::new(move |done| percent((done.min(all) * 100 / all) as u8))
 }
 
 fn write_error(error: std::io::Error) -> image::unbundle::UnbundleError {

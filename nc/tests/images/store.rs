@@ -24,10 +24,10 @@ use control::{
     cloud::{Ticket, TicketPart},
     node::ImageRef,
 };
+use futures_util::StreamExt;
 use image::{
     bundle::{self, PartSink},
     digest::{Sha1Digest, Sha256Digest},
-    manifest::{Architecture, Kind},
 };
 use nc::cache::Tickets;
 use types::Secret;
@@ -48,6 +48,10 @@ pub(crate) struct Store {
     per_ticket: AtomicUsize,
     used: Mutex<std::collections::HashMap<usize, usize>>,
     slow_ms: AtomicU64,
+    step_ms: AtomicU64,
+    asked: AtomicU64,
+    sent: AtomicU64,
+    server: Mutex<Option<tokio::runtime::Runtime>>,
 }
 
 #[derive(serde::Deserialize)]
@@ -82,7 +86,7 @@ impl Store {
         parts: Vec<Bytes>,
         ticket: Ticket,
     ) -> Arc<Self> {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let digits = &name.to_string()[..8];
         let image = ImageRef {
             id: format!("emi-{digits}").parse().unwrap(),
@@ -101,12 +105,40 @@ impl Store {
             per_ticket: AtomicUsize::new(usize::MAX),
             used: Mutex::default(),
             slow_ms: AtomicU64::new(0),
+            step_ms: AtomicU64::new(0),
+            asked: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            server: Mutex::default(),
         });
+        store.serve_on(listener);
+        store
+    }
+
+    /// Serves, in a runtime of its own: what ends with it ends at once, as a process that is killed.
+    fn serve_on(self: &Arc<Self>, listener: std::net::TcpListener) {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let router = Router::new()
             .route("/{part}", get(answer))
-            .with_state(store.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        store
+            .with_state(self.clone());
+        listener.set_nonblocking(true).unwrap();
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            axum::serve(listener, router).await.unwrap();
+        });
+        *self.server.lock().unwrap() = Some(runtime);
+    }
+
+    /// Dies in the midst of whatever it does, and is back at the same address after `pause`.
+    pub(crate) async fn restart(self: &Arc<Self>, pause: Duration) {
+        let server = self.server.lock().unwrap().take();
+        server.unwrap().shutdown_background();
+        tokio::time::sleep(pause).await;
+        let address = self.address;
+        let bound = tokio::net::TcpSocket::new_v4().unwrap();
+        bound.set_reuseaddr(true).unwrap();
+        bound.bind(address).unwrap();
+        self.serve_on(bound.listen(64).unwrap().into_std().unwrap());
     }
 
     pub(crate) fn image(&self) -> ImageRef {
@@ -120,6 +152,16 @@ impl Store {
     /// Requests for parts, whatever was answered.
     pub(crate) fn hits(&self) -> usize {
         self.hits.load(SeqCst)
+    }
+
+    /// Bytes of parts that were asked for, and that were sent before a cut.
+    pub(crate) fn asked_and_sent(&self) -> (u64, u64) {
+        (self.asked.load(SeqCst), self.sent.load(SeqCst))
+    }
+
+    /// Bytes of all parts.
+    pub(crate) fn bundled_bytes(&self) -> u64 {
+        self.ticket.lock().unwrap().bundled_bytes
     }
 
     /// Tickets given.
@@ -148,6 +190,11 @@ impl Store {
     /// Each answer takes that long.
     pub(crate) fn slow(&self, time: Duration) {
         self.slow_ms.store(time.as_millis() as u64, SeqCst);
+    }
+
+    /// Each eighth of an answer takes that long.
+    pub(crate) fn trickle(&self, time: Duration) {
+        self.step_ms.store(time.as_millis() as u64, SeqCst);
     }
 
     /// Flips a bit of a part.
@@ -202,6 +249,7 @@ async fn answer(
     State(store): State<Arc<Store>>,
     Path(part): Path<usize>,
     Query(signature): Query<Signature>,
+    headers: axum::http::HeaderMap,
 ) -> Response {
     store.hits.fetch_add(1, SeqCst);
     tokio::time::sleep(Duration::from_millis(store.slow_ms.load(SeqCst))).await;
@@ -220,16 +268,65 @@ async fn answer(
     let Some(bytes) = store.parts.lock().unwrap()[part].clone() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    let etag = format!("\"{}\"", Sha1Digest::of(&bytes));
+    let from = resumed_at(&headers, &etag).filter(|from| *from < bytes.len());
+    let answer = Response::builder().header("etag", &etag);
+    let (answer, bytes) = match from {
+        Some(from) => {
+            let (last, all) = (bytes.len() - 1, bytes.len());
+            let range = format!("bytes {from}-{last}/{all}");
+            let answer = answer.status(StatusCode::PARTIAL_CONTENT);
+            (answer.header("content-range", range), bytes.slice(from..))
+        }
+        None => (answer, bytes),
+    };
+    store.asked.fetch_add(bytes.len() as u64, SeqCst);
     let cut = store
         .cuts
         .fetch_update(SeqCst, SeqCst, |cuts| cuts.checked_sub(1))
         .is_ok();
-    Body::from(if cut {
-        bytes.slice(..bytes.len() / 2)
-    } else {
-        bytes
+    let sent = if cut { bytes.len() / 2 } else { bytes.len() };
+    store.sent.fetch_add(sent as u64, SeqCst);
+    let length = bytes.len();
+    let body = match cut {
+        false => in_steps(bytes, Duration::from_millis(store.step_ms.load(SeqCst))),
+        true => {
+            let half: Result<Bytes, std::io::Error> = Ok(bytes.slice(..sent));
+            let broken = Err(std::io::ErrorKind::ConnectionReset.into());
+            // Apart, so that what was sent arrives before the connection breaks.
+            let broken = async {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                broken
+            };
+            let frames = futures_util::stream::once(async { half });
+            Body::from_stream(frames.chain(futures_util::stream::once(broken)))
+        }
+    };
+    answer.header("content-length", length).body(body).unwrap()
+}
+
+/// A body that comes in eight pieces with a pause before each.
+fn in_steps(bytes: Bytes, pause: Duration) -> Body {
+    let step = (bytes.len() / 8).max(1);
+    let pieces: Vec<Bytes> = (0..bytes.len())
+        .step_by(step)
+        .map(|at| bytes.slice(at..bytes.len().min(at + step)))
+        .collect();
+    Body::from_stream(
+        futures_util::stream::iter(pieces).then(move |piece| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, std::io::Error>(piece)
+        }),
+    )
+}
+
+/// The first byte that is asked for, if the answer that it goes on from is still the same.
+fn resumed_at(headers: &axum::http::HeaderMap, etag: &str) -> Option<usize> {
+    let range = headers.get("range")?.to_str().unwrap();
+    (headers.get("if-range")? == etag).then(|| {
+        let from = range.strip_prefix("bytes=").unwrap();
+        from.strip_suffix('-').unwrap().parse().unwrap()
     })
-    .into_response()
 }
 
 /// Bytes that do not compress, the same in each run.
@@ -252,6 +349,7 @@ pub(crate) fn partition(length: usize) -> Vec<u8> {
     image
 }
 
+/// Trust in nobody: parts come over http here.
 pub(crate) fn no_tls() -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
@@ -273,29 +371,20 @@ impl PartSink for Memory {
 }
 
 fn bundled(image: &[u8]) -> (Vec<Bytes>, Ticket) {
-    let cloud = store_key();
-    let certificate = cloud.certificate();
+    let key = image::keys::BundleKey::mint();
     let order = bundle::Order {
         name: "image",
         size_bytes: image.len() as u64,
-        kind: Kind::Machine,
-        architecture: Architecture::X86_64,
-        user: "123456789012".parse().unwrap(),
-        kernel_id: None,
-        ramdisk_id: None,
-        block_device_mapping: vec![],
-        cloud: &certificate,
-        user_certificate: None,
+        key: &key,
     };
     let mut parts = Memory::default();
-    let manifest = bundle::bundle(&order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
-    let key = cloud.unwrap(&manifest.cloud_key).unwrap();
+    let bundled = bundle::bundle(order, &mut &image[..], &mut parts, &mut |_| {}).unwrap();
     let ticket = ticket(
         &parts.0,
         key.key(),
         key.iv(),
-        manifest.size_bytes,
-        manifest.digest,
+        order.size_bytes,
+        bundled.digest,
     );
     (parts.0, ticket)
 }
@@ -323,27 +412,6 @@ fn ticket(
         bundled_bytes: parts.iter().map(|part| part.len() as u64).sum(),
         valid_ms: VALID_MS,
     }
-}
-
-/// Generating a key takes a second: one serves all tests of a process.
-fn store_key() -> image::keys::CloudKey {
-    static KEY: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    #[allow(clippy::disallowed_methods)] // a test's tool
-    let pem = KEY.get_or_init(|| {
-        let arguments = [
-            "genpkey",
-            "-algorithm",
-            "RSA",
-            "-pkeyopt",
-            "rsa_keygen_bits:2048",
-        ];
-        let made = std::process::Command::new("openssl")
-            .args(arguments)
-            .output()
-            .unwrap();
-        String::from_utf8(made.stdout).unwrap()
-    });
-    image::keys::CloudKey::from_pem(pem).unwrap()
 }
 
 /// A tar header that promises `size` bytes, by GNU tar.

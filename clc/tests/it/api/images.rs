@@ -1,8 +1,8 @@
 //! Images, registered from bundles that a user made.
 
 use image::{
-    bundle::{Order, PartSink, bundle},
-    keys::CloudKey,
+    bundle::{Label, Order, PartSink, bundle},
+    keys::{BundleKey, CloudKey},
     manifest::{Architecture, Kind},
 };
 
@@ -23,20 +23,25 @@ impl PartSink for Parts {
 pub(super) fn upload(world: &World, user: &str, kind: Kind, kernel: Option<&str>) -> String {
     let pem = include_str!("../testdata/cloud-key.pem");
     let cloud = CloudKey::from_pem(pem).unwrap().certificate();
+    let key = BundleKey::mint();
     let order = Order {
         name: "tiny",
         size_bytes: 4096,
+        key: &key,
+    };
+    let label = Label {
         kind,
         architecture: Architecture::X86_64,
         user: user.parse().unwrap(),
         kernel_id: kernel.map(str::to_owned),
         ramdisk_id: None,
         block_device_mapping: Vec::new(),
-        cloud: &cloud,
-        user_certificate: None,
+        cloud_key: key.wrap(&cloud).unwrap(),
+        user_key: Default::default(),
     };
     let mut parts = Parts(Vec::new());
-    let manifest = bundle(&order, &mut &[0_u8; 4096][..], &mut parts, &mut |_| {}).unwrap();
+    let bundled = bundle(order, &mut &[0_u8; 4096][..], &mut parts, &mut |_| {}).unwrap();
+    let manifest = bundled.manifest(order, label);
     for (name, bytes) in &parts.0 {
         world.objects.put("b", &format!("f/{name}"), bytes);
     }

@@ -3,6 +3,7 @@
 mod bundle;
 mod progress;
 mod register;
+mod unfinished;
 mod upload;
 
 use serde::Serialize;
@@ -16,6 +17,7 @@ use crate::{
 };
 use bundle::{Channel, Prepared};
 use progress::Progress;
+use unfinished::Unfinished;
 use upload::Place;
 
 /// Parts made but not yet taken by an upload: 10 MiB each.
@@ -71,7 +73,8 @@ async fn upload_only(public: &Public, output: Output, ask: args::Upload) -> Resu
     let progress = Progress::new(0);
     progress.will_upload(bundle.manifest.bundled_bytes);
 
-    let place = Place::open(public, &ask.to).await?;
+    // Perhaps not the first try: what is there already is not sent again.
+    let place = Place::open(public, &ask.to).await?.look_first(true);
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let reading = tokio::task::spawn_blocking({
         let bundle = bundle.clone();
@@ -104,17 +107,20 @@ async fn register_only(
     .print(output)
 }
 
-/// The bundler runs ahead of the uploads by a few parts and no more; nothing touches the disk.
+/// The bundler runs ahead of the uploads by a few parts and no more; nothing touches the disk. A try
+/// that broke off is gone on with: the image is read again, what the store has is not sent again.
 async fn install(public: &Public, output: Output, ask: args::Install) -> Result<(), Failure> {
     let prepared = Prepared::of(public, &ask.of).await?;
+    let unfinished = Unfinished::of(&prepared.identity()?, &ask.to.bucket);
     let place = Place::open(public, &ask.to).await?;
+    let place = place.look_first(unfinished.is_resumed);
     let progress = Progress::new(prepared.size_bytes);
     let name = prepared.name.clone();
 
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let bundling = tokio::task::spawn_blocking({
-        let progress = progress.clone();
-        move || prepared.bundle(&mut Channel(sender), &progress)
+        let (progress, key) = (progress.clone(), unfinished.key.clone());
+        move || prepared.bundle(&key, &mut Channel(sender), &progress)
     });
     let sent = place.put_parts(receiver, &progress).await;
     let bundled = bundling
@@ -125,6 +131,7 @@ async fn install(public: &Public, output: Output, ask: args::Install) -> Result<
     let location = place
         .put_manifest(&format!("{name}.manifest.xml"), bundled?)
         .await?;
+    unfinished.done();
     progress.finish();
 
     let image_id = register::register(public, &location, &name, &ask.as_).await?;

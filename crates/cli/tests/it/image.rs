@@ -30,6 +30,10 @@ struct Kept {
     registered: Vec<String>,
     /// So many part PUTs are answered with 503 first.
     hiccups: u32,
+    /// Objects that were put, in order.
+    puts: Vec<String>,
+    /// After so many objects no more are taken.
+    full_after: Option<usize>,
 }
 
 #[derive(Clone, Default)]
@@ -97,6 +101,14 @@ impl FakeApi {
                 kept.buckets.push(path);
                 text(StatusCode::OK, "")
             }
+            (&Method::HEAD, true) => match kept.objects.get(&path) {
+                Some(object) => with_etag(object),
+                None => text(StatusCode::NOT_FOUND, ""),
+            },
+            (&Method::PUT, true) if kept.full_after == Some(kept.objects.len()) => text(
+                StatusCode::FORBIDDEN,
+                "<Error><Code>QuotaExceeded</Code><Message>no more</Message></Error>",
+            ),
             (&Method::PUT, true) if kept.hiccups > 0 => {
                 kept.hiccups -= 1;
                 text(
@@ -106,10 +118,9 @@ impl FakeApi {
             }
             (&Method::PUT, true) => {
                 assert_eq!(head.headers["x-amz-acl"], "aws-exec-read");
-                let etag = format!("\"{}\"", hex::encode(Md5::digest(&body)));
+                let answer = with_etag(&body);
+                kept.puts.push(path.clone());
                 kept.objects.insert(path, body);
-                let mut answer = text(StatusCode::OK, "");
-                answer.headers_mut().insert("etag", etag.parse().unwrap());
                 answer
             }
             other => panic!("not asked for: {other:?}"),
@@ -153,6 +164,13 @@ fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body.to_owned()));
     *response.status_mut() = status;
     response
+}
+
+fn with_etag(object: &Bytes) -> Response<Full<Bytes>> {
+    let etag = format!("\"{}\"", hex::encode(Md5::digest(object)));
+    let mut answer = text(StatusCode::OK, "");
+    answer.headers_mut().insert("etag", etag.parse().unwrap());
+    answer
 }
 
 /// A key pair as `mallee-clc init` would make it, made once.
@@ -248,6 +266,71 @@ async fn bundle_upload_and_register_do_the_same_in_three_steps() {
     .await;
     assert_eq!(succeeded(&registered).out, "emi-0123456789abcdef0\n");
     assert_eq!(api.0.lock().unwrap().objects.len(), 4);
+}
+
+#[tokio::test]
+async fn an_install_that_broke_off_sends_again_only_what_is_not_there() {
+    let (folder, api) = (Folder::new(), FakeApi::default());
+    let url = api.serve().await;
+    let disk = disk(&folder);
+    let home = ("HOME", folder.join("home").display().to_string());
+    let mut variables = variables(&url);
+    variables.push(home);
+    let words = [
+        "image", "install", &disk, "--bucket", "images", "--name", "tiny",
+    ];
+
+    api.0.lock().unwrap().full_after = Some(2);
+    let ran = mallee(&words, &variables).await;
+    assert!(ran.code == 77 && ran.err.contains("no more"), "{ran:?}");
+    api.0.lock().unwrap().full_after = None;
+    assert_eq!(
+        succeeded(&mallee(&words, &variables).await).out,
+        "emi-0123456789abcdef0\n"
+    );
+    {
+        let mut kept = api.0.lock().unwrap();
+        let mut puts = std::mem::take(&mut kept.puts);
+        puts.sort();
+        let all = ["manifest.xml", "part.00", "part.01", "part.02"];
+        assert_eq!(
+            puts,
+            all.map(|name| format!("images/tiny.{name}")),
+            "each once"
+        );
+    }
+
+    // It is done: the next one is another upload, with a key of its own.
+    let state = folder.join("home/.local/state/mallee");
+    assert_eq!(std::fs::read_dir(state).unwrap().count(), 0);
+    succeeded(&mallee(&words, &variables).await);
+    assert_eq!(api.0.lock().unwrap().puts.len(), 4);
+}
+
+#[tokio::test]
+async fn an_upload_said_twice_sends_the_parts_once() {
+    let (folder, api) = (Folder::new(), FakeApi::default());
+    let url = api.serve().await;
+    let (disk, bundle) = (disk(&folder), folder.join("bundle").display().to_string());
+    let variables = variables(&url);
+    let words = [
+        "image",
+        "bundle",
+        &disk,
+        "--destination",
+        &bundle,
+        "--name",
+        "tiny",
+    ];
+    let manifest = succeeded(&mallee(&words, &variables).await)
+        .out
+        .trim()
+        .to_owned();
+    for puts in [4, 0] {
+        let words = ["image", "upload", &manifest, "--bucket", "images"];
+        succeeded(&mallee(&words, &variables).await);
+        assert_eq!(std::mem::take(&mut api.0.lock().unwrap().puts).len(), puts);
+    }
 }
 
 #[tokio::test]

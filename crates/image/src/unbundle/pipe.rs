@@ -32,6 +32,16 @@ impl<E: Into<UnbundleError>> From<E> for Stop {
 /// The writing end.
 pub(super) struct Outlet<T>(mpsc::Sender<Option<T>>);
 
+/// Room for one item.
+pub(super) struct Room<'a, T>(mpsc::Permit<'a, Option<T>>);
+
+impl<T> Room<'_, T> {
+    /// Fills it.
+    pub(super) fn send(self, item: T) {
+        self.0.send(Some(item));
+    }
+}
+
 /// The reading end.
 pub(super) struct Inlet<T>(mpsc::Receiver<Option<T>>);
 
@@ -54,9 +64,13 @@ impl<T> Outlet<T> {
         self.0.blocking_send(None).map_err(|_| Stop::Neighbour)
     }
 
-    /// Sends from a task; waits for room.
-    pub(super) async fn send_async(&self, item: T) -> Result<(), Stop> {
-        self.0.send(Some(item)).await.map_err(|_| Stop::Neighbour)
+    /// Waits, in a task, for room for one item.
+    pub(super) async fn room(&self) -> Result<Room<'_, T>, Stop> {
+        self.0
+            .reserve()
+            .await
+            .map(Room)
+            .map_err(|_| Stop::Neighbour)
     }
 
     /// Says that all has been sent, from a task.

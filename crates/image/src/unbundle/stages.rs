@@ -2,18 +2,19 @@
 
 use std::{
     fs::File,
-    io::{self, BufRead, Read},
+    sync::mpsc::{Receiver, SyncSender},
 };
 
 use aes::cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7, inout::InOutBuf};
-use bytes::{Buf, Bytes};
-use flate2::bufread::MultiGzDecoder;
+use bytes::{Buf, Bytes, BytesMut};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
 use super::{
-    CHUNK_BYTES, Content, Order, Shape, UnbundleError, Unbundled,
+    CHUNK_BYTES, Content, Order, Run, Shape, UnbundleError, Unbundled,
+    gunzip::{BadGzip, Gunzip},
     pipe::{Inlet, Outlet, Stop},
+    stage,
 };
 use crate::{
     digest::{Sha1Digest, Sha256Digest},
@@ -31,18 +32,19 @@ const AES_BLOCK: usize = 16;
 /// Checks each part's size and SHA-1, then decrypts. The last block is kept back until the end,
 /// where it loses its padding.
 pub(super) fn decrypt(
-    order: &Order,
+    run: &Run,
     mut parts: Inlet<(usize, Bytes)>,
     outlet: Outlet<Bytes>,
-    progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), Stop> {
+    let order = &run.order;
     let mut cipher = Decryptor::new(order.key.key().into(), order.key.iv().into());
     let mut kept: Vec<u8> = Vec::new();
     let mut bundled = 0;
 
     while let Some((index, mut part)) = parts.next()? {
         check_part(order, index, &part)?;
-        bundled += part.len() as u64;
+        let part_bytes = part.len() as u64;
+        bundled += part_bytes;
         while part.has_remaining() {
             kept.extend_from_slice(&part.split_to(part.len().min(CHUNK_BYTES)));
             let ready = (kept.len() - 1) / AES_BLOCK * AES_BLOCK;
@@ -54,7 +56,7 @@ pub(super) fn decrypt(
                 outlet.send(chunk.into())?;
             }
         }
-        progress(bundled);
+        run.meter.count(stage::DECRYPT, part_bytes);
     }
 
     if bundled != order.bundled_bytes {
@@ -88,90 +90,74 @@ fn check_part(order: &Order, index: usize, part: &Bytes) -> Result<(), UnbundleE
 
 /// Decompresses, and stops as soon as more comes out than an archive of the declared size can have.
 pub(super) fn gunzip(
-    order: &Order,
-    inlet: Inlet<Bytes>,
+    run: &Run,
+    mut inlet: Inlet<Bytes>,
     outlet: Outlet<Bytes>,
+    spare: Receiver<BytesMut>,
 ) -> Result<(), Stop> {
-    let limit = order.size_bytes.next_multiple_of(tar::BLOCK as u64) + tar::SLACK_BYTES;
-    let mut decoder = MultiGzDecoder::new(InletReader {
-        inlet,
-        chunk: Bytes::new(),
-        ended: false,
-        broken: false,
-    });
-    let mut unpacked = 0;
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK_BYTES);
-        let read = decoder
-            .by_ref()
-            .take(CHUNK_BYTES as u64)
-            .read_to_end(&mut chunk);
-        if decoder.get_ref().broken {
-            return Err(Stop::Neighbour);
-        }
-        read.map_err(|error| UnbundleError::Gunzip(error.to_string()))?;
-        if chunk.is_empty() {
-            return outlet.finish();
-        }
-        unpacked += chunk.len() as u64;
-        if unpacked > limit {
-            return Err(UnbundleError::TooLong {
-                declared: order.size_bytes,
+    let declared = run.order.size_bytes;
+    let limit = declared.next_multiple_of(tar::BLOCK as u64) + tar::SLACK_BYTES;
+    let bad = |error: BadGzip| UnbundleError::Gunzip(error.to_string());
+    let (mut gunzip, mut unpacked) = (Gunzip::new(), 0);
+    let mut chunk = Chunk::new(&spare);
+    while let Some(packed) = inlet.next()? {
+        let mut packed = packed.as_ref();
+        while !packed.is_empty() {
+            chunk.filled += gunzip.run(&mut packed, chunk.room()).map_err(bad)?;
+            if chunk.room().is_empty() {
+                let full = std::mem::replace(&mut chunk, Chunk::new(&spare));
+                unpacked += full.send(run, &outlet)?;
             }
-            .into());
-        }
-        outlet.send(chunk.into())?;
-    }
-}
-
-/// An inlet as a reader. A neighbour's death becomes an error and a flag, since `io::Error` is all
-/// that a decoder passes on.
-struct InletReader {
-    inlet: Inlet<Bytes>,
-    chunk: Bytes,
-    ended: bool,
-    broken: bool,
-}
-
-impl BufRead for InletReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.chunk.is_empty() && !self.ended {
-            match self.inlet.next() {
-                Ok(Some(chunk)) => self.chunk = chunk,
-                Ok(None) => self.ended = true,
-                Err(_) => {
-                    self.broken = true;
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
+            // What fits into the chunk has come out of gzip, but not yet left us.
+            if unpacked + chunk.filled as u64 > limit {
+                return Err(UnbundleError::TooLong { declared }.into());
             }
         }
-        Ok(&self.chunk)
     }
-
-    fn consume(&mut self, amount: usize) {
-        self.chunk.advance(amount);
-    }
+    gunzip.finish().map_err(bad)?;
+    chunk.send(run, &outlet)?;
+    outlet.finish()
 }
 
-impl Read for InletReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let available = self.fill_buf()?;
-        let count = available.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&available[..count]);
-        self.consume(count);
-        Ok(count)
+/// A chunk being filled. Its memory is that of one which the last stage is done with, if there is
+/// one: fresh memory would have to be zeroed, gigabytes of it.
+struct Chunk {
+    buffer: BytesMut,
+    filled: usize,
+}
+
+impl Chunk {
+    fn new(spare: &Receiver<BytesMut>) -> Self {
+        let whole = |buffer: &BytesMut| buffer.len() == CHUNK_BYTES;
+        let buffer = spare.try_recv().ok().filter(whole);
+        Self {
+            buffer: buffer.unwrap_or_else(|| BytesMut::zeroed(CHUNK_BYTES)),
+            filled: 0,
+        }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.filled..]
+    }
+
+    fn send(mut self, run: &Run, outlet: &Outlet<Bytes>) -> Result<u64, Stop> {
+        let length = self.filled as u64;
+        self.buffer.truncate(self.filled);
+        run.meter.count(stage::GUNZIP, length);
+        if length > 0 {
+            outlet.send(self.buffer.freeze())?;
+        }
+        Ok(length)
     }
 }
 
 /// Hashes the tar stream on its way, and compares at its end.
-pub(super) fn hash(
-    order: &Order,
-    mut inlet: Inlet<Bytes>,
-    outlet: Outlet<Bytes>,
-) -> Result<(), Stop> {
+pub(super) fn hash(run: &Run, mut inlet: Inlet<Bytes>, outlet: Outlet<Bytes>) -> Result<(), Stop> {
+    let order = &run.order;
     let mut sha1 = Sha1::new();
     while let Some(chunk) = inlet.next()? {
         sha1.update(&chunk);
+        run.meter.count(stage::HASH, chunk.len() as u64);
         outlet.send(chunk)?;
     }
     let found = Sha1Digest::from_hasher(sha1);
@@ -186,13 +172,24 @@ pub(super) fn hash(
 }
 
 /// Takes the image out of its archive, and writes it where it belongs.
-pub(super) fn write(order: &Order, mut inlet: Inlet<Bytes>, file: File) -> Result<Unbundled, Stop> {
+pub(super) fn write(
+    run: &Run,
+    mut inlet: Inlet<Bytes>,
+    spare: SyncSender<BytesMut>,
+    file: File,
+) -> Result<Unbundled, Stop> {
+    let order = &run.order;
     let mut untar = Untar::new(order.size_bytes);
     let mut image = ImageFile::new(order, file);
     while let Some(chunk) = inlet.next()? {
-        let mut chunk = chunk.as_ref();
-        while let Some(piece) = untar.next(&mut chunk).map_err(UnbundleError::from)? {
+        let mut rest = chunk.as_ref();
+        while let Some(piece) = untar.next(&mut rest).map_err(UnbundleError::from)? {
             image.accept(piece)?;
+        }
+        run.meter.count(stage::WRITE, chunk.len() as u64);
+        if let Ok(buffer) = chunk.try_into_mut() {
+            // Nobody wants it where there are enough.
+            let _ = spare.try_send(buffer);
         }
     }
     untar.finish().map_err(UnbundleError::from)?;

@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use image::{
-    bundle::{Folder, Order, PartSink, bundle},
-    keys::{Certificate, CloudKey},
+    bundle::{Folder, Label, Order, PartSink, Source, bundle},
+    keys::{BundleKey, Certificate, CloudKey},
     manifest::{Architecture, Kind},
 };
 use tokio::sync::mpsc;
@@ -68,18 +69,44 @@ impl Prepared {
         })
     }
 
-    /// Bundles into the sink; gives the manifest as text, signed if there is a key. Blocks.
+    /// What tells this image from others, and from what it was before it was last written to.
+    pub(super) fn identity(&self) -> Result<String, Failure> {
+        let cannot = |error| cannot_read(&self.file, error);
+        let meta = std::fs::metadata(&self.file).map_err(cannot)?;
+        let path = std::fs::canonicalize(&self.file).map_err(cannot)?;
+        let (size_bytes, name) = (meta.len(), &self.name);
+        let written = (meta.mtime(), meta.mtime_nsec());
+        Ok(format!(
+            "{} {size_bytes} {written:?} {name}",
+            path.display()
+        ))
+    }
+
+    /// Bundles into the sink with this key; gives the manifest as text, signed if there is a key for
+    /// that. Blocks.
     pub(super) fn bundle(
         &self,
+        key: &BundleKey,
         sink: &mut dyn PartSink,
         progress: &Progress,
     ) -> Result<String, Failure> {
-        let mut file = File::open(&self.file).map_err(|error| cannot_read(&self.file, error))?;
+        let file = File::open(&self.file).map_err(|error| cannot_read(&self.file, error))?;
         // A kernel and a ramdisk name themselves by the word `true`, as euca2ools has it.
         let own = |kind| (self.kind == kind).then(|| "true".to_owned());
         let order = Order {
             name: &self.name,
             size_bytes: self.size_bytes,
+            key,
+        };
+        let failed = |error: &dyn std::error::Error| {
+            let cause = error
+                .source()
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            Failure::failed("bundling", format!("{error}{cause}"))
+        };
+        let wrap = |certificate| key.wrap(certificate).map_err(|error| failed(&error));
+        let label = Label {
             kind: match self.kind {
                 args::Kind::Machine => Kind::Machine,
                 args::Kind::Kernel => Kind::Kernel,
@@ -90,21 +117,19 @@ impl Prepared {
             kernel_id: own(args::Kind::Kernel).or_else(|| self.kernel.clone()),
             ramdisk_id: own(args::Kind::Ramdisk).or_else(|| self.ramdisk.clone()),
             block_device_mapping: Vec::new(),
-            cloud: &self.cloud,
-            user_certificate: self.user.as_ref(),
+            cloud_key: wrap(&self.cloud)?,
+            user_key: self
+                .user
+                .as_ref()
+                .map(wrap)
+                .transpose()?
+                .unwrap_or_default(),
         };
-        let failed = |error: &dyn std::error::Error| {
-            let cause = error
-                .source()
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            Failure::failed("bundling", format!("{error}{cause}"))
-        };
-        let manifest = bundle(&order, &mut file, sink, &mut |bytes| {
-            progress.bundled(bytes)
-        })
-        .map_err(|error| failed(&error))?;
-        manifest
+        let mut image = Source::new(file, 0, self.size_bytes);
+        let mut heard = |bytes| progress.bundled(bytes);
+        bundle(order, &mut image, sink, &mut heard)
+            .map_err(|error| failed(&error))?
+            .manifest(order, label)
             .to_xml(self.signer.as_ref())
             .map_err(|error| failed(&error))
     }
@@ -118,7 +143,8 @@ pub(super) async fn into_folder(
 ) -> Result<PathBuf, Failure> {
     let making = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&folder).map_err(|error| cannot_write(&folder, error))?;
-        let text = prepared.bundle(&mut Folder(folder.clone()), &progress)?;
+        let key = BundleKey::mint();
+        let text = prepared.bundle(&key, &mut Folder(folder.clone()), &progress)?;
         let manifest = folder.join(format!("{}.manifest.xml", prepared.name));
         std::fs::write(&manifest, text).map_err(|error| cannot_write(&manifest, error))?;
         Ok(manifest)

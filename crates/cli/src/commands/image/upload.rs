@@ -13,7 +13,10 @@ use super::{
     bundle::{Part, cannot_read},
     progress::Progress,
 };
-use crate::{Failure, args, public::Public};
+use crate::{
+    Failure, args,
+    public::{Answer, Public},
+};
 
 /// Uploads at once: enough to keep a gigabit busy; 10 MiB each.
 const UPLOADS_MAX: usize = 4;
@@ -67,6 +70,7 @@ pub(super) struct Place {
     /// `BUCKET` or `BUCKET/PREFIX`.
     folder: String,
     acl: HeaderValue,
+    looks_first: bool,
 }
 
 impl Place {
@@ -94,7 +98,16 @@ impl Place {
             public: public.clone(),
             folder,
             acl,
+            looks_first: false,
         })
+    }
+
+    /// Whether to look for each part before it is sent: it may be there from an earlier try.
+    pub(super) fn look_first(self, looks_first: bool) -> Self {
+        Self {
+            looks_first,
+            ..self
+        }
     }
 
     /// Uploads what comes until the sender is done; the first failure ends it.
@@ -136,33 +149,46 @@ impl Place {
         bytes: Bytes,
     ) -> impl Future<Output = Result<u64, Failure>> + Send + 'static {
         let (public, acl) = (self.public.clone(), self.acl.clone());
+        let looks_first = self.looks_first;
         let path = format!("{}/{file_name}", self.folder);
         async move {
+            let length = bytes.len() as u64;
+            // The entity tag of an object that was put whole is its MD5.
+            let etag = hex::encode(Md5::digest(&bytes));
+            if looks_first && is_there(&public, &path, &etag).await? {
+                return Ok(length);
+            }
             let mut headers = HeaderMap::new();
             headers.insert("x-amz-acl", acl);
             let octets = HeaderValue::from_static("application/octet-stream");
             headers.insert(header::CONTENT_TYPE, octets);
-            let answer = public
-                .s3(Method::PUT, &path, headers, bytes.clone())
-                .await?;
+            let answer = public.s3(Method::PUT, &path, headers, bytes).await?;
             if !answer.status.is_success() {
                 return Err(answer.refusal());
             }
-            // The entity tag of an object that was put whole is its MD5.
-            let etag = answer
-                .headers
-                .get(header::ETAG)
-                .and_then(|etag| etag.to_str().ok());
-            let computed = hex::encode(Md5::digest(&bytes));
-            if etag.is_some_and(|etag| etag.trim_matches('"') != computed) {
-                return Err(Failure::failed(
+            match said(&answer) {
+                Some(said) if said != etag => Err(Failure::failed(
                     path,
                     "the store got other bytes than were sent",
-                ));
+                )),
+                _ => Ok(length),
             }
-            Ok(bytes.len() as u64)
         }
     }
+}
+
+/// Whether an object of that entity tag is there.
+async fn is_there(public: &Public, path: &str, etag: &str) -> Result<bool, Failure> {
+    let head = public
+        .s3(Method::HEAD, path, HeaderMap::new(), Bytes::new())
+        .await?;
+    Ok(head.status.is_success() && said(&head) == Some(etag))
+}
+
+/// The entity tag in an answer, without its quotes.
+fn said(answer: &Answer) -> Option<&str> {
+    let etag = answer.headers.get(header::ETAG)?;
+    Some(etag.to_str().ok()?.trim_matches('"'))
 }
 
 fn finished(done: Result<Result<u64, Failure>, tokio::task::JoinError>) -> Result<u64, Failure> {
