@@ -152,6 +152,7 @@ impl Book {
             seen,
             stage: String::new(),
             percent: None,
+            bundle: None,
             reason: None,
             impaired: None,
             reboots: 0,

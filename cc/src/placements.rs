@@ -361,6 +361,7 @@ fn ended_report(
         seen: Seen::Terminated,
         stage: String::new(),
         percent: None,
+        bundle: None,
         reason: reason.or_else(|| last.and_then(|r| r.reason.clone())),
         impaired: None,
         reboots: last.map_or(0, |r| r.reboots),

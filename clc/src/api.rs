@@ -21,6 +21,7 @@ pub mod account_attributes;
 pub mod addresses;
 pub mod behind;
 pub mod bootstrap;
+pub mod bundle_tasks;
 pub mod capacity;
 pub mod errors;
 pub mod filters;

@@ -2,6 +2,7 @@
 //! mutual TLS. Who may call what is in the trait's table; here is only the doing.
 
 mod accounts;
+mod bundle_ticket;
 mod explain;
 pub mod join;
 mod status;
@@ -14,9 +15,10 @@ use async_trait::async_trait;
 use control::{
     CallError, Changes, Cloud, Cluster, Code,
     cloud::{
-        AccountAsk, AccountList, Ask, CloudStatus, DeadAsk, ExplainAsk, Explanation,
-        IdentityChange, InstanceList, JoinAsk, Joined, NewAccount, PublicCertificate,
-        PublicCertificateAsk, RenewAsk, Ticket, TicketAsk, Token, TokenAsk, Verdict,
+        AccountAsk, AccountList, Ask, BundleTicket, BundleTicketAsk, CloudStatus, DeadAsk,
+        ExplainAsk, Explanation, IdentityChange, InstanceList, JoinAsk, Joined, NewAccount,
+        PublicCertificate, PublicCertificateAsk, RenewAsk, Ticket, TicketAsk, Token, TokenAsk,
+        Verdict,
     },
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done},
@@ -90,6 +92,14 @@ impl Cloud for Service {
 
     async fn image_ticket(&self, call: &Call, ask: TicketAsk) -> Result<Ticket, CallError> {
         ticket::give(&self.clc, caller(call)?, ask).await
+    }
+
+    async fn bundle_ticket(
+        &self,
+        call: &Call,
+        ask: BundleTicketAsk,
+    ) -> Result<BundleTicket, CallError> {
+        bundle_ticket::give(&self.clc, caller(call)?, ask).await
     }
 
     async fn token(&self, _: &Call, ask: TokenAsk) -> Result<Token, CallError> {

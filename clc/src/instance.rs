@@ -160,6 +160,7 @@ mod tests {
             seen,
             stage: String::new(),
             percent: None,
+            bundle: None,
             reason: None,
             impaired: None,
             reboots: 0,

@@ -17,6 +17,7 @@
 //! | [`instance`] | the state machine of an instance: wanted and reported in, state out; pure |
 //! | [`volume`] | that of a volume; pure |
 //! | [`releases`] | holds that may stand and that nobody wants |
+//! | [`bundle_task`] | the same of a bundle that is made of one |
 //! | [`accounts`] | making an account |
 //! | [`default_vpc`] | the network that every account has from the start |
 //! | [`addresses`] | giving an instance its interface and addresses |
@@ -31,6 +32,7 @@
 pub mod accounts;
 pub mod addresses;
 pub mod api;
+pub mod bundle_task;
 pub mod caller;
 mod clc;
 pub mod config;
@@ -76,5 +78,9 @@ pub const MIGRATIONS: &[store::Migration] = &[
     (
         "0005_images.sql",
         include_str!("../migrations/0005_images.sql"),
+    ),
+    (
+        "0006_bundle_tasks.sql",
+        include_str!("../migrations/0006_bundle_tasks.sql"),
     ),
 ];

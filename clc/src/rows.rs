@@ -1,6 +1,7 @@
 //! SQL and row types, a file per noun: nothing but SQL here. A row is read by hand in one place per
 //! table, its text parsed into our types; what does not parse is an error that names the column.
 
+pub mod bundle_tasks;
 pub mod client_tokens;
 pub mod cloud;
 pub mod identity;

@@ -9,7 +9,7 @@ use store::{Error, Tx};
 use types::{ImageId, Region, SecurityGroupId};
 
 use crate::rows::{
-    images,
+    bundle_tasks, images,
     instances::{self, Instance},
     network::{self, InterfaceRow, SubnetRow, VpcRow},
     tags,
@@ -44,6 +44,7 @@ pub fn of_instance(
         epoch: instance.epoch,
         wanted: instance.wanted,
         reboots: instance.reboots,
+        bundle: bundle_tasks::wish_of(tx, &instance.id)?,
         spec: spec(tx, around, instance, &interface)?,
     }))
 }

@@ -18,12 +18,15 @@ use control::{
 use daemon::BoxError;
 use tokio::sync::watch;
 use types::{
-    Gib, InstanceId, MacAddr, Mib, StateReason, Timestamp, VpcId, instance::ShortId,
+    BundleId, Gib, InstanceId, MacAddr, Mib, StateReason, Timestamp, VpcId, instance::ShortId,
     network::NetworkDocument,
 };
 
-use crate::needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Networks, Progress};
-use crate::network::InPlace;
+use crate::{
+    bundle,
+    needs::{BootDisks, Bundles, Disk, DiskFile, DiskFormat, Disks, Networks, Progress},
+    network::InPlace,
+};
 
 /// A wish for a small running instance, number `n` of its kind, on [`node_id`].
 pub fn wish(n: u32) -> InstanceWish {
@@ -34,6 +37,7 @@ pub fn wish(n: u32) -> InstanceWish {
         epoch: 1,
         wanted: Wanted::Running,
         reboots: 0,
+        bundle: None,
         spec: spec(n),
     }
 }
@@ -198,6 +202,45 @@ impl Disks for FakeDisks {
         }
         lock(&self.there).remove(instance);
         Ok(())
+    }
+}
+
+/// Bundles that take their time and go nowhere.
+#[derive(Debug, Default)]
+pub struct FakeBundles {
+    /// How long one takes.
+    pub takes: Mutex<Duration>,
+    /// What the next ones end with.
+    pub fails: Mutex<Option<StateReason>>,
+    begun: Mutex<Vec<BundleId>>,
+}
+
+impl FakeBundles {
+    /// The tasks that were begun, each as often as it was.
+    pub fn begun(&self) -> Vec<BundleId> {
+        lock(&self.begun).clone()
+    }
+}
+
+#[async_trait]
+impl Bundles for FakeBundles {
+    async fn bundle(
+        &self,
+        _wish: &InstanceWish,
+        _dir: &Path,
+        task: &BundleId,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), StateReason> {
+        lock(&self.begun).push(task.clone());
+        let takes = *lock(&self.takes);
+        for stage in [bundle::BUNDLING, bundle::STORING] {
+            progress.send_replace(Progress {
+                stage: stage.to_owned(),
+                percent: Some(50),
+            });
+            tokio::time::sleep(takes / 2).await;
+        }
+        lock(&self.fails).clone().map_or(Ok(()), Err)
     }
 }
 

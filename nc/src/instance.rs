@@ -15,6 +15,8 @@
 //!               │ nothing is left
 //!               ▼
 //!           Terminated ─▶ Preparing   (only for a placement with a higher epoch)
+//!
+//!   Running ── a bundle is asked for ─▶ Bundling ── made, failed or given up ─▶ Preparing
 //! ```
 //!
 //! Two promises make it total. Every action is answered by exactly one event, within the limit of
@@ -22,6 +24,7 @@
 //! event [`Event::Overdue`]. Whatever fails on the way up ends in Terminated with a reason; what
 //! fails on the way down is tried again, since a guest that may still run is not gone.
 
+mod bundling;
 mod down;
 mod found;
 mod paused;
@@ -36,10 +39,11 @@ mod wait;
 use std::sync::Arc;
 
 use control::node::{InstanceWish, Wanted};
-use types::StateReason;
+use types::{BundleId, StateReason};
 
 use crate::needs::BootDisks;
 
+pub use bundling::{Bundled, Outcome};
 pub use found::{DomainSeen, Saved};
 pub use paused::{Cause, Paused, Resume};
 pub use wait::Wait;
@@ -55,6 +59,8 @@ pub struct Instance {
     pub reboots_done: u32,
     /// Why it went down, if nobody asked for it.
     pub reason: Option<StateReason>,
+    /// The bundle that was made of it last, and how that ended.
+    pub bundled: Option<Bundled>,
     /// Where it is.
     pub phase: Phase,
 }
@@ -83,6 +89,13 @@ pub enum Phase {
     },
     /// The domain is there and stands still.
     Paused(Paused),
+    /// The domain is down, or on its way there, for its disk to be bundled.
+    Bundling {
+        /// Which task.
+        task: BundleId,
+        /// How the domain is brought down; none once it is.
+        down: Option<Stop>,
+    },
     /// The domain is being brought down.
     Stopping {
         /// By which means.
@@ -239,6 +252,8 @@ pub enum Event {
     Destroyed,
     /// Answers [`Action::Destroy`].
     DestroyFailed(String),
+    /// Answers [`Action::Bundle`].
+    BundleEnded(Outcome),
     /// Answers [`Action::Wipe`].
     Wiped,
     /// Answers [`Action::Wipe`].
@@ -270,6 +285,10 @@ pub enum Action {
     AcpiShutdown,
     /// End the domain; none there is success.
     Destroy,
+    /// Make this bundle of the root disk; there is no domain.
+    Bundle(BundleId),
+    /// Stop making the bundle; no answer.
+    StopBundle,
     /// Remove disks, tap and console.
     Wipe,
 }
@@ -291,6 +310,7 @@ impl Instance {
             wish,
             reboots_done: 0,
             reason: None,
+            bundled: None,
             phase,
         }
     }
@@ -317,6 +337,7 @@ impl Instance {
             Event::ShutdownRefused => self.on_shutdown_refused(),
             Event::Destroyed => self.on_destroyed(),
             Event::DestroyFailed(why) => self.on_destroy_failed(why),
+            Event::BundleEnded(outcome) => self.on_bundle_ended(outcome),
             Event::Wiped => self.on_wiped(),
             Event::WipeFailed(why) => self.on_wipe_failed(why),
             Event::Overdue => self.on_overdue(),
@@ -367,6 +388,7 @@ impl Instance {
                 reboot: Reboot::None,
             } => self.settle(),
             Phase::Terminated => self.live_again(),
+            Phase::Bundling { .. } => self.bundle_as_wished(),
             // Looked at again when the answer or the grace that is waited for has come.
             Phase::Starting { .. }
             | Phase::Running { .. }

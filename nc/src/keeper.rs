@@ -20,7 +20,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    instance::{Action, DomainSeen, Event, Instance, Phase, Wait},
+    bundle,
+    instance::{Action, DomainSeen, Event, Instance, Outcome, Phase, Wait},
     needs::Progress,
     record::{self, Record},
     signs::Sign,
@@ -126,6 +127,7 @@ impl Keeper {
             record.life,
             record.reboots_done,
             record.reason,
+            record.bundled,
             record.saved,
             seen,
         );
@@ -253,8 +255,11 @@ impl Keeper {
     fn on_progress(&mut self) {
         let Progress { stage, percent } = self.progress.borrow_and_update().clone();
         if let Some(percent) = percent {
-            self.timeline
-                .update("image", format!("{stage}, {percent} %"));
+            let step = match self.instance.bundling() {
+                Some(_) => "bundle",
+                None => "image",
+            };
+            self.timeline.update(step, format!("{stage}, {percent} %"));
         }
         self.show();
     }
@@ -344,6 +349,7 @@ impl Keeper {
             Event::DisksFailed(reason) | Event::StartFailed(reason) => {
                 self.timeline.note("failed", reason.message.clone());
             }
+            Event::BundleEnded(outcome) => self.note_bundle(outcome),
             Event::Gone(end) => self.timeline.note("ended", end.reason().message),
             Event::GuestReset => self.timeline.note("reset", ""),
             // A guest may stand still for days, and this comes every few seconds.
@@ -380,6 +386,16 @@ impl Keeper {
             }
             (None | Some(_), None | Some(_)) => {}
         }
+    }
+
+    fn note_bundle(&mut self, outcome: &Outcome) {
+        let detail = match outcome {
+            Outcome::Complete => "complete".to_owned(),
+            Outcome::Cancelled => "given up as asked".to_owned(),
+            Outcome::Failed(why) => why.message.clone(),
+        };
+        tracing::info!(instance = %self.instance.wish.instance, detail, "a bundle of it ended");
+        self.timeline.note("bundled", detail);
     }
 
     fn note_phase(&mut self, before: &Instance) {
@@ -443,6 +459,7 @@ fn report_of(
         unsure.to_owned()
     };
     let fetching = matches!(instance.phase, Phase::Preparing { disks: None, .. });
+    let is_stored = progress.stage == bundle::STORING;
     InstanceReport {
         instance: instance.wish.instance.clone(),
         node: site.node.clone(),
@@ -450,7 +467,10 @@ fn report_of(
         generation: instance.wish.generation,
         seen: instance.seen(),
         stage,
-        percent: progress.percent.filter(|_| fetching),
+        percent: progress
+            .percent
+            .filter(|_| fetching || instance.bundling().is_some()),
+        bundle: instance.bundle_report(is_stored, progress.percent.unwrap_or(0)),
         reason: instance.reason.clone(),
         impaired: instance.impaired(),
         reboots: instance.reboots_done,

@@ -11,6 +11,7 @@
 //! | [`needs`] | what a keeper needs of disks and network, as traits |
 //! | [`cache`] | images as read-only raw files: fetched, checked, shared, evicted |
 //! | [`disk`] | an instance's disks: overlay on the cache, ephemeral, swap; plays [`needs::Disks`] |
+//! | [`bundle`] | an instance's root disk as a bundle in S3; plays [`needs::Bundles`] |
 //! | [`network`] | the network document: held, applied, acknowledged |
 //! | [`metadata`] | what a guest is told of itself, at 169.254.169.254 |
 //! | [`console`] | the serial console's log, bounded |
@@ -29,6 +30,7 @@
 
 pub mod adopt;
 pub mod api;
+pub mod bundle;
 pub mod cache;
 pub mod config;
 pub mod console;

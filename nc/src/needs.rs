@@ -1,7 +1,8 @@
 //! What a keeper needs from the rest of the node to make an instance: its disks and its network.
 //!
-//! Roles only. [`Disks`] is played by the cache and the disk maker, [`Networks`] by whoever applies
-//! the network document; the fakes in [`crate::fakes`] play both in tests.
+//! Roles only. [`Disks`] is played by the cache and the disk maker, [`Bundles`] by the bundler,
+//! [`Networks`] by whoever applies the network document; the fakes in [`crate::fakes`] play them all
+//! in tests.
 //!
 //! Three rules hold for every method. It may be called again after a crash at any point of its last
 //! run. Dropping its future stops it. What it does for one instance touches no other.
@@ -20,7 +21,7 @@ use control::{
 use daemon::BoxError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
-use types::{InstanceId, StateReason, network::NetworkDocument};
+use types::{BundleId, InstanceId, StateReason, network::NetworkDocument};
 
 use crate::{network::InPlace, resources};
 
@@ -123,6 +124,20 @@ pub trait Disks: Send + Sync + 'static {
 
     /// Removes every disk in `dir` and lets go of the images. Nothing there is success.
     async fn wipe(&self, instance: &InstanceId, dir: &Path) -> Result<(), BoxError>;
+}
+
+/// Makes bundles of instances' disks.
+#[async_trait]
+pub trait Bundles: Send + Sync + 'static {
+    /// Makes and stores the bundle of the root disk in `dir`, which nobody writes to meanwhile. Begun
+    /// again, it goes on where the last run broke off. The error is what the user will read.
+    async fn bundle(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        task: &BundleId,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), StateReason>;
 }
 
 /// Keeps the node's part of the network as the newest document says.

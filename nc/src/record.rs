@@ -9,7 +9,7 @@ use daemon::files;
 use serde::{Deserialize, Serialize};
 use types::{InstanceId, StateReason};
 
-use crate::instance::{Instance, Saved};
+use crate::instance::{Bundled, Instance, Saved};
 
 /// The file's name.
 const FILE: &str = "instance.json";
@@ -32,6 +32,9 @@ pub struct Record {
     pub reboots_done: u32,
     /// Why it went down.
     pub reason: Option<StateReason>,
+    /// The bundle that was made of it last.
+    #[serde(default)]
+    pub bundled: Option<Bundled>,
     /// Which boot of the host it was written in.
     pub boot_id: String,
     /// When the node first heard of it, by the node's clock.
@@ -75,6 +78,7 @@ impl Record {
             saved: instance.saved(),
             reboots_done: instance.reboots_done,
             reason: instance.reason.clone(),
+            bundled: instance.bundled.clone(),
             boot_id: boot_id.to_owned(),
             heard_at_ms,
             timeline,

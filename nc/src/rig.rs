@@ -12,7 +12,7 @@ use crate::{
     adopt::AdoptInstances,
     config::Limits,
     domain::{Accel, CacheMode, Host},
-    fakes::{self, FakeDisks, FakeNetworks},
+    fakes::{self, FakeBundles, FakeDisks, FakeNetworks},
     hypervisor::fake::FakeHypervisor,
     keepers::Keepers,
     residents::Residents,
@@ -26,6 +26,7 @@ pub(crate) struct Rig {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) hypervisor: FakeHypervisor,
     pub(crate) disks: Arc<FakeDisks>,
+    pub(crate) bundles: Arc<FakeBundles>,
     pub(crate) networks: Arc<FakeNetworks>,
     pub(crate) boot_id: String,
 }
@@ -44,6 +45,7 @@ impl Rig {
             dir: tempfile::tempdir().unwrap(),
             hypervisor: FakeHypervisor::default(),
             disks: Arc::default(),
+            bundles: Arc::default(),
             networks: FakeNetworks::at(1),
             boot_id: "boot-1".to_owned(),
         }
@@ -62,6 +64,7 @@ impl Rig {
         let parts = Parts {
             hypervisor: Arc::new(self.hypervisor.clone()),
             disks: self.disks.clone(),
+            bundles: self.bundles.clone(),
             networks: self.networks.clone(),
             residents: residents.clone(),
             clock: context.clock.clone(),

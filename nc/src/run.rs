@@ -14,6 +14,7 @@ use types::NodeId;
 use crate::{
     adopt::AdoptInstances,
     api::Api,
+    bundle::{Bundler, CloudBundleTickets},
     cache::{self, Cache, CloudTickets},
     config::{Accelerator, Config},
     disk::LocalDisks,
@@ -63,9 +64,13 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let found = resources::Found::look(&instances, &cache_dir(&config), to_come)?;
     let disks = LocalDisks::new(cache, &templates, &boot_id)
         .with_context(|| format!("templates of disks in {}", templates.display()))?;
+    let cloud = Arc::new(member.cloud.clone());
+    let tickets = Arc::new(CloudBundleTickets(cloud));
+    let bundler = Bundler::new(tickets, &member.tls.client_config(), disks.clone());
     let parts = Parts {
         hypervisor: Arc::new(hypervisor),
         disks: Arc::new(disks),
+        bundles: Arc::new(bundler),
         networks: network.clone(),
         residents: residents.clone(),
         clock: context.clock.clone(),

@@ -14,9 +14,12 @@ use crate::{
     domain::Host,
     hypervisor::Hypervisor,
     instance::Wait,
-    needs::{Disks, Networks},
+    needs::{Bundles, Disks, Networks},
     residents::Residents,
 };
+
+/// The client's permission to store a bundle holds for a day at most.
+const BUNDLE_LIMIT_S: u64 = 24 * 60 * 60;
 
 /// What a change on the node is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +51,8 @@ pub struct Site {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Makes disks.
     pub disks: Arc<dyn Disks>,
+    /// Makes bundles of them.
+    pub bundles: Arc<dyn Bundles>,
     /// Keeps the network.
     pub networks: Arc<dyn Networks>,
     /// Who lives here.
@@ -63,6 +68,8 @@ pub struct Parts {
     pub hypervisor: Arc<dyn Hypervisor>,
     /// Makes disks.
     pub disks: Arc<dyn Disks>,
+    /// Makes bundles of them.
+    pub bundles: Arc<dyn Bundles>,
     /// Keeps the network.
     pub networks: Arc<dyn Networks>,
     /// Who lives here.
@@ -90,6 +97,7 @@ impl Site {
             clock: parts.clock,
             hypervisor: parts.hypervisor,
             disks: parts.disks,
+            bundles: parts.bundles,
             networks: parts.networks,
             residents: parts.residents,
             changed: Wake::new(),
@@ -129,6 +137,7 @@ impl Site {
             Wait::ShutdownGrace => limits.shutdown_grace_s,
             Wait::Room => limits.resume_s,
             Wait::Proof => PROOF_S,
+            Wait::Bundle => BUNDLE_LIMIT_S,
             Wait::Pause { .. } => limits.retry_s,
         })
     }

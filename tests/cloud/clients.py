@@ -7,7 +7,7 @@ import pathlib
 import tempfile
 import time
 
-from lab import Skip, check, equal
+from lab import Skip, check, equal, eventually
 
 
 def test_the_aws_cli_finds_its_way(cloud):
@@ -223,6 +223,74 @@ def test_euca2ools_bundles_uploads_registers_and_runs(cloud):
     cloud.wait_state(instance, "terminated")
     euca("euca-deregister", registered)
     check(not euca("euca-describe-images", "--filter", f"name={name}").strip(), "the image is gone")
+
+
+def test_euca2ools_take_back_what_our_own_command_bundled(cloud):
+    programs = euca2ools()
+    image = cloud.layout.dir("image") / "mallee-tiny.img"
+    said = cloud.variables
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    with tempfile.TemporaryDirectory() as folder:
+        cloud.run(cloud.binaries / "mallee", "image", "bundle", image, "--name", "ours", "-d", folder)
+        cloud.run(cloud.binaries / "mallee", "image", "upload", f"{folder}/ours.manifest.xml", "--bucket", "ours-bucket")
+        cloud.run(programs / "euca-download-bundle", "-b", "ours-bucket", "-p", "ours", "-d", f"{folder}")
+        cloud.run(programs / "euca-unbundle", "-m", f"{folder}/ours.manifest.xml", "-s", folder, "-d", folder, "--privatekey", said["EC2_PRIVATE_KEY"])
+        equal(hashlib.sha256(pathlib.Path(folder, "ours").read_bytes()).hexdigest(), digest, "the image")
+
+
+def test_an_instance_is_bundled_by_euca2ools_and_the_bundle_runs(cloud):
+    programs = euca2ools()
+    said = cloud.variables
+    keys = ["-o", said["AWS_ACCESS_KEY_ID"], "-w", said["AWS_SECRET_ACCESS_KEY"]]
+    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", "s3://bundle-bucket")
+    instance, *_ = cloud.launch()
+    address = cloud.wait_state(instance, "running")
+    cloud.ssh(address, "echo bundled > /etc/proof; sync")
+    asked = cloud.run(programs / "euca-bundle-instance", instance, "-b", "bundle-bucket", "-p", "mine/proof", *keys)
+    task = asked.split("\t")[1]
+    again = cloud.run(programs / "euca-bundle-instance", instance, "-b", "bundle-bucket", "-p", "mine/proof", *keys, succeeds=False)
+    check("BundlingInProgress" in again, again)
+    states = []
+
+    def ended():
+        """the bundle task has ended"""
+        row = cloud.run(programs / "euca-describe-bundle-tasks", task).split("\t")
+        states.append(next(word for word in row if word in ("pending", "waiting-for-shutdown", "bundling", "storing", "complete", "failed")))
+        return states[-1] in ("complete", "failed")
+
+    eventually(ended, 180)
+    equal(states[-1], "complete", f"after {sorted(set(states))}")
+
+    # What the client shows is what the guest was; it goes on as if nothing had been.
+    cloud.wait_state(instance, "running")
+    cloud.ssh(address, "test $(cat /etc/proof) = bundled")
+    cloud.terminate(instance)
+    with tempfile.TemporaryDirectory() as folder:
+        cloud.run(programs / "euca-download-bundle", "-b", "bundle-bucket", "-p", "mine/proof", "-d", folder)
+        cloud.run(programs / "euca-unbundle", "-m", f"{folder}/proof.manifest.xml", "-s", folder, "-d", folder, "--privatekey", said["EC2_PRIVATE_KEY"])
+        equal(os.path.getsize(f"{folder}/proof"), (cloud.layout.dir("image") / "mallee-tiny.img").stat().st_size, "the root partition's size")
+    made = cloud.run(programs / "euca-register", "bundle-bucket/mine/proof.manifest.xml", "-n", f"proof-{time.time_ns()}", "-a", "x86_64").split()
+    second, *_ = cloud.launch(ImageId=made[1])
+    address = cloud.wait_state(second, "running")
+    equal(cloud.ssh(address, "cat /etc/proof"), "bundled", "what the guest wrote")
+    cloud.terminate(second)
+
+
+def test_a_bundle_that_is_given_up_or_has_no_bucket_leaves_the_instance_running(cloud):
+    programs = euca2ools()
+    said = cloud.variables
+    keys = ["-o", said["AWS_ACCESS_KEY_ID"], "-w", said["AWS_SECRET_ACCESS_KEY"]]
+    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", "s3://given-up-bucket")
+    instance, *_ = cloud.launch()
+    address = cloud.wait_state(instance, "running")
+    for bucket, give_up, ends in [("no-such-bucket", False, "failed"), ("given-up-bucket", True, "cancelled")]:
+        task = cloud.run(programs / "euca-bundle-instance", instance, "-b", bucket, "-p", "mine/none", *keys).split("\t")[1]
+        if give_up:
+            cloud.run(programs / "euca-cancel-bundle-task", task)
+        eventually(lambda: ends in cloud.run(programs / "euca-describe-bundle-tasks", task), 120)  # noqa: B023
+        cloud.wait_state(instance, "running")
+        cloud.ssh(address, "true")
+    cloud.terminate(instance)
 
 
 def test_user_data_reaches_the_guest_and_too_much_is_refused(cloud):

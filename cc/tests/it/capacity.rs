@@ -310,6 +310,7 @@ fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
         seen,
         stage: String::new(),
         percent: None,
+        bundle: None,
         reason: None,
         impaired: None,
         reboots: 0,

@@ -6,13 +6,14 @@
 pub mod refused;
 
 use ec2::{
-    Action, Code, account_attributes::*, addresses::*, bootstrap::*, image_attributes::*,
-    images::*, instance_types::*, instances::*, key_pairs::*, network_interfaces::*, regions::*,
-    security_groups::*, sts::*, tags::*, volumes::*, vpcs::*, zones::*,
+    Action, Code, account_attributes::*, addresses::*, bootstrap::*, bundle_tasks::*,
+    image_attributes::*, images::*, instance_types::*, instances::*, key_pairs::*,
+    network_interfaces::*, regions::*, security_groups::*, sts::*, tags::*, volumes::*, vpcs::*,
+    zones::*,
 };
 
 use super::{
-    Call, account_attributes, addresses, bootstrap,
+    Call, account_attributes, addresses, bootstrap, bundle_tasks,
     errors::{Error, Result},
     image_attributes, images, instance_attributes, instance_types, instances, key_pairs, launch,
     network_interfaces, nothing, regions, security_groups, sts, tags, volumes, vpcs, zones,
@@ -137,6 +138,8 @@ macro_rules! actions {
 actions! {
     Ec2 AuthorizeSecurityGroupEgress  => security_groups::authorize_egress, |ask| group(ask.group_id.as_ref());
     Ec2 AuthorizeSecurityGroupIngress => security_groups::authorize_ingress, |ask| group(ask.group_id.as_ref());
+    Ec2 BundleInstance                => bundle_tasks::bundle_instance, |ask| one("instance", &ask.instance_id);
+    Ec2 CancelBundleTask              => bundle_tasks::cancel_bundle_task, |ask| one("bundle-task", &ask.bundle_id);
     Ec2 CopyImage                     => images::copy_image, copied;
     Ec2 CreateKeyPair                 => key_pairs::create_key_pair, |ask| one("key-pair", &ask.key_name);
     Ec2 CreateSecurityGroup           => security_groups::create_security_group, |_| new("security-group");
@@ -150,6 +153,7 @@ actions! {
     Ec2 DescribeAccountAttributes     => account_attributes::describe_account_attributes, all;
     Ec2 DescribeAddresses             => addresses::describe_addresses, all;
     Ec2 DescribeAvailabilityZones     => zones::describe_availability_zones, all;
+    Ec2 DescribeBundleTasks           => bundle_tasks::describe_bundle_tasks, all;
     Ec2 DescribeImageAttribute        => image_attributes::describe_image_attribute, |ask| one("image", &ask.image_id);
     Ec2 DescribeImages                => images::describe_images, all;
     Ec2 DescribeInstanceAttribute     => instance_attributes::describe_instance_attribute, |ask| one("instance", &ask.instance_id);

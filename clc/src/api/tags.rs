@@ -35,6 +35,7 @@ pub fn kind_of(id: &str) -> Option<&'static str> {
         "r" => "reservation",
         "emi" | "eki" | "eri" | "ami" | "aki" | "ari" => "image",
         "vol" => "volume",
+        "bun" => "bundle-task",
         "snap" => "snapshot",
         "sg" => "security-group",
         "sgr" => "security-group-rule",

@@ -91,9 +91,9 @@ fn waits_for(instance: &Instance, report: Option<&InstanceReport>, left_s: u64) 
         ));
     }
     let stage = report
-        .map(|report| report.stage.as_str())
+        .map(InstanceReport::progress)
         .filter(|stage| !stage.is_empty());
-    let what = stage.unwrap_or("to act on the wish");
+    let what = stage.as_deref().unwrap_or("to act on the wish");
     Some(match instance.state {
         InstanceState::Pending => {
             format!("{node}, {what}; given up {left_s} s from now if nothing changes")

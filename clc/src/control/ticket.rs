@@ -100,6 +100,7 @@ fn parts(
             host: host.as_str(),
             path: &path,
             query: "",
+            headers: &[],
             expires_secs: VALID_SECS,
         };
         let by = Key {

@@ -186,6 +186,15 @@ pub fn insert_certificate(
     Ok(())
 }
 
+/// The certificate of an account's administrator, in PEM; the newest if there are several.
+pub fn certificate_of(tx: &Tx, account: &AccountId) -> Result<Option<String>, Error> {
+    let sql = "SELECT pem FROM signing_certificates WHERE account = ?1 AND active \
+               ORDER BY user <> 'admin', created_at DESC LIMIT 1";
+    let mut found = tx.prepare_cached(sql)?;
+    let mut rows = found.query([account.as_str()])?;
+    Ok(rows.next()?.map(|row| row.get("pem")).transpose()?)
+}
+
 /// The account that `init` made for people: the cloud's own administrators.
 pub fn first_account(tx: &Tx) -> Result<Option<AccountId>, Error> {
     let sql = "SELECT id FROM accounts WHERE id <> ?1 AND deleted_at IS NULL

@@ -11,11 +11,11 @@ use types::{InstanceState, Timestamp, Zone};
 
 use super::observe::{self, Observed};
 use crate::{
-    Clc,
+    Clc, bundle_task,
     config::Limits,
     instance::{Event, Next},
     rows::{
-        client_tokens, instances, nodes, services, used_signatures,
+        bundle_tasks, client_tokens, instances, nodes, services, used_signatures,
         volumes::{self, Volume},
     },
     seen::Answers,
@@ -26,6 +26,11 @@ use crate::{
 const CLIENT_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 /// How long an expired join token is kept, so that its late user reads why.
 const JOIN_TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a bundle task that has ended is shown: as long as its policy may hold.
+const BUNDLE_TASK_MS: i64 = 24 * 60 * 60 * 1000;
+/// A node gives a bundle up after a day and says so; one that says nothing gets so much longer.
+const BUNDLE_GRACE_MS: i64 = 60 * 60 * 1000;
 
 /// See the module.
 pub struct Expire {
@@ -119,6 +124,10 @@ fn expire(tx: &Tx, due: &Due) -> Result<Summary, Error> {
         "join_tokens",
         services::expire_tokens(tx, now.plus_millis(-JOIN_TOKEN_MS))?,
     );
+    let bundles = bundle_tasks::forget_ended(tx, now.plus_millis(-BUNDLE_TASK_MS))? as u64;
+    summary.count("bundle_tasks", bundles);
+    let overdue = now.plus_millis(-BUNDLE_TASK_MS - BUNDLE_GRACE_MS);
+    bundle_tasks::fail_overdue(tx, overdue, &bundle_task::overdue(), now)?;
     summary.count(
         "given_up",
         give_up(

@@ -2,7 +2,7 @@
 
 use control::{
     cluster::{ClusterChange, NodeStatus, Reach},
-    node::InstanceReport,
+    node::{BundleReport, InstanceReport},
     storage::{PoolReport, StorageChange, VolumeReport},
     timeline::Moment,
 };
@@ -10,8 +10,10 @@ use store::{Error, Tx};
 use types::{InstanceState, NodeId, StateReason, Timestamp, Zone};
 
 use crate::{
+    bundle_task,
     instance::{Event, Next},
     rows::{
+        bundle_tasks,
         instances::{self, Instance},
         network, nodes,
         volumes::{self, Volume},
@@ -68,8 +70,39 @@ fn instance(
     let ours = instance.node.as_ref() == Some(&report.node) && instance.epoch == report.epoch;
     if ours {
         instances::set_seen(tx, &instance.id, report, now)?;
+        if let Some(told) = &report.bundle {
+            bundle(tx, &instance, told, now, observed)?;
+        }
     }
     follow(tx, &instance, Event::Reported(report), now, observed)
+}
+
+/// What its node says of a bundle. One that has ended is wished for no more.
+fn bundle(
+    tx: &Tx,
+    instance: &Instance,
+    told: &BundleReport,
+    now: Timestamp,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let Some(task) = bundle_tasks::load(tx, &told.task)? else {
+        return Ok(());
+    };
+    if task.instance != instance.id || task.state.is_final() {
+        return Ok(());
+    }
+    let state = task.state.on(told);
+    if state != task.state {
+        tracing::info!(task = %task.id, instance = %instance.id, state = state.as_str(), "bundle");
+    }
+    if (state, told.percent) != (task.state, task.percent) {
+        bundle_tasks::set_seen(tx, state, told, now)?;
+    }
+    if state.is_final() {
+        instances::touch(tx, &instance.id)?;
+        observed.wishes_changed = true;
+    }
+    Ok(())
 }
 
 fn follow(
@@ -107,6 +140,7 @@ fn become_state(
     instances::add_moment(tx, &instance.id, &moment(instance, state, reason, now))?;
     if state == InstanceState::Terminated {
         network::remove_interface_of(tx, &instance.id)?;
+        bundle_tasks::fail_open_of(tx, &instance.id, &bundle_task::instance_ended(), now)?;
     }
     Ok(())
 }
@@ -159,6 +193,7 @@ pub(super) fn end_on_dead_node(
 ) -> Result<(), Error> {
     for instance in instances::list_alive(tx, zone)? {
         if instance.node.as_ref() == Some(node) {
+            bundle_tasks::fail_open_of(tx, &instance.id, &bundle_task::node_lost(), now)?;
             follow(tx, &instance, Event::NodeLost, now, observed)?;
         }
     }

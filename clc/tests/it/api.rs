@@ -1,6 +1,7 @@
 //! The API over its dispatch function: a real database, peers that behave, no HTTP and no
 //! signatures.
 
+mod bundle_tasks;
 mod image_attributes;
 mod images;
 mod instances;

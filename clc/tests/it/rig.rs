@@ -125,6 +125,7 @@ pub(crate) fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
         seen,
         stage: String::new(),
         percent: None,
+        bundle: None,
         reason: None,
         impaired: None,
         reboots: wish.reboots,

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use types::{
-    AccessKeyId, AccountId, ImageId, InstanceId, InstanceState, NodeId, Secret, StateReason,
-    Timestamp, Zone,
+    AccessKeyId, AccountId, BundleId, ImageId, InstanceId, InstanceState, NodeId, Secret,
+    StateReason, Timestamp, Zone,
 };
 
 use crate::{
@@ -176,6 +176,68 @@ pub struct TicketPart {
     pub digest_sha1: String,
     /// Its size in bytes, as Walrus has it.
     pub size_bytes: u64,
+}
+
+/// Asks for what a node needs to store a bundle of an instance. `Forbidden` unless the instance is
+/// placed on the calling node and that task is to be done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleTicketAsk {
+    /// Of which instance.
+    pub instance: InstanceId,
+    /// Which task.
+    pub task: BundleId,
+    /// The first part that an address is needed for.
+    pub first_part: u32,
+}
+
+/// What a node needs to store a bundle. Never on disk, never in a log. All but the addresses is the
+/// same each time, so that a task that is begun again makes the same parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleTicket {
+    /// The AES-128 key, 32 hex digits.
+    pub key: Secret<String>,
+    /// The initialisation vector, 32 hex digits.
+    pub iv: Secret<String>,
+    /// What the manifest is to say.
+    pub label: BundleLabel,
+    /// Where parts go, from the one that was asked for on. There are more: ask again.
+    pub parts: Vec<BundlePlace>,
+    /// Where the manifest goes, last.
+    pub manifest: BundlePlace,
+    /// The canned ACL that each is to be stored with, in the header `x-amz-acl`; it is signed.
+    pub acl: String,
+    /// How long the addresses hold.
+    pub valid_ms: u64,
+}
+
+/// Where an object of a bundle goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundlePlace {
+    /// A presigned address to put it at.
+    pub put: Secret<String>,
+    /// A presigned address to ask, by HEAD, whether it is there.
+    pub head: Secret<String>,
+}
+
+/// What a bundle's manifest says besides its parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleLabel {
+    /// The bundle's name, the prefix of its files.
+    pub name: String,
+    /// `x86_64`.
+    pub architecture: String,
+    /// The account that it is for.
+    pub account: AccountId,
+    /// The kernel that the instance boots with, if not its own.
+    #[serde(default)]
+    pub kernel: Option<ImageId>,
+    /// The ramdisk beside it.
+    #[serde(default)]
+    pub ramdisk: Option<ImageId>,
+    /// Key and IV wrapped for the cloud, in hex.
+    pub cloud_key: [String; 2],
+    /// Key and IV wrapped for the user, in hex; empty without a certificate.
+    pub user_key: [String; 2],
 }
 
 /// Asks for something that has no parameters.
@@ -362,6 +424,8 @@ rpc! {
         identity(Poll) -> Changes<IdentityChange>, by [Role::Walrus];
         /// What a node needs to fetch an image.
         image_ticket(TicketAsk) -> Ticket, by [Role::Nc];
+        /// What a node needs to store a bundle.
+        bundle_ticket(BundleTicketAsk) -> BundleTicket, by [Role::Nc];
         /// Makes a join token.
         token(TokenAsk) -> Token, by [Role::Admin];
         /// The cloud at a glance.

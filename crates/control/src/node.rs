@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use types::{
-    AccountId, Gib, ImageId, InstanceId, MacAddr, Mib, NetworkInterfaceId, NodeId, ReservationId,
-    StateReason, SubnetId, Timestamp, VpcId, Zone, instance::ShortId, network::NetworkDocument,
+    AccountId, BundleId, Gib, ImageId, InstanceId, MacAddr, Mib, NetworkInterfaceId, NodeId,
+    ReservationId, StateReason, SubnetId, Timestamp, VpcId, Zone, instance::ShortId,
+    network::NetworkDocument,
 };
 
 use crate::{
@@ -41,8 +42,22 @@ pub struct InstanceWish {
     /// How many reboots have been asked for in its life.
     #[serde(default)]
     pub reboots: u32,
+    /// A bundle to be made of its root disk, until its end is known above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleWish>,
     /// What it is made of.
     pub spec: InstanceSpec,
+}
+
+/// A bundle to be made of an instance's root disk: the guest is shut down, its disk bundled and
+/// stored, the guest started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleWish {
+    /// Which task. A node does each once.
+    pub task: BundleId,
+    /// Whether it is to be given up.
+    #[serde(default)]
+    pub cancelled: bool,
 }
 
 /// What an instance is made of; fixed for its life, but for what the metadata shows.
@@ -201,9 +216,55 @@ pub struct InstanceReport {
     /// How many of the asked-for reboots were done.
     #[serde(default)]
     pub reboots: u32,
+    /// The bundle that is being made of it, or was made last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<BundleReport>,
     /// What happened so far.
     #[serde(default)]
     pub timeline: Vec<Moment>,
+}
+
+/// How far a bundle of an instance is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleReport {
+    /// Which task.
+    pub task: BundleId,
+    /// What is seen of it.
+    pub seen: BundleSeen,
+    /// How much of the disk has been bundled.
+    #[serde(default)]
+    pub percent: u8,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<StateReason>,
+}
+
+/// What a node sees of a bundle that it makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BundleSeen {
+    /// The guest is being shut down.
+    WaitingForShutdown,
+    /// Parts are being made, and stored as they are made.
+    Bundling,
+    /// All parts are made; the last of them and the manifest are being stored.
+    Storing,
+    /// The manifest is stored.
+    Complete,
+    /// It ended without a bundle.
+    Failed,
+    /// It was given up as asked.
+    Cancelled,
+}
+
+impl InstanceReport {
+    /// What it is doing and how far, for people: `fetching emi-…, 87 MB/s, 42 %`.
+    pub fn progress(&self) -> String {
+        match self.percent {
+            Some(percent) => format!("{}, {percent} %", self.stage),
+            None => self.stage.clone(),
+        }
+    }
 }
 
 /// What a node says of itself.

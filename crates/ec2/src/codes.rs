@@ -29,6 +29,7 @@ pub enum Code {
     UnsupportedOperation,
 
     // things
+    BundlingInProgress,
     CannotDelete,
     DependencyViolation,
     IncorrectState,
@@ -88,6 +89,7 @@ impl Code {
             Self::MissingAction => "MissingAction",
             Self::MissingParameter => "MissingParameter",
             Self::UnsupportedOperation => "UnsupportedOperation",
+            Self::BundlingInProgress => "BundlingInProgress",
             Self::CannotDelete => "CannotDelete",
             Self::DependencyViolation => "DependencyViolation",
             Self::IncorrectState => "IncorrectState",
@@ -146,6 +148,7 @@ impl Code {
             | Self::MissingAction
             | Self::MissingParameter
             | Self::UnsupportedOperation
+            | Self::BundlingInProgress
             | Self::CannotDelete
             | Self::DependencyViolation
             | Self::IncorrectState

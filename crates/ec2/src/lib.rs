@@ -13,6 +13,7 @@
 //! | [`security_groups`] | Create-, Describe-, DeleteSecurityGroup(s), Authorize-, Revoke- |
 //! | [`images`], [`image_attributes`] | Register-, Describe-, Copy-, DeregisterImage(s), deprecation, attributes |
 //! | [`instances`], [`instance_types`] | Run-, Describe-, Reboot-, TerminateInstances, status, attributes, console |
+//! | [`bundle_tasks`] | BundleInstance, DescribeBundleTasks, CancelBundleTask |
 //! | [`volumes`] | Create-, Describe-, DeleteVolume(s) |
 //! | [`tags`] | Create-, Delete-, DescribeTags |
 //! | [`vpcs`], [`network_interfaces`], [`addresses`], [`account_attributes`] | what SDK users look at |
@@ -28,6 +29,7 @@
 pub mod account_attributes;
 pub mod addresses;
 pub mod bootstrap;
+pub mod bundle_tasks;
 pub mod codes;
 pub mod common;
 pub mod error;

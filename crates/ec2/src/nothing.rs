@@ -36,9 +36,8 @@ const fn none_of(
 
 /// All of them, by name. One that gets a handler leaves this list.
 #[rustfmt::skip]
-pub const NOTHING: [Nothing; 21] = [
+pub const NOTHING: [Nothing; 20] = [
     none("DescribeAddressesAttribute", "addressSet"),
-    none_of("DescribeBundleTasks", "bundleInstanceTasksSet", "BundleId", "InvalidBundleID.NotFound"),
     none_of("DescribeCapacityReservations", "capacityReservationSet", "CapacityReservationId", "InvalidCapacityReservationId.NotFound"),
     none_of("DescribeConversionTasks", "conversionTasks", "ConversionTaskId", "InvalidConversionTaskId"),
     none_of("DescribeCustomerGateways", "customerGatewaySet", "CustomerGatewayId", "InvalidCustomerGatewayID.NotFound"),

@@ -15,9 +15,9 @@ mod samples;
 use std::{collections::BTreeMap, fs, path::Path};
 
 use ec2::{
-    Action, account_attributes::*, addresses::*, image_attributes::*, images::*, instance_types::*,
-    instances::*, key_pairs::*, network_interfaces::*, nothing::NOTHING, regions::*,
-    security_groups::*, tags::*, volumes::*, vpcs::*, zones::*,
+    Action, account_attributes::*, addresses::*, bundle_tasks::*, image_attributes::*, images::*,
+    instance_types::*, instances::*, key_pairs::*, network_interfaces::*, nothing::NOTHING,
+    regions::*, security_groups::*, tags::*, volumes::*, vpcs::*, zones::*,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -89,6 +89,7 @@ fn text_for(name: &str) -> &'static str {
         ("KernelId", "eki-00000001"),
         ("RamdiskId", "eri-00000001"),
         ("VolumeId", "vol-00000001"),
+        ("BundleId", "bun-00000001"),
         ("SnapshotId", "snap-00000001"),
         ("VpcId", "vpc-00000001"),
         ("SubnetId", "subnet-00000001"),
@@ -180,6 +181,8 @@ macro_rules! for_all_actions {
     ($do:ident, $($arguments:expr),*) => {
         $do::<AuthorizeSecurityGroupEgress>($($arguments),*);
         $do::<AuthorizeSecurityGroupIngress>($($arguments),*);
+        $do::<BundleInstance>($($arguments),*);
+        $do::<CancelBundleTask>($($arguments),*);
         $do::<CopyImage>($($arguments),*);
         $do::<CreateKeyPair>($($arguments),*);
         $do::<CreateSecurityGroup>($($arguments),*);
@@ -193,6 +196,7 @@ macro_rules! for_all_actions {
         $do::<DescribeAccountAttributes>($($arguments),*);
         $do::<DescribeAddresses>($($arguments),*);
         $do::<DescribeAvailabilityZones>($($arguments),*);
+        $do::<DescribeBundleTasks>($($arguments),*);
         $do::<DescribeImageAttribute>($($arguments),*);
         $do::<DescribeImages>($($arguments),*);
         $do::<DescribeInstanceAttribute>($($arguments),*);

@@ -40,6 +40,7 @@ pub mod vouch;
 pub use claim::{Claim, Verified, Version};
 pub use encode::{decode, encode, encode_path, pairs};
 pub use hash::{same, sha256_hex};
+pub use policy::PolicyClaim;
 pub use received::{QUERY_EXPIRES_MAX_SECS, Received, Rules};
 pub use refused::Refused;
 pub use v4::body::{BodyError, BodyVerifier, Finished};

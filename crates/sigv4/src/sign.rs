@@ -2,7 +2,7 @@
 //! They make the documented form and no other.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     Received, decode, encode, encode_path,
@@ -137,6 +137,8 @@ pub struct Presign<'a> {
     pub path: &'a str,
     /// The rest of the query, encoded.
     pub query: &'a str,
+    /// Headers besides the host that the request must have, just so: names in lower case, sorted.
+    pub headers: &'a [(&'a str, &'a str)],
     /// How long it is good for.
     pub expires_secs: i64,
 }
@@ -146,11 +148,17 @@ pub fn v4_presign(ask: Presign<'_>, key: Key<'_>, target: Target<'_>, now_ms: i6
     let scope = target.scope(now_ms);
     let stamp = stamp::basic_text(now_ms);
     let credential = encode(format!("{}/{}", key.access_key, scope.text()).as_bytes());
+    let names = ask.headers.iter().map(|(name, _)| *name);
+    let signed: Vec<String> = std::iter::once("host")
+        .chain(names)
+        .map(str::to_owned)
+        .collect();
     let mut query = format!(
         "X-Amz-Algorithm={}&X-Amz-Credential={credential}&X-Amz-Date={stamp}&X-Amz-Expires={}\
-         &X-Amz-SignedHeaders=host",
+         &X-Amz-SignedHeaders={}",
         v4::ALGORITHM,
         ask.expires_secs,
+        encode(signed.join(";").as_bytes()),
     );
     if let Some(token) = key.session_token {
         query.push_str("&X-Amz-Security-Token=");
@@ -164,6 +172,15 @@ pub fn v4_presign(ask: Presign<'_>, key: Key<'_>, target: Target<'_>, now_ms: i6
     if let Ok(host) = HeaderValue::from_str(ask.host) {
         headers.insert(http::header::HOST, host);
     }
+    for (name, value) in ask.headers {
+        let pair = (
+            HeaderName::from_bytes(name.as_bytes()),
+            HeaderValue::from_str(value),
+        );
+        if let (Ok(name), Ok(value)) = pair {
+            headers.insert(name, value);
+        }
+    }
     let payload = if target.service == "s3" {
         UNSIGNED_PAYLOAD
     } else {
@@ -174,11 +191,16 @@ pub fn v4_presign(ask: Presign<'_>, key: Key<'_>, target: Target<'_>, now_ms: i6
         &documented_path(ask.path, target.service),
         &v4::query_forms(&query.replace('+', "%2B")).swap_remove(0),
         &headers,
-        &["host".to_owned()],
+        &signed,
         payload,
     );
     let signature = signature(&scope, &stamp, key.secret, &canonical);
     format!("{}?{query}&X-Amz-Signature={signature}", ask.path)
+}
+
+/// Signs a POST policy, in base64, by version 2: what goes into the field `Signature`.
+pub fn v2_policy(policy: &str, secret: &str) -> String {
+    STANDARD.encode(hmac_sha1(secret.as_bytes(), policy.as_bytes()))
 }
 
 /// Signs the fields of a query-service request by version 2 (HmacSHA256) and gives them encoded, for

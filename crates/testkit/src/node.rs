@@ -240,6 +240,7 @@ impl FakeNode {
             seen: guest.seen,
             stage: String::new(),
             percent: None,
+            bundle: None,
             reason: guest.reason.clone(),
             impaired: None,
             reboots: guest.reboots,

@@ -67,6 +67,7 @@ pub fn wish(
         epoch,
         wanted: Wanted::Running,
         reboots: 0,
+        bundle: None,
     }
 }
 

@@ -122,6 +122,8 @@ ids! {
     VolumeId "vol-", "volume", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed";
     /// A snapshot of a volume.
     SnapshotId "snap-", "snapshot", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed";
+    /// The making of a bundle from an instance.
+    BundleId "bun-", "bundle task ID", "InvalidBundleID.NotFound", "InvalidBundleID.Malformed";
     /// A security group.
     SecurityGroupId "sg-", "security group", "InvalidGroup.NotFound", "InvalidGroupId.Malformed";
     /// One rule of a security group.

@@ -6,7 +6,16 @@ impl Instance {
     pub(super) fn on_shutdown_refused(self) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Stopping { how: Stop::Asked } => self.force_down(),
-            Phase::Stopping { .. }
+            Phase::Bundling {
+                task,
+                down: Some(Stop::Asked),
+            } => {
+                let down = Some(Stop::Forcing { attempt: 0 });
+                let phase = Phase::Bundling { task, down };
+                (Self { phase, ..self }, vec![Action::Destroy])
+            }
+            Phase::Bundling { .. }
+            | Phase::Stopping { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
@@ -19,7 +28,15 @@ impl Instance {
     pub(super) fn on_destroyed(self) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Stopping { .. } => self.wipe(),
-            Phase::Preparing { .. }
+            Phase::Bundling {
+                ref task,
+                down: Some(_),
+            } => {
+                let task = task.clone();
+                self.make_bundle(task)
+            }
+            Phase::Bundling { down: None, .. }
+            | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
@@ -41,7 +58,15 @@ impl Instance {
                 };
                 (self.in_phase(Phase::Stopping { how }), Vec::new())
             }
-            Phase::Stopping { .. }
+            Phase::Bundling {
+                ref task,
+                down: Some(Stop::Forcing { attempt }),
+            } => {
+                let task = task.clone();
+                self.destroy_failed_for(task, attempt, why)
+            }
+            Phase::Bundling { .. }
+            | Phase::Stopping { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
@@ -54,7 +79,8 @@ impl Instance {
     pub(super) fn on_wiped(self) -> (Self, Vec<Action>) {
         match self.phase {
             Phase::Wiping { .. } => self.in_phase(Phase::Terminated).live_again(),
-            Phase::Preparing { .. }
+            Phase::Bundling { .. }
+            | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
@@ -79,6 +105,7 @@ impl Instance {
             Phase::Wiping {
                 how: Wipe::Pausing { .. },
             }
+            | Phase::Bundling { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }

@@ -7,7 +7,7 @@ use control::node::{InstanceWish, Wanted};
 use serde::{Deserialize, Serialize};
 use types::StateReason;
 
-use super::{Action, End, Instance, Phase, Reboot};
+use super::{Action, Bundled, End, Instance, Phase, Reboot};
 
 /// As much of the phase as has to survive the process: the rest is found by looking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub enum Saved {
     Preparing,
     /// Its domain has been seen running.
     Running,
+    /// Its domain is down, or on its way there, for its disk to be bundled.
+    Bundling,
     /// On its way down, whatever is found.
     Ending,
     /// Nothing is left but the record.
@@ -40,6 +42,7 @@ impl Instance {
         match &self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } => Saved::Preparing,
             Phase::Running { .. } | Phase::Paused(_) => Saved::Running,
+            Phase::Bundling { .. } => Saved::Bundling,
             Phase::Stopping { .. } | Phase::Wiping { .. } => Saved::Ending,
             Phase::Terminated => Saved::Terminated,
         }
@@ -51,6 +54,7 @@ impl Instance {
         life: u64,
         reboots_done: u32,
         reason: Option<StateReason>,
+        bundled: Option<Bundled>,
         saved: Saved,
         seen: DomainSeen,
     ) -> (Self, Vec<Action>) {
@@ -61,6 +65,7 @@ impl Instance {
             life,
             reboots_done,
             reason,
+            bundled,
             phase,
         };
         match (saved, wanted, seen) {
@@ -68,10 +73,17 @@ impl Instance {
                 (found, Vec::new())
             }
             (Saved::Terminated | Saved::Ending, _, _) => found.force_down(),
-            (Saved::Preparing | Saved::Running, Wanted::Terminated, DomainSeen::There) => {
-                found.ask_down()
+            (
+                Saved::Preparing | Saved::Running | Saved::Bundling,
+                Wanted::Terminated,
+                DomainSeen::There,
+            ) => found.ask_down(),
+            (Saved::Preparing | Saved::Running | Saved::Bundling, Wanted::Terminated, _) => {
+                found.wipe()
             }
-            (Saved::Preparing | Saved::Running, Wanted::Terminated, _) => found.wipe(),
+            (Saved::Bundling, Wanted::Running, seen) => {
+                found.found_bundling(seen == DomainSeen::There)
+            }
             (Saved::Preparing | Saved::Running, Wanted::Running, DomainSeen::There) => {
                 found.adopted(saved)
             }
@@ -89,7 +101,9 @@ impl Instance {
         let reboots_done = match saved {
             Saved::Running => self.reboots_done,
             // Its start was the last thing that happened: that boot fulfils all before it.
-            Saved::Preparing | Saved::Ending | Saved::Terminated => self.wish.reboots,
+            Saved::Preparing | Saved::Bundling | Saved::Ending | Saved::Terminated => {
+                self.wish.reboots
+            }
         };
         let running = Self {
             reboots_done,

@@ -54,6 +54,13 @@ impl Instance {
         match &self.phase {
             // A paused guest never answers the power button.
             Phase::Stopping { how: Stop::Asked } => self.force_down(),
+            Phase::Bundling {
+                task,
+                down: Some(Stop::Asked),
+            } => {
+                let task = task.clone();
+                self.force_down_for(task, 0)
+            }
             Phase::Running {
                 reboot: Reboot::None | Reboot::Asked { .. } | Reboot::Pausing { .. },
             } => self.pause(cause),
@@ -77,6 +84,7 @@ impl Instance {
             }
             | Phase::Starting { .. }
             | Phase::Preparing { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping {
                 how: Stop::Forcing { .. } | Stop::Pausing { .. },
             }
@@ -103,6 +111,7 @@ impl Instance {
             Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -119,6 +128,7 @@ impl Instance {
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -138,6 +148,7 @@ impl Instance {
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),

@@ -9,6 +9,10 @@ impl Instance {
                 self.in_phase(Phase::Starting { ended: Some(end) }),
                 Vec::new(),
             ),
+            Phase::Bundling { task, down } => {
+                let (task, down) = (task.clone(), down.clone());
+                self.on_gone_for_bundle(task, down)
+            }
             Phase::Running { .. } | Phase::Paused(_) if self.wanted_down() => self.wipe(),
             Phase::Running { .. } | Phase::Paused(_) => self.because(end.reason()).wipe(),
             Phase::Stopping {
@@ -36,6 +40,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -51,6 +56,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -66,6 +72,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -88,6 +95,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),

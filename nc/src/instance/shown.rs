@@ -10,7 +10,7 @@ impl Instance {
     pub fn seen(&self) -> Seen {
         match &self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } => Seen::Pending,
-            Phase::Running { .. } | Phase::Paused(_) => Seen::Running,
+            Phase::Running { .. } | Phase::Paused(_) | Phase::Bundling { .. } => Seen::Running,
             Phase::Stopping { .. } | Phase::Wiping { .. } => Seen::ShuttingDown,
             Phase::Terminated => Seen::Terminated,
         }
@@ -30,6 +30,11 @@ impl Instance {
             Phase::Starting { .. } => "starting".to_owned(),
             Phase::Running { reboot } => reboot.stage(),
             Phase::Paused(paused) => paused.stage(),
+            Phase::Bundling { down: None, .. } if progress.is_empty() => "bundling".to_owned(),
+            Phase::Bundling { down: None, .. } => progress.to_owned(),
+            Phase::Bundling {
+                down: Some(how), ..
+            } => format!("to be bundled: {}", how.stage()),
             Phase::Stopping { how } => how.stage(),
             Phase::Wiping { how } => how.stage(),
             Phase::Terminated => String::new(),
@@ -45,6 +50,7 @@ impl Instance {
             Phase::Preparing { .. }
             | Phase::Starting { .. }
             | Phase::Running { .. }
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => None,

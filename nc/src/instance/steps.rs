@@ -72,16 +72,14 @@ impl Instance {
         )
     }
 
-    /// Running and free: does the next reboot, if one is asked for.
+    /// Running and free: does the next reboot, if one is asked for, or else the next bundle.
     pub(super) fn settle(self) -> (Self, Vec<Action>) {
         let target = self.wish.reboots;
         if target <= self.reboots_done {
-            return (
-                self.in_phase(Phase::Running {
-                    reboot: Reboot::None,
-                }),
-                Vec::new(),
-            );
+            let running = self.in_phase(Phase::Running {
+                reboot: Reboot::None,
+            });
+            return running.bundle_if_asked();
         }
         let reboot = Reboot::Asked { target };
         (

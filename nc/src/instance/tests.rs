@@ -5,12 +5,15 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fakes;
+use control::node::{BundleSeen, BundleWish, Seen};
 
 /// What there really is of the instance, as the machine cannot see it.
 #[derive(Debug, Default)]
 struct World {
     preparing: bool,
     disks: bool,
+    /// A bundle has ended, so that the guest starts once more from the disks that it has.
+    restarts: bool,
     domain: bool,
     paused: bool,
     applied: u64,
@@ -66,7 +69,14 @@ impl Rig {
                     self.world.pending.retain(keep);
                     continue;
                 }
-                Action::Prepare => self.world.preparing = true,
+                Action::StopBundle => {
+                    (self.world.restarts, self.world.starts_in_life) = (true, 0);
+                    self.world
+                        .pending
+                        .retain(|a| !matches!(a, Action::Bundle(_)));
+                    continue;
+                }
+                Action::Prepare => (self.world.preparing, self.world.restarts) = (true, false),
                 Action::AwaitNetwork(_) => {
                     self.world
                         .pending
@@ -79,6 +89,7 @@ impl Rig {
                 | Action::HardReset
                 | Action::AcpiShutdown
                 | Action::Destroy
+                | Action::Bundle(_)
                 | Action::Wipe => {}
             }
             self.world.pending.push(action);
@@ -95,7 +106,8 @@ impl Rig {
                 .any(|a| std::mem::discriminant(a) == std::mem::discriminant(wanted))
         };
         match action {
-            Action::AwaitNetwork(_) | Action::StopPreparing | Action::Plug => {}
+            Action::AwaitNetwork(_) | Action::StopPreparing | Action::StopBundle | Action::Plug => {
+            }
             // Asking the guest again is harmless, and its answer is silence.
             Action::AcpiReboot | Action::AcpiShutdown => {}
             _ => assert!(!is_pending(action), "{action:?} twice at once: {world:?}"),
@@ -115,8 +127,10 @@ impl Rig {
                 assert!(!world.preparing, "wiped while disks were being made");
                 assert!(!world.domain, "wiped under a running guest");
                 assert!(!world.pending.iter().any(|a| matches!(a, Action::Start(_))));
+                assert!(!world.pending.iter().any(|a| matches!(a, Action::Bundle(_))));
             }
-            Action::Prepare => assert!(!world.domain && !world.disks),
+            Action::Prepare => assert!(!world.domain && (!world.disks || world.restarts)),
+            Action::Bundle(_) => assert!(!world.domain, "bundled under a running guest"),
             _ => {}
         }
     }
@@ -168,7 +182,10 @@ impl Rig {
                 self.world.disks = false;
                 Event::Wiped
             }
-            Action::StopPreparing | Action::Plug => unreachable!("never pending"),
+            Action::Bundle(_) => Event::BundleEnded(Outcome::Complete),
+            Action::StopPreparing | Action::StopBundle | Action::Plug => {
+                unreachable!("never pending")
+            }
         };
         self.on(answer);
     }
@@ -190,7 +207,10 @@ impl Rig {
             Action::HardReset => Event::ResetFailed(why),
             Action::Destroy => Event::DestroyFailed(why),
             Action::Wipe => Event::WipeFailed(why),
-            Action::StopPreparing | Action::Plug => unreachable!("never pending"),
+            Action::Bundle(_) => Event::BundleEnded(Outcome::Failed(internal_error(&why))),
+            Action::StopPreparing | Action::StopBundle | Action::Plug => {
+                unreachable!("never pending")
+            }
         };
         self.on(answer);
     }
@@ -292,8 +312,18 @@ enum Step {
     Reboot,
     LateWish(u64),
     NeedNewerNetwork,
+    Bundle(u32),
+    CancelBundle,
+    ForgetBundle,
     Terminate,
     PlaceAgain,
+}
+
+fn bundle(task: u32) -> Option<BundleWish> {
+    Some(BundleWish {
+        task: format!("bun-{task:08x}").parse().unwrap(),
+        cancelled: false,
+    })
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -311,6 +341,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Reboot),
         1 => (0u64..3).prop_map(Step::LateWish),
         1 => Just(Step::NeedNewerNetwork),
+        2 => (0u32..3).prop_map(Step::Bundle),
+        1 => Just(Step::CancelBundle),
+        1 => Just(Step::ForgetBundle),
         1 => Just(Step::Terminate),
         1 => Just(Step::PlaceAgain),
     ];
@@ -344,6 +377,13 @@ fn take_step(rig: &mut Rig, step: Step) {
             assert_eq!(rig.instance, before, "a late wish changes nothing");
         }
         Step::NeedNewerNetwork => rig.wish(|wish| wish.spec.network_version += 1),
+        Step::Bundle(task) => rig.wish(|wish| wish.bundle = bundle(task)),
+        Step::CancelBundle => rig.wish(|wish| {
+            if let Some(bundle) = &mut wish.bundle {
+                bundle.cancelled = true;
+            }
+        }),
+        Step::ForgetBundle => rig.wish(|wish| wish.bundle = None),
         Step::Terminate => rig.wish(|wish| wish.wanted = Wanted::Terminated),
         Step::PlaceAgain if rig.instance.phase == Phase::Terminated => rig.wish(|wish| {
             wish.epoch += 1;
@@ -385,7 +425,7 @@ proptest! {
     #[test]
     fn an_instance_found_in_any_state_comes_to_run_or_to_an_end(
         saved in prop_oneof![
-            Just(Saved::Preparing), Just(Saved::Running), Just(Saved::Ending), Just(Saved::Terminated)
+            Just(Saved::Preparing), Just(Saved::Running), Just(Saved::Bundling), Just(Saved::Ending), Just(Saved::Terminated)
         ],
         seen in prop_oneof![
             Just(DomainSeen::There), Just(DomainSeen::Absent), Just(DomainSeen::HostRebooted)
@@ -400,7 +440,7 @@ proptest! {
         }
         let there = seen == DomainSeen::There;
         let (instance, actions) =
-            Instance::found(Arc::new(wish), 1, 0, None, saved, seen);
+            Instance::found(Arc::new(wish), 1, 0, None, None, saved, seen);
         let world = World { domain: there, disks: there, life: instance.life, ..World::default() };
         let mut rig = Rig { instance, world, told: None };
         rig.perform(actions);
@@ -410,6 +450,94 @@ proptest! {
             Phase::Running { reboot: Reboot::None } => prop_assert!(!down && rig.world.domain),
             stuck => prop_assert!(false, "stuck in {stuck:?}"),
         }
+    }
+}
+
+#[test]
+fn a_bundle_shuts_the_guest_down_once_and_starts_it_again_whatever_comes_of_it() {
+    for fails in [false, true] {
+        let mut rig = running();
+        rig.wish(|wish| wish.bundle = bundle(1));
+        assert_eq!(rig.instance.wait(), Some(Wait::ShutdownGrace));
+        let report = rig.instance.bundle_report(false, 0).unwrap();
+        assert_eq!(report.seen, BundleSeen::WaitingForShutdown);
+        rig.succeed(0);
+        assert!(matches!(rig.world.pending[..], [Action::Bundle(_)]));
+        assert_eq!(rig.instance.seen(), Seen::Running, "as its user sees it");
+        let report = rig.instance.bundle_report(true, 70).unwrap();
+        assert_eq!((report.seen, report.percent), (BundleSeen::Storing, 70));
+        if fails {
+            rig.fail(0);
+        }
+        rig.settle();
+        assert!(matches!(rig.instance.phase, Phase::Running { .. }));
+        let seen = rig.instance.bundle_report(false, 0).unwrap().seen;
+        let ended = if fails {
+            BundleSeen::Failed
+        } else {
+            BundleSeen::Complete
+        };
+        assert_eq!(seen, ended);
+        // Said again, before above has heard of it: nothing happens.
+        rig.wish(|wish| wish.reboots = 0);
+        assert!(rig.world.pending.is_empty());
+        rig.wish(|wish| wish.bundle = bundle(2));
+        assert_eq!(
+            rig.world.pending,
+            [Action::AcpiShutdown],
+            "another task is another bundle"
+        );
+    }
+}
+
+#[test]
+fn a_guest_that_ignores_the_request_is_ended_for_its_bundle() {
+    let mut rig = running();
+    rig.wish(|wish| wish.bundle = bundle(1));
+    rig.fail(0);
+    rig.overdue();
+    assert_eq!(rig.world.pending, [Action::Destroy]);
+    rig.fail(0);
+    assert!(rig.instance.stage("").contains("broken"));
+    rig.overdue();
+    rig.succeed(0);
+    assert!(matches!(rig.world.pending[..], [Action::Bundle(_)]));
+}
+
+#[test]
+fn a_bundle_given_up_at_any_time_leaves_a_guest_that_runs() {
+    for steps in 0..2 {
+        let mut rig = running();
+        rig.wish(|wish| wish.bundle = bundle(1));
+        for _ in 0..steps {
+            rig.succeed(0);
+        }
+        rig.wish(|wish| wish.bundle.as_mut().unwrap().cancelled = true);
+        rig.settle();
+        assert!(matches!(rig.instance.phase, Phase::Running { .. }) && rig.world.domain);
+        let report = rig.instance.bundle_report(false, 0).unwrap();
+        assert_eq!(report.seen, BundleSeen::Cancelled, "after {steps} steps");
+    }
+}
+
+#[test]
+fn a_node_that_died_in_the_midst_of_a_bundle_goes_on_with_it_once() {
+    for (seen, wait) in [
+        (DomainSeen::Absent, Wait::Bundle),
+        (DomainSeen::HostRebooted, Wait::Bundle),
+        (DomainSeen::There, Wait::ShutdownGrace),
+    ] {
+        let mut wish = fakes::wish(1);
+        wish.bundle = bundle(1);
+        let (saved, wish) = (Saved::Bundling, Arc::new(wish));
+        let (found, _) = Instance::found(wish.clone(), 1, 0, None, None, saved, seen);
+        assert_eq!(found.wait(), Some(wait));
+        let done = Some(Bundled {
+            task: bundle(1).unwrap().task,
+            outcome: Outcome::Complete,
+        });
+        let (found, _) = Instance::found(wish, 1, 0, None, done, Saved::Running, DomainSeen::There);
+        assert!(found.wait().is_none(), "it was done before");
     }
 }
 

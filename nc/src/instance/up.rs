@@ -25,6 +25,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -37,6 +38,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -52,6 +54,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -64,6 +67,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => {}
@@ -88,11 +92,14 @@ impl Instance {
                 let phase = Phase::Running {
                     reboot: Reboot::None,
                 };
-                (running.in_phase(phase), vec![Action::Plug])
+                let (next, mut actions) = running.in_phase(phase).bundle_if_asked();
+                actions.insert(0, Action::Plug);
+                (next, actions)
             }
             Phase::Preparing { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -105,6 +112,7 @@ impl Instance {
             Phase::Preparing { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),

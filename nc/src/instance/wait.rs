@@ -22,6 +22,8 @@ pub enum Wait {
     Proof,
     /// The guest, to shut down.
     ShutdownGrace,
+    /// The bundle of its disk.
+    Bundle,
     /// A while, before the next attempt.
     Pause {
         /// After how many failures.
@@ -40,12 +42,21 @@ impl Instance {
             } => Some(Wait::RebootGrace { target: *target }),
             Phase::Paused(Paused::ForDisk(Resume::Waiting { .. })) => Some(Wait::Room),
             Phase::Paused(Paused::ForDisk(Resume::Proving)) => Some(Wait::Proof),
-            Phase::Stopping { how: Stop::Asked } => Some(Wait::ShutdownGrace),
+            Phase::Stopping { how: Stop::Asked }
+            | Phase::Bundling {
+                down: Some(Stop::Asked),
+                ..
+            } => Some(Wait::ShutdownGrace),
+            Phase::Bundling { down: None, .. } => Some(Wait::Bundle),
             Phase::Running {
                 reboot: Reboot::Pausing { failed, .. },
             }
             | Phase::Stopping {
                 how: Stop::Pausing { failed },
+            }
+            | Phase::Bundling {
+                down: Some(Stop::Pausing { failed }),
+                ..
             }
             | Phase::Wiping {
                 how: Wipe::Pausing { failed },
@@ -59,6 +70,10 @@ impl Instance {
             | Phase::Paused(Paused::ForDisk(Resume::Resuming { .. }) | Paused::NotOurs(_))
             | Phase::Stopping {
                 how: Stop::Forcing { .. },
+            }
+            | Phase::Bundling {
+                down: Some(Stop::Forcing { .. }),
+                ..
             }
             | Phase::Wiping {
                 how: Wipe::Removing { .. },
@@ -80,7 +95,11 @@ impl Instance {
             Some(Wait::RebootGrace { target }) => self.reset(target, 0),
             Some(Wait::Room) => self.resume(),
             Some(Wait::Proof) => self.settle(),
-            Some(Wait::ShutdownGrace) => self.force_down(),
+            Some(Wait::ShutdownGrace) => match self.bundling() {
+                Some(task) => self.force_down_for(task, 0),
+                None => self.force_down(),
+            },
+            Some(Wait::Bundle) => self.on_bundle_overdue(),
             Some(Wait::Pause { attempt }) => self.try_again(attempt),
         }
     }
@@ -93,6 +112,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => late,
@@ -112,6 +132,10 @@ impl Instance {
                 )
             }
             Phase::Wiping { .. } => self.wipe_after(attempt),
+            Phase::Bundling { ref task, .. } => {
+                let task = task.clone();
+                self.force_down_for(task, attempt)
+            }
             Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Preparing { .. }

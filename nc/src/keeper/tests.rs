@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use control::node::Seen;
+use control::node::{BundleReport, BundleSeen, BundleWish, Seen};
 use types::StateReason;
 
 use super::*;
 use crate::{
     fakes,
     instance::{Cause, End},
-    rig::{Rig, newer, pause, steps, terminated},
+    rig::{Process, Rig, newer, pause, steps, terminated},
     site::Subject,
 };
 
@@ -78,6 +78,104 @@ async fn progress_is_shown_as_it_comes_and_a_change_within_50_ms() {
         change,
         control::node::NodeChange::Instance(Box::new(report))
     );
+}
+
+/// The wish that a bundle be made of it.
+fn bundled(wish: &InstanceWish) -> InstanceWish {
+    InstanceWish {
+        bundle: Some(BundleWish {
+            task: "bun-00000001".parse().unwrap(),
+            cancelled: false,
+        }),
+        ..newer(wish)
+    }
+}
+
+async fn bundle_is(node: &Process, wish: &InstanceWish, seen: BundleSeen) -> BundleReport {
+    let mut reports = node.keepers.get(&wish.instance).unwrap().reports();
+    let is = |report: &InstanceReport| report.bundle.as_ref().is_some_and(|told| told.seen == seen);
+    let reached = tokio::time::timeout(Duration::from_secs(600), reports.wait_for(is)).await;
+    let report = reached
+        .unwrap_or_else(|_| panic!("never {seen:?}"))
+        .unwrap();
+    report.bundle.clone().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_is_told_of_step_by_step_and_the_guest_runs_again() {
+    let rig = Rig::new();
+    *rig.bundles.takes.lock().unwrap() = Duration::from_secs(20);
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.wish(&bundled(&wish)).await;
+    bundle_is(&node, &wish, BundleSeen::WaitingForShutdown).await;
+    assert_eq!(
+        bundle_is(&node, &wish, BundleSeen::Bundling).await.percent,
+        50
+    );
+    assert!(
+        rig.hypervisor.domains().is_empty(),
+        "nobody writes to the disk"
+    );
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert_eq!((report.seen, report.percent), (Seen::Running, Some(50)));
+    bundle_is(&node, &wish, BundleSeen::Storing).await;
+    bundle_is(&node, &wish, BundleSeen::Complete).await;
+    node.until(&wish.instance, Seen::Running).await;
+    pause(5_000).await;
+    assert_eq!(
+        (rig.hypervisor.domains().len(), rig.hypervisor.starts()),
+        (1, 2)
+    );
+    let report = node.keepers.get(&wish.instance).unwrap().report();
+    assert!(steps(&report).contains(&"bundled"));
+    node.terminate(&bundled(&wish)).await;
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dies_in_the_midst_of_a_bundle_goes_on_with_it_and_makes_it_once() {
+    let rig = Rig::new();
+    *rig.bundles.takes.lock().unwrap() = Duration::from_secs(20);
+    let wish = fakes::wish(1);
+    let node = rig.start().await;
+    node.run(&wish).await;
+    node.wish(&bundled(&wish)).await;
+    bundle_is(&node, &wish, BundleSeen::Bundling).await;
+    node.stop().await;
+
+    let node = rig.start().await;
+    bundle_is(&node, &wish, BundleSeen::Complete).await;
+    pause(5_000).await;
+    assert_eq!(rig.bundles.begun().len(), 2, "begun again");
+    assert_eq!(rig.hypervisor.domains().len(), 1, "and the guest after it");
+    node.stop().await;
+
+    let node = rig.start().await;
+    bundle_is(&node, &wish, BundleSeen::Complete).await;
+    node.wish(&newer(&bundled(&wish))).await;
+    pause(5_000).await;
+    assert_eq!(
+        rig.bundles.begun().len(),
+        2,
+        "once complete, it is not made again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_termination_in_the_midst_of_a_bundle_leaves_nothing() {
+    for after_ms in [0, 100, 3_000, 15_000] {
+        let rig = Rig::new();
+        *rig.bundles.takes.lock().unwrap() = Duration::from_secs(10);
+        let node = rig.start().await;
+        let wish = fakes::wish(1);
+        node.run(&wish).await;
+        node.wish(&bundled(&wish)).await;
+        pause(after_ms).await;
+        node.terminate(&bundled(&wish)).await;
+        rig.assert_nothing_left(&wish.instance);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::Instant,
 };
+use types::BundleId;
 
 use super::Message;
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     domain::Domain,
     hypervisor::Error,
     in_use,
-    instance::{Action, Event, internal_error},
+    instance::{Action, Event, Outcome, internal_error},
     needs::{BootDisks, Progress},
     record,
     signs::Sign,
@@ -44,6 +45,7 @@ pub(super) struct Work {
     later: Vec<Action>,
     preparing: Slot,
     network: Slot,
+    bundling: Slot,
     others: JoinSet<Option<Message>>,
     /// What is said before an answer.
     news: (mpsc::Sender<Message>, mpsc::Receiver<Message>),
@@ -89,6 +91,7 @@ impl Work {
             later: Vec::new(),
             preparing: Slot::default(),
             network: Slot::default(),
+            bundling: Slot::default(),
             others: JoinSet::new(),
             news: mpsc::channel(NEWS_MAX),
         }
@@ -114,6 +117,8 @@ impl Work {
                     self.preparing.call_off().await;
                     self.network.call_off().await;
                 }
+                Action::Bundle(task) => self.bundle(wish.clone(), task),
+                Action::StopBundle => self.bundling.call_off().await,
                 Action::AwaitNetwork(version) => {
                     self.network.call_off().await;
                     self.await_network(wish.spec.interface.vpc.clone(), version);
@@ -146,6 +151,10 @@ impl Work {
                     Message::Happened(Event::DisksFailed(internal_error("making the disks broke off")))
                 })),
                 message = self.network.done() => message,
+                message = self.bundling.done() => Some(message.unwrap_or_else(|| {
+                    let why = internal_error("making the bundle broke off");
+                    Message::Happened(Event::BundleEnded(Outcome::Failed(why)))
+                })),
                 Some(outcome) = self.others.join_next() => outcome.ok().flatten(),
                 Some(news) = self.news.1.recv() => Some(news),
                 // Nothing is under way; something will be when the next message has come.
@@ -164,6 +173,17 @@ impl Work {
                 Ok(disks) => Event::DisksReady(disks),
                 Err(reason) => Event::DisksFailed(reason),
             })
+        }));
+    }
+
+    fn bundle(&mut self, wish: Arc<InstanceWish>, task: BundleId) {
+        let (site, dir, progress) = (self.site.clone(), self.dir.clone(), self.progress.clone());
+        progress.send_replace(Progress::default());
+        self.bundling.0 = Some(tokio::spawn(async move {
+            let made = site.bundles.bundle(&wish, &dir, &task, &progress).await;
+            progress.send_replace(Progress::default());
+            let outcome = made.map_or_else(Outcome::Failed, |()| Outcome::Complete);
+            Message::Happened(Event::BundleEnded(outcome))
         }));
     }
 
@@ -243,7 +263,11 @@ async fn act(
                 Err(_) => Event::WipeFailed(format!("not done in {} s", WIPE_LIMIT.as_secs())),
             },
         ),
-        Action::Prepare | Action::StopPreparing | Action::AwaitNetwork(_) => None,
+        Action::Prepare
+        | Action::StopPreparing
+        | Action::AwaitNetwork(_)
+        | Action::Bundle(_)
+        | Action::StopBundle => None,
     }
 }
 
@@ -258,7 +282,12 @@ fn broke_off(action: &Action) -> Option<Event> {
         Action::AcpiShutdown => Some(Event::ShutdownRefused),
         Action::Destroy => Some(Event::DestroyFailed(why)),
         Action::Wipe => Some(Event::WipeFailed(why)),
-        Action::Prepare | Action::StopPreparing | Action::AwaitNetwork(_) | Action::Plug => None,
+        Action::Prepare
+        | Action::StopPreparing
+        | Action::AwaitNetwork(_)
+        | Action::Bundle(_)
+        | Action::StopBundle
+        | Action::Plug => None,
     }
 }
 

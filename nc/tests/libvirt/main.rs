@@ -279,6 +279,7 @@ async fn node_with(lab: &Lab, disks: Arc<dyn Disks>) -> (Context, Keepers) {
     let parts = Parts {
         hypervisor: Arc::new(libvirt),
         disks,
+        bundles: Arc::<nc::fakes::FakeBundles>::default(),
         networks: FakeNetworks::at(1),
         residents: Residents::default(),
         clock: context.clock.clone(),

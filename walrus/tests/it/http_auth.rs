@@ -60,6 +60,7 @@ async fn presigned_and_version_2_requests_are_understood() {
     let presign = |method, expires_secs, then_ms| {
         let (host, path) = (nobody.host.as_str(), "/bucket/a%20key");
         let ask = sign::Presign {
+            headers: &[],
             method,
             host,
             path,
@@ -100,6 +101,31 @@ async fn presigned_and_version_2_requests_are_understood() {
             .await
             .unwrap();
         assert_eq!(answer.ok().body, "new", "{prefix}");
+    }
+}
+
+#[tokio::test]
+async fn a_presigned_header_must_be_there_as_it_was_signed() {
+    let walrus = Walrus::start().await;
+    let (alice, nobody) = (S3::of(&walrus, ALICE), S3::anonymous(&walrus));
+    alice.put("/bucket", b"").await.ok();
+    let ask = sign::Presign {
+        method: "PUT",
+        host: &nobody.host,
+        path: "/bucket/part",
+        query: "",
+        headers: &[("x-amz-acl", "ec2-bundle-read")],
+        expires_secs: 60,
+    };
+    let target = sign::v4_presign(ask, signer(ALICE), TARGET, now_ms());
+    for (headers, status) in [
+        (&[("x-amz-acl", "public-read")][..], 403),
+        (&[][..], 403),
+        (&[("x-amz-acl", "ec2-bundle-read")][..], 200),
+    ] {
+        let request = nobody.request("PUT", &target, headers, b"part");
+        let answer = nobody.send(request).await.unwrap();
+        assert_eq!(answer.status, status, "{headers:?}");
     }
 }
 

@@ -15,6 +15,7 @@ use ec2::{
 use store::Tx;
 use types::{
     AccountId, InstanceId, InstanceState, NetworkInterfaceId, ReservationId, SecurityGroupId,
+    StateReason,
 };
 
 use crate::{
@@ -30,6 +31,9 @@ use crate::{
 
 /// Up to so many instances are looked up one by one.
 const FEW: usize = 32;
+/// Of so many pending instances a listing says what they are at: reading their reports takes longer
+/// than listing them.
+const STAGES_MAX: usize = 256;
 /// The root disk as the guest and the metadata service name it.
 pub(in crate::api) const ROOT_DEVICE: &str = "/dev/vda";
 
@@ -63,6 +67,8 @@ struct Parts {
     members: HashMap<NetworkInterfaceId, Vec<SecurityGroupId>>,
     names: HashMap<SecurityGroupId, String>,
     tags: HashMap<String, Vec<(String, String)>>,
+    /// What the nodes of those that are pending are at.
+    stages: HashMap<InstanceId, String>,
 }
 
 /// Puts instances of one account together.
@@ -77,6 +83,12 @@ pub(super) fn from_rows(
     } else {
         of_account(tx, account)?
     };
+    let pending = |row: &&Row| row.state == InstanceState::Pending;
+    for row in rows.iter().filter(pending).take(STAGES_MAX) {
+        if let Some(report) = rows::instances::seen(tx, &row.id)? {
+            parts.stages.insert(row.id.clone(), report.progress());
+        }
+    }
     Ok(rows
         .into_iter()
         .map(|row| one(around, &mut parts, row))
@@ -89,6 +101,7 @@ fn of_few(tx: &Tx, rows: &[Row]) -> Result<Parts> {
         members: HashMap::new(),
         names: HashMap::new(),
         tags: HashMap::new(),
+        stages: HashMap::new(),
     };
     for row in rows {
         parts
@@ -123,6 +136,7 @@ fn of_account(tx: &Tx, account: &AccountId) -> Result<Parts> {
             .map(|group| (group.id, group.name))
             .collect(),
         tags: rows::tags::by_resource(tx, account, "instance")?,
+        stages: HashMap::new(),
     })
 }
 
@@ -145,6 +159,15 @@ fn one(around: &Around, parts: &mut Parts, row: Row) -> Shown {
         })
         .collect();
     let tags = parts.tags.remove(row.id.as_str()).unwrap_or_default();
+    let mut row = row;
+    if let Some(stage) = parts
+        .stages
+        .remove(&row.id)
+        .filter(|stage| !stage.is_empty())
+    {
+        let pending = StateReason::new("pending", format!("pending: {stage}"));
+        row.reason.get_or_insert(pending);
+    }
     Shown {
         reservation: row.reservation.clone(),
         owner: row.account.clone(),

@@ -10,7 +10,7 @@ pub fn is_known(action: &str) -> bool {
 
 /// By name, in order.
 #[rustfmt::skip]
-pub const ACTIONS: [&str; 765] = [
+pub const ACTIONS: [&str; 763] = [
     "AcceptAddressTransfer",
     "AcceptCapacityReservationBillingOwnership",
     "AcceptReservedInstancesExchangeQuote",
@@ -59,8 +59,6 @@ pub const ACTIONS: [&str; 765] = [
     "AttachVpnGateway",
     "AuthorizeClientVpnIngress",
     "BatchModifyIpamRoutingPolicyRegistrations",
-    "BundleInstance",
-    "CancelBundleTask",
     "CancelCapacityReservation",
     "CancelCapacityReservationFleets",
     "CancelConversionTask",

@@ -340,6 +340,7 @@ async fn a_report_is_kept_whole() {
         seen: Seen::Pending,
         stage: "waiting for the image".to_owned(),
         percent: Some(3),
+        bundle: None,
         reason: None,
         impaired: None,
         reboots: 0,
@@ -351,6 +352,11 @@ async fn a_report_is_kept_whole() {
         clc::rows::instances::seen(tx, &id)
     });
     assert_eq!(read.await.unwrap(), Some(report));
+
+    // While it is pending, users read it: how far the image is, and how fast.
+    let answer = world.ok("Action=DescribeInstances").await;
+    let reason = "<stateReason><code>pending</code><message>pending: waiting for the image, 3 %</message></stateReason>";
+    assert!(answer.contains(reason), "{answer}");
 }
 
 #[tokio::test]

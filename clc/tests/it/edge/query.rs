@@ -251,6 +251,7 @@ async fn a_presigned_version_4_call_that_changes_something_is_taken_once_and_liv
     let host = edge.address.to_string();
     let presigned = |action: &str, expires_secs| {
         let ask = Presign {
+            headers: &[],
             method: "GET",
             host: &host,
             path: "/",

@@ -74,6 +74,9 @@ impl Cloud for FakeCloud {
     async fn image_ticket(&self, _: &Call, _: TicketAsk) -> Result<Ticket, CallError> {
         refuse()
     }
+    async fn bundle_ticket(&self, _: &Call, _: BundleTicketAsk) -> Result<BundleTicket, CallError> {
+        refuse()
+    }
     async fn token(&self, _: &Call, _: TokenAsk) -> Result<Token, CallError> {
         refuse()
     }

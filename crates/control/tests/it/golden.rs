@@ -101,6 +101,7 @@ fn instance_wish() -> InstanceWish {
         epoch: 1,
         wanted: Wanted::Running,
         reboots: 0,
+        bundle: None,
         spec: InstanceSpec {
             account: account(),
             reservation: id("r-", '7'),
@@ -125,6 +126,7 @@ fn instance_report() -> InstanceReport {
         seen: Seen::Pending,
         stage: text("fetching the image"),
         percent: Some(40),
+        bundle: None,
         reason: Some(StateReason::new(
             "Server.InternalError",
             "part 3 is corrupt",
@@ -386,6 +388,36 @@ fn ticket() -> Ticket {
     }
 }
 
+fn bundle_ticket() -> BundleTicket {
+    let place = |name: &str| {
+        let address = |method: &str| {
+            let url = format!("http://10.212.0.1:8779/b/{name}?{method}&X-Amz-Signature=0");
+            Secret::new(url)
+        };
+        BundlePlace {
+            put: address("put"),
+            head: address("head"),
+        }
+    };
+    BundleTicket {
+        key: Secret::new("00".repeat(16)),
+        iv: Secret::new("11".repeat(16)),
+        label: BundleLabel {
+            name: text("mine"),
+            architecture: text("x86_64"),
+            account: account(),
+            kernel: Some(id("eki-", 'b')),
+            ramdisk: Some(id("eri-", 'c')),
+            cloud_key: [text("aa"), text("bb")],
+            user_key: [text("cc"), text("dd")],
+        },
+        parts: vec![place("mine.part.32")],
+        manifest: place("mine.manifest.xml"),
+        acl: text("ec2-bundle-read"),
+        valid_ms: 900_000,
+    }
+}
+
 fn hold() -> Hold {
     Hold {
         placements: vec![Placement {
@@ -601,6 +633,12 @@ fn every_message() -> BTreeMap<String, Value> {
         &TicketAsk { image: image_ref() },
         &ticket(),
     );
+    let ask = BundleTicketAsk {
+        instance: id("i-", '5'),
+        task: id("bun-", '9'),
+        first_part: 32,
+    };
+    seen.call("Cloud/bundle_ticket", &ask, &bundle_ticket());
     seen.call(
         "Cloud/token",
         &TokenAsk {
@@ -698,6 +736,41 @@ fn messages_travel_as_version_1_says() {
         let golden = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(said, golden, "{name} is not what version 1 says");
     }
+}
+
+#[test]
+fn a_bundle_is_wished_for_and_told_of_in_messages_that_say_nothing_of_it_otherwise() {
+    let (plain, said) = (instance_wish(), instance_report());
+    let wish = InstanceWish {
+        bundle: Some(BundleWish {
+            task: id("bun-", '9'),
+            cancelled: true,
+        }),
+        ..plain.clone()
+    };
+    let report = InstanceReport {
+        bundle: Some(BundleReport {
+            task: id("bun-", '9'),
+            seen: BundleSeen::WaitingForShutdown,
+            percent: 0,
+            error: None,
+        }),
+        ..said.clone()
+    };
+    for value in [serde_json::to_value(plain), serde_json::to_value(said)] {
+        assert!(value.unwrap().get("bundle").is_none());
+    }
+    let (wish, report) = (
+        serde_json::to_value(wish).unwrap(),
+        serde_json::to_value(report).unwrap(),
+    );
+    assert_eq!(
+        wish["bundle"],
+        serde_json::json!({"task": "bun-09999999999999999", "cancelled": true})
+    );
+    assert_eq!(report["bundle"]["seen"], "waiting-for-shutdown");
+    assert!(serde_json::from_value::<InstanceWish>(wish).is_ok());
+    assert!(serde_json::from_value::<InstanceReport>(report).is_ok());
 }
 
 #[test]

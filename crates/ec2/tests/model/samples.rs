@@ -6,6 +6,7 @@ use ec2::{
     Action, Done, GroupIdentifier, Tag,
     account_attributes::*,
     addresses::*,
+    bundle_tasks::*,
     common::{StateReason, Value},
     image_attributes::*,
     images::*,
@@ -93,6 +94,17 @@ pub(crate) fn all() -> BTreeMap<&'static str, Json> {
     let mut samples = BTreeMap::new();
     let all = &mut samples;
 
+    let task = || BundleTaskOutput {
+        bundle_instance_task: bundle_task(),
+    };
+    add::<BundleInstance>(all, task());
+    add::<CancelBundleTask>(all, task());
+    add::<DescribeBundleTasks>(
+        all,
+        DescribeBundleTasksOutput {
+            bundle_instance_tasks_set: vec![bundle_task()],
+        },
+    );
     add::<DescribeRegions>(
         all,
         DescribeRegionsOutput {
@@ -773,6 +785,27 @@ fn volume() -> Volume {
             delete_on_termination: false,
         }],
         tag_set: tags(),
+    }
+}
+
+fn bundle_task() -> BundleTask {
+    BundleTask {
+        bundle_id: id("bun-00000001"),
+        instance_id: id("i-00000001"),
+        state: text("failed"),
+        progress: text("42%"),
+        start_time: time(),
+        update_time: time(),
+        storage: StorageShown {
+            s3: S3StorageShown {
+                bucket: text("images"),
+                prefix: text("mine/web"),
+            },
+        },
+        error: Some(BundleTaskError {
+            code: text("Server.InternalError"),
+            message: text("the store is full"),
+        }),
     }
 }
 

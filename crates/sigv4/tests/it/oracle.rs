@@ -159,7 +159,7 @@ proptest! {
         let now_ms = NOW_SECS as i64 * 1000;
         let host = "cloud.example:8773";
         let uri = if presigned {
-            let ask = ours::Presign { method: "GET", host, path: &path, query: &query, expires_secs: 600 };
+            let ask = ours::Presign { method: "GET", host, path: &path, query: &query, headers: &[], expires_secs: 600 };
             ours::v4_presign(ask, key, target, now_ms)
         } else {
             format!("{path}?{query}")
