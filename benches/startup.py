@@ -5,7 +5,8 @@ best, a bare `qemu-img create` + `virsh create`, and the way of the paper (`benc
 page cache is dropped before each cold run. A cold run is an image registered anew: no cache has it.
 
 Makes a cloud of its own with two nodes under --state (it must not be there yet, or be one of an
-earlier run) and leaves it up; `deploy/cloud destroy --state DIR` removes it. Needs 12 GB of disk.
+earlier run) and leaves it up; `deploy/cloud destroy --state DIR` removes it. Needs 20 GB of disk.
+MALLEE_BINARIES=DIR takes the daemons from there instead of building them.
 """
 
 import json
@@ -66,8 +67,8 @@ def bench(given):
 
 
 def cloud(state):
-    layout = Layout(state)
-    subprocess.run([str(ROOT / "deploy/cloud"), "up", "--state", str(state), "--nodes", "2", "--no-demo"], check=True, stdout=subprocess.DEVNULL)
+    built = ["--binaries", os.environ["MALLEE_BINARIES"]] if "MALLEE_BINARIES" in os.environ else []
+    subprocess.run([str(ROOT / "deploy/cloud"), "up", "--state", str(state), "--nodes", "2", "--no-demo", *built], check=True, stdout=subprocess.DEVNULL)
     layout = Layout(state)
     demo.make_key(layout)
     return layout

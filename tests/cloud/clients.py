@@ -242,13 +242,14 @@ def test_an_instance_is_bundled_by_euca2ools_and_the_bundle_runs(cloud):
     programs = euca2ools()
     said = cloud.variables
     keys = ["-o", said["AWS_ACCESS_KEY_ID"], "-w", said["AWS_SECRET_ACCESS_KEY"]]
-    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", "s3://bundle-bucket")
+    bucket = f"bundle-{time.time_ns()}"
+    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", f"s3://{bucket}")
     instance, *_ = cloud.launch()
     address = cloud.wait_state(instance, "running")
     cloud.ssh(address, "echo bundled > /etc/proof; sync")
-    asked = cloud.run(programs / "euca-bundle-instance", instance, "-b", "bundle-bucket", "-p", "mine/proof", *keys)
+    asked = cloud.run(programs / "euca-bundle-instance", instance, "-b", bucket, "-p", "mine/proof", *keys)
     task = asked.split("\t")[1]
-    again = cloud.run(programs / "euca-bundle-instance", instance, "-b", "bundle-bucket", "-p", "mine/proof", *keys, succeeds=False)
+    again = cloud.run(programs / "euca-bundle-instance", instance, "-b", bucket, "-p", "mine/proof", *keys, succeeds=False)
     check("BundlingInProgress" in again, again)
     states = []
 
@@ -266,10 +267,10 @@ def test_an_instance_is_bundled_by_euca2ools_and_the_bundle_runs(cloud):
     cloud.ssh(address, "test $(cat /etc/proof) = bundled")
     cloud.terminate(instance)
     with tempfile.TemporaryDirectory() as folder:
-        cloud.run(programs / "euca-download-bundle", "-b", "bundle-bucket", "-p", "mine/proof", "-d", folder)
+        cloud.run(programs / "euca-download-bundle", "-b", f"{bucket}/mine", "-p", "proof", "-d", folder)
         cloud.run(programs / "euca-unbundle", "-m", f"{folder}/proof.manifest.xml", "-s", folder, "-d", folder, "--privatekey", said["EC2_PRIVATE_KEY"])
         equal(os.path.getsize(f"{folder}/proof"), (cloud.layout.dir("image") / "mallee-tiny.img").stat().st_size, "the root partition's size")
-    made = cloud.run(programs / "euca-register", "bundle-bucket/mine/proof.manifest.xml", "-n", f"proof-{time.time_ns()}", "-a", "x86_64").split()
+    made = cloud.run(programs / "euca-register", f"{bucket}/mine/proof.manifest.xml", "-n", f"proof-{time.time_ns()}", "-a", "x86_64").split()
     second, *_ = cloud.launch(ImageId=made[1])
     address = cloud.wait_state(second, "running")
     equal(cloud.ssh(address, "cat /etc/proof"), "bundled", "what the guest wrote")
@@ -280,10 +281,11 @@ def test_a_bundle_that_is_given_up_or_has_no_bucket_leaves_the_instance_running(
     programs = euca2ools()
     said = cloud.variables
     keys = ["-o", said["AWS_ACCESS_KEY_ID"], "-w", said["AWS_SECRET_ACCESS_KEY"]]
-    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", "s3://given-up-bucket")
+    mine = f"bundle-{time.time_ns()}"
+    cloud.run("s3cmd", "-c", said["S3CFG"], "mb", f"s3://{mine}")
     instance, *_ = cloud.launch()
     address = cloud.wait_state(instance, "running")
-    for bucket, give_up, ends in [("no-such-bucket", False, "failed"), ("given-up-bucket", True, "cancelled")]:
+    for bucket, give_up, ends in [("no-such-bucket", False, "failed"), (mine, True, "cancelled")]:
         task = cloud.run(programs / "euca-bundle-instance", instance, "-b", bucket, "-p", "mine/none", *keys).split("\t")[1]
         if give_up:
             cloud.run(programs / "euca-cancel-bundle-task", task)

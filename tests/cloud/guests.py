@@ -1,5 +1,8 @@
 """What instances do and have done to them: starts, packets, metadata, reboots, the daemons' ends."""
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -242,3 +245,56 @@ def test_terminated_instances_leave_nothing_behind(cloud):
     except Failed:
         raise Failed(f"left behind: {traces()}") from None
     cloud.verify()
+
+
+def _bundle(cloud, instance, bucket, prefix):
+    """Asks for a bundle as euca-bundle-instance does: a POST policy, signed with our secret."""
+    said = cloud.variables
+    policy = {
+        "expiration": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 3600)),
+        "conditions": [{"acl": "ec2-bundle-read"}, {"bucket": bucket}, ["starts-with", "$key", prefix]],
+    }
+    text = base64.b64encode(json.dumps(policy).encode())
+    signature = base64.b64encode(hmac.new(said["AWS_SECRET_ACCESS_KEY"].encode(), text, hashlib.sha1).digest())
+    made = cloud.ec2.call(
+        "BundleInstance", InstanceId=instance, Storage__S3__Bucket=bucket, Storage__S3__Prefix=prefix,
+        Storage__S3__AWSAccessKeyId=said["AWS_ACCESS_KEY_ID"], Storage__S3__UploadPolicy=text.decode(),
+        Storage__S3__UploadPolicySignature=signature.decode(),
+    )  # fmt: skip
+    return made.findtext(".//bundleId")
+
+
+def test_a_bundle_outlives_the_killing_of_every_daemon(cloud):
+    bucket = f"bundle-{time.time_ns()}"
+    cloud.run("s3cmd", "-c", cloud.variables["S3CFG"], "mb", f"s3://{bucket}")
+    instance, *_ = cloud.launch()
+    cloud.ssh(cloud.wait_state(instance, "running"), "echo once > /etc/proof; sync")
+    task = _bundle(cloud, instance, bucket, "proof")
+
+    def state():
+        try:
+            return cloud.ec2.call("DescribeBundleTasks", BundleId__1=task).findtext(".//bundleInstanceTasksSet/item/state")
+        except OSError:
+            return None
+
+    def under_way():
+        """the guest is shut down, or its disk bundled"""
+        return state() in ("waiting-for-shutdown", "bundling", "storing", "complete")
+
+    eventually(under_way)
+    for daemon in cloud.daemons():
+        daemon.stop(signal.SIGKILL)
+        cloud.restart(daemon)
+
+    def ended():
+        """the bundle task has ended"""
+        return state() in ("complete", "failed", "cancelled")
+
+    eventually(ended, 120)
+    equal(state(), "complete", "the task")
+    cloud.wait_state(instance, "running")
+    cloud.terminate(instance)
+    made = cloud.ec2.call("RegisterImage", ImageLocation=f"{bucket}/proof.manifest.xml", Name=bucket)
+    second, *_ = cloud.launch(ImageId=made.findtext("imageId"))
+    equal(cloud.ssh(cloud.wait_state(second, "running"), "cat /etc/proof"), "once", "what the guest wrote")
+    cloud.terminate(second)
