@@ -120,7 +120,7 @@ async fn install(public: &Public, output: Output, ask: args::Install) -> Result<
     let (sender, receiver) = mpsc::channel(WAITING_MAX);
     let bundling = tokio::task::spawn_blocking({
         let (progress, key) = (progress.clone(), unfinished.key.clone());
-        move || prepared.bundle(&key, &mut Channel(sender), &progress)
+        move || prepared.bundle(&key, &mut Channel(sender, progress.clone()), &progress)
     });
     let sent = place.put_parts(receiver, &progress).await;
     let bundled = bundling

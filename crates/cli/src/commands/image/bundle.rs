@@ -155,10 +155,11 @@ pub(super) async fn into_folder(
 }
 
 /// Parts go to the uploads; waits while they have enough.
-pub(super) struct Channel(pub(super) mpsc::Sender<Part>);
+pub(super) struct Channel(pub(super) mpsc::Sender<Part>, pub(super) Progress);
 
 impl PartSink for Channel {
     fn put(&mut self, file_name: &str, bytes: Vec<u8>) -> io::Result<()> {
+        self.1.made(bytes.len() as u64);
         let part = (file_name.to_owned(), Bytes::from(bytes));
         self.0
             .blocking_send(part)

@@ -1,6 +1,12 @@
 //! Bars on the terminal, for a command that takes minutes; nothing where the error output is none.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -13,6 +19,8 @@ const OPEN: &str = "{prefix:>9} {spinner} {bytes:>10} {binary_bytes_per_sec:>12}
 pub(super) struct Progress {
     bundling: ProgressBar,
     uploading: ProgressBar,
+    /// Bytes of the parts that were made.
+    made: Arc<AtomicU64>,
 }
 
 impl Progress {
@@ -33,6 +41,7 @@ impl Progress {
         Self {
             bundling,
             uploading: bars.add(uploading),
+            made: Arc::default(),
         }
     }
 
@@ -40,6 +49,16 @@ impl Progress {
     pub(super) fn will_upload(&self, bytes: u64) {
         self.uploading.set_length(bytes);
         self.uploading.set_style(style(KNOWN));
+    }
+
+    /// Another part of so many bytes has been made: what is to be uploaded in all follows from how
+    /// much of the image is in the parts so far.
+    pub(super) fn made(&self, bytes: u64) {
+        let made = self.made.fetch_add(bytes, Relaxed) + bytes;
+        let image_bytes = self.bundling.length().unwrap_or(0);
+        let bundled = self.bundling.position().max(1);
+        let all = u128::from(made) * u128::from(image_bytes) / u128::from(bundled);
+        self.will_upload(u64::try_from(all).unwrap_or(u64::MAX).max(made));
     }
 
     /// So many bytes of the image have been bundled.
