@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
@@ -175,11 +176,12 @@ def join(daemon, clc, binaries, zone):
 
 
 def wait_listening(daemon):
-    """Waits until a daemon answers at all; what it lacks to be ready may be the others."""
+    """Waits until the others can call a daemon; what it lacks to be ready may be them."""
+    host, port = daemon.config_values["control"]["listen"].rsplit(":", 1)
     until = time.monotonic() + READY_TIMEOUT_S
     while time.monotonic() < until:
         try:
-            urllib.request.urlopen(f"http://{daemon.admin}/healthz", timeout=2).read()
+            socket.create_connection((host, int(port)), timeout=2).close()
             return
         except OSError:
             if not daemon.pid:
