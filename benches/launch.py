@@ -124,7 +124,8 @@ class Bare:
         """The same domain on a raw disk that is there."""
         name = f"bare-{uuid.uuid4().hex[:8]}"
         xml = self.folder / f"{name}.xml"
-        xml.write_text(self.described(name, disk).replace("type='qcow2'", "type='raw'"))
+        text = self.described(name, disk).replace("type='qcow2'", "type='raw'")
+        xml.write_text(re.sub(r"<backingStore.*?</backingStore>", "", text, flags=re.S))
         subprocess.run(["virsh", "-q", "-c", self.uri, "create", str(xml)], check=True)
         subprocess.run(["virsh", "-q", "-c", self.uri, "destroy", name], check=True)
         for file in self.folder.glob(f"{name}*"):

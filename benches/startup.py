@@ -5,7 +5,7 @@ best, a bare `qemu-img create` + `virsh create`, and the way of the paper (`benc
 page cache is dropped before each cold run. A cold run is an image registered anew: no cache has it.
 
 Makes a cloud of its own with two nodes under --state (it must not be there yet, or be one of an
-earlier run) and leaves it up; `deploy/cloud destroy --state DIR` removes it. Needs 20 GB of disk.
+earlier run) and leaves it up; `deploy/cloud destroy --state DIR` removes it. Needs 15 GB of disk.
 MALLEE_BINARIES=DIR takes the daemons from there instead of building them.
 """
 
@@ -200,7 +200,7 @@ def one_image(layout, ec2, location, stages):
     for instance in [*first, *second]:
         terminate(ec2, instance)
     warm = []
-    for _ in range(5):
+    for _ in range(3):
         time.sleep(1)
         took, again = start(ec2, image)
         warm.append(took)
@@ -300,7 +300,6 @@ def paper_way(layout, location, folder, ec2):
     image = register(ec2, location)
     _, [model] = start(ec2, image)
     bare = Bare(layout, model)
-    terminate(ec2, model)
     disk = folder / "paper.img"
     drop_caches()
     began = time.monotonic()
@@ -309,6 +308,7 @@ def paper_way(layout, location, folder, ec2):
     ready = time.monotonic() - began
     bare.start_raw(disk)
     took = time.monotonic() - began
+    terminate(ec2, model)
     shutil.rmtree(folder / "paper")
     disk.unlink()
     stages = [(name, float(first), float(last), None) for name, first, last in (line.rsplit(" ", 2) for line in said.splitlines())]

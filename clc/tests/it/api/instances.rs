@@ -373,6 +373,7 @@ async fn a_guest_that_stands_still_on_its_host_is_shown_as_impaired_until_it_goe
             seen: Seen::Running,
             stage: String::new(),
             percent: None,
+            bundle: None,
             reason: None,
             impaired,
             reboots: 0,

@@ -40,12 +40,15 @@ type Piece = Arc<Vec<u8>>;
 /// A piece's member, when it is made, and the piece's length.
 type Promise = (Receiver<Arc<Vec<u8>>>, u64);
 
+/// Takes a member, and how many bytes of the stream are in it.
+pub(super) type Take<'a> = dyn FnMut(&[u8], u64) -> Result<(), BundleError> + 'a;
+
 /// Reads the image and gives each member, with the bytes that are in it, to `take` in order. Returns
 /// the SHA-1 of the tar stream.
 pub(super) fn tar_and_gzip(
     order: Order<'_>,
     image: &mut (dyn Read + Send),
-    take: &mut dyn FnMut(&[u8], u64) -> Result<(), BundleError>,
+    take: &mut Take<'_>,
 ) -> Result<Sha1Digest, BundleError> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     let (to_hash, hashed) = sync_channel::<Piece>(PIECES_PER_CORE);
