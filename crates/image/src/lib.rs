@@ -9,6 +9,7 @@
 //! | [`recognise`] | what the first bytes of a raw image say it is; formats that we refuse |
 //! | [`overlay`] | a qcow2 overlay over a raw file, with all that a first write would have to say in it |
 //! | [`extents`] | where a sparse file has data |
+//! | [`qcow2`] | the header of a qcow2 file: which stand alone, and why another is not taken |
 //! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
 //! | [`digest`] | SHA-1 and SHA-256 as types |
 //! | [`meter`] | what each stage of a run has done so far |
@@ -20,11 +21,14 @@ pub mod boot;
 pub mod bundle;
 pub mod digest;
 pub mod extents;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod keys;
 pub mod manifest;
 pub mod mbr;
 pub mod meter;
 pub mod overlay;
+pub mod qcow2;
 pub mod recognise;
 pub mod unbundle;
 

@@ -4,7 +4,7 @@
 //! refuse by name what a user uploaded by mistake or in malice: a qcow2 in a "raw" image is a way to
 //! read files of the host (CVE-2015-1850, CVE-2024-32498 and others), were it ever probed.
 
-use crate::mbr;
+use crate::{mbr, qcow2};
 
 /// Bytes from the front that [`recognise`] wants to see: btrfs' superblock, at 64 KiB, is the last.
 pub const HEAD_BYTES: usize = 128 * 1024;
@@ -78,7 +78,12 @@ const FOREIGN: [(usize, &[u8], &str); 20] = [
 /// Looks at the first [`HEAD_BYTES`] of an image of `size_bytes` (all of it, where it is smaller).
 pub fn recognise(head: &[u8], size_bytes: u64) -> Result<Content, Foreign> {
     if let Some((.., name)) = FOREIGN.iter().find(|(at, magic, _)| has(head, *at, magic)) {
-        return Err(Foreign { name });
+        return Err(match head.starts_with(qcow2::MAGIC) {
+            true => Foreign {
+                name: qcow2_name(head, size_bytes),
+            },
+            false => Foreign { name },
+        });
     }
     let table = head
         .first_chunk()
@@ -89,6 +94,15 @@ pub fn recognise(head: &[u8], size_bytes: u64) -> Result<Content, Foreign> {
         None if has(head, 512, b"EFI PART") => Content::Disk(PartitionTable::Gpt),
         None => file_system(head).map_or(Content::Unknown, Content::Partition),
     })
+}
+
+/// Refused all the same; but which file of the host it would have had read is worth a word.
+fn qcow2_name(head: &[u8], size_bytes: u64) -> &'static str {
+    match qcow2::Header::read(&head[..head.len().min(qcow2::HEAD_BYTES)], size_bytes) {
+        Err(qcow2::Refusal::BackingFile) => "a qcow2 image that names a backing file",
+        Err(qcow2::Refusal::DataFile) => "a qcow2 image that names an external data file",
+        Ok(_) | Err(_) => "a qcow2 image",
+    }
 }
 
 fn file_system(head: &[u8]) -> Option<FileSystem> {

@@ -1,0 +1,89 @@
+//! What the fuzz targets in `fuzz/` run, and what the corpus is replayed through by
+//! `tests/fuzz_corpus.rs`: any bytes in, no panic, and what is accepted holds what it promises.
+
+use std::hint::black_box;
+
+use crate::{
+    manifest::Manifest,
+    mbr, qcow2, recognise,
+    tar::{Piece, Untar},
+};
+
+/// The declared size of a fuzzed archive stays small: zeros are counted, not written.
+const TAR_SIZE_MAX: u64 = 1 << 40;
+
+/// A manifest: what is read is written, and reads the same.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(read) = Manifest::parse(bytes) else {
+        return;
+    };
+    let written = read
+        .to_xml(None)
+        .expect("an unsigned manifest needs no key");
+    let unsigned = Manifest {
+        signature: None,
+        ..read
+    };
+    let again = Manifest::parse(written.as_bytes());
+    assert_eq!(again, Ok(unsigned), "{written}");
+}
+
+/// A tar stream, after eight bytes that say the declared size and one that says how it is cut:
+/// never more comes out than was declared, and all of it if it ends well.
+pub fn tar(bytes: &[u8]) {
+    let Some((size, rest)) = bytes.split_first_chunk::<8>() else {
+        return;
+    };
+    let Some((step, stream)) = rest.split_first() else {
+        return;
+    };
+    let declared = u64::from_le_bytes(*size) % TAR_SIZE_MAX;
+    let (mut untar, mut given) = (Untar::new(declared), 0_u64);
+    for chunk in stream.chunks(usize::from(*step) + 1) {
+        let mut chunk = chunk;
+        loop {
+            match untar.next(&mut chunk) {
+                Ok(Some(Piece::Data(data))) => given += data.len() as u64,
+                Ok(Some(Piece::Zeros(count))) => given += count,
+                Ok(None) => break,
+                Err(_) => return,
+            }
+            assert!(given <= declared, "{given} of {declared}");
+        }
+    }
+    if untar.finish().is_ok() {
+        assert_eq!(given, declared);
+    }
+}
+
+/// A qcow2 header: what is taken names no other file, and its tables are bounded.
+pub fn qcow2(bytes: &[u8]) {
+    let head = &bytes[..bytes.len().min(qcow2::HEAD_BYTES)];
+    let Ok(header) = qcow2::Header::read(head, bytes.len() as u64) else {
+        return;
+    };
+    assert_eq!(bytes[8..20], [0; 12], "it names a backing file");
+    assert!(header.virtual_bytes <= crate::manifest::MAX_IMAGE_BYTES);
+    assert!((512..=2 << 20).contains(&header.cluster_bytes));
+}
+
+/// The front of a raw image, after eight bytes that say its size: partitions begin inside the disk,
+/// and what is no raw image is never taken for one.
+pub fn partitions(bytes: &[u8]) {
+    let Some((size, head)) = bytes.split_first_chunk::<8>() else {
+        return;
+    };
+    let size_bytes = u64::from_le_bytes(*size);
+    let recognised = recognise::recognise(head, size_bytes);
+    if head.starts_with(qcow2::MAGIC) {
+        assert!(recognised.is_err());
+    }
+    black_box(recognised.is_ok());
+    let entries = head
+        .first_chunk()
+        .and_then(|sector| mbr::parse(sector, size_bytes));
+    for entry in entries.unwrap_or_default() {
+        assert!(u64::from(entry.start_sector) * mbr::SECTOR_BYTES < size_bytes);
+        assert!(entry.start_sector > 0 && entry.sectors > 0);
+    }
+}
