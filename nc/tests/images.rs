@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
 
+#[path = "images/hostile.rs"]
+mod hostile;
 #[path = "images/store.rs"]
 mod store;
 
@@ -203,59 +205,6 @@ async fn a_ticket_that_ran_out_costs_no_byte_twice() {
     assert!(store.tickets() >= 2, "{} tickets", store.tickets());
     let (_, sent) = store.asked_and_sent();
     assert_eq!(sent, store.bundled_bytes(), "each byte is sent once");
-}
-
-#[tokio::test]
-async fn every_bad_bundle_is_an_error_that_says_why_and_leaves_nothing() {
-    let image = noise(12 << 20);
-    let mut qcow2 = noise(1 << 20);
-    qcow2[..4].copy_from_slice(b"QFI\xfb");
-
-    let corrupt = Store::serve(&image).await;
-    corrupt.damage(1);
-    let missing = Store::serve(&image).await;
-    missing.lose(1);
-    let other_digest = Store::serve(&image).await;
-    other_digest.lie(|ticket| ticket.digest_sha1 = "0".repeat(40));
-    let smaller = Store::serve(&image).await;
-    smaller.lie(|ticket| ticket.size_bytes = 1000);
-    let other_key = Store::serve(&image).await;
-    other_key.lie(|ticket| ticket.key = types::Secret::new("00".repeat(16)));
-    let no_digest = Store::serve(&image).await;
-    no_digest.lie(|ticket| ticket.parts[0].digest_sha1 = "../../etc/passwd".to_owned());
-    let huge_part = Store::serve(&image).await;
-    huge_part.lie(|ticket| ticket.parts[0].size_bytes = 1 << 40);
-
-    for (store, says) in [
-        (corrupt, "part 1 is corrupt: its SHA-1 is "),
-        (
-            missing,
-            "part 1 cannot be fetched: it is not there any more",
-        ),
-        (other_digest, "the image is not the one that was bundled"),
-        (
-            smaller,
-            "the archive's file has 12582912 bytes, the manifest says 1000",
-        ),
-        (other_key, "cannot be decompressed"),
-        (no_digest, "a digest is no SHA-1"),
-        (huge_part, "a part is larger than 10 MiB"),
-        (
-            Store::serve(&qcow2).await,
-            "the image is not raw: its first bytes are those of a qcow2 image",
-        ),
-        (
-            Store::serve_bomb(1 << 30, 1 << 20).await,
-            "the manifest says 1048576",
-        ),
-    ] {
-        let folder = tempfile::tempdir().unwrap();
-        let cache = open(folder.path(), &store);
-        let error = hold(&cache, &store, 1).await.unwrap_err().to_string();
-        assert!(error.contains(says), "{error}\nshould say {says}");
-        cache.release(&holder(1)).unwrap();
-        assert_eq!(files(folder.path()), [""; 0], "left after: {error}");
-    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use hyper_util::{
 use image::{
     digest::Sha1Digest,
     keys::BundleKey,
-    manifest::PART_BYTES,
+    manifest::{MAX_IMAGE_BYTES, PART_BYTES},
     unbundle::{FetchError, Order, PartSource},
 };
 use tokio::{sync::Mutex, time::Instant};
@@ -132,6 +132,8 @@ enum Attempt {
     Late,
     #[error("{found} bytes came, {expected} were promised")]
     Length { expected: u64, found: u64 },
+    #[error("more came than the {expected} bytes that were promised")]
+    TooLong { expected: u64 },
     #[error("{0}")]
     Transfer(String),
     #[error("the bundle changed while it was fetched")]
@@ -150,7 +152,7 @@ impl Attempt {
             }
             Self::Late | Self::Length { .. } | Self::Transfer(_) => true,
             Self::NoTicket(error) => error.code.may_pass(),
-            Self::Missing | Self::Changed => false,
+            Self::Missing | Self::TooLong { .. } | Self::Changed => false,
         }
     }
 }
@@ -256,7 +258,7 @@ impl TicketParts {
             let found = (partial.bytes.len() + data.len()) as u64;
             if found > expected {
                 *partial = Partial::default();
-                return Err(Attempt::Length { expected, found });
+                return Err(Attempt::TooLong { expected });
             }
             partial.bytes.extend_from_slice(data);
         }
@@ -350,6 +352,9 @@ async fn first_ticket(image: &ImageRef, tickets: &dyn Tickets) -> Result<Ticket,
 fn order_of(ticket: &Ticket, form: Form) -> Result<Order, &'static str> {
     if ticket.parts.is_empty() {
         return Err("it has no parts");
+    }
+    if ticket.size_bytes > MAX_IMAGE_BYTES {
+        return Err("the image is larger than 1 TiB");
     }
     if ticket.parts.iter().any(|part| part.size_bytes > PART_BYTES) {
         return Err("a part is larger than 10 MiB");

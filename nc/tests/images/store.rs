@@ -52,6 +52,7 @@ pub(crate) struct Store {
     asked: AtomicU64,
     sent: AtomicU64,
     server: Mutex<Option<tokio::runtime::Runtime>>,
+    endless: std::sync::atomic::AtomicBool,
 }
 
 #[derive(serde::Deserialize)]
@@ -76,8 +77,16 @@ impl Store {
             gzip.write_all(&mebibyte).unwrap();
         }
         let plain = gzip.finish().unwrap();
-        let (parts, ticket) = encrypted(plain, size);
+        let (parts, ticket) = encrypted(plain, size, Sha1Digest::of(b""));
         Self::start(size, Sha256Digest::of(b"bomb"), parts, ticket).await
+    }
+
+    /// Serves a bundle of any tar, right in all its digests, that says it is an image of `size` bytes.
+    pub(crate) async fn serve_tar(tar: &[u8], size: u64) -> Arc<Self> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(tar).unwrap();
+        let (parts, ticket) = encrypted(gzip.finish().unwrap(), size, Sha1Digest::of(tar));
+        Self::start(size, Sha256Digest::of(tar), parts, ticket).await
     }
 
     async fn start(
@@ -109,6 +118,7 @@ impl Store {
             asked: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             server: Mutex::default(),
+            endless: Default::default(),
         });
         store.serve_on(listener);
         store
@@ -185,6 +195,11 @@ impl Store {
     /// Each ticket serves so many requests; then the server refuses it.
     pub(crate) fn tickets_serve(&self, requests: usize) {
         self.per_ticket.store(requests, SeqCst);
+    }
+
+    /// Answers never end.
+    pub(crate) fn never_end(&self) {
+        self.endless.store(true, SeqCst);
     }
 
     /// Each answer takes that long.
@@ -265,9 +280,13 @@ async fn answer(
     if used > store.per_ticket.load(SeqCst) {
         return StatusCode::FORBIDDEN.into_response();
     }
-    let Some(bytes) = store.parts.lock().unwrap()[part].clone() else {
+    let Some(bytes) = store.parts.lock().unwrap().get(part).cloned().flatten() else {
         return StatusCode::NOT_FOUND.into_response();
     };
+    if store.endless.load(SeqCst) {
+        let chunks = futures_util::stream::repeat(Ok::<_, std::convert::Infallible>(bytes));
+        return Body::from_stream(chunks).into_response();
+    }
     let etag = format!("\"{}\"", Sha1Digest::of(&bytes));
     let from = resumed_at(&headers, &etag).filter(|from| *from < bytes.len());
     let answer = Response::builder().header("etag", &etag);
@@ -432,7 +451,7 @@ fn bomb_header(size: u64) -> Vec<u8> {
 }
 
 /// Encrypts any stream into a bundle that is right in all its digests.
-fn encrypted(plain: Vec<u8>, size_bytes: u64) -> (Vec<Bytes>, Ticket) {
+fn encrypted(plain: Vec<u8>, size_bytes: u64, digest: Sha1Digest) -> (Vec<Bytes>, Ticket) {
     let folder = tempfile::tempdir().unwrap();
     let (from, to) = (folder.path().join("plain"), folder.path().join("cipher"));
     std::fs::write(&from, plain).unwrap();
@@ -459,6 +478,6 @@ fn encrypted(plain: Vec<u8>, size_bytes: u64) -> (Vec<Bytes>, Ticket) {
         .chunks(10 << 20)
         .map(Bytes::copy_from_slice)
         .collect();
-    let ticket = ticket(&parts, &key, &iv, size_bytes, Sha1Digest::of(b""));
+    let ticket = ticket(&parts, &key, &iv, size_bytes, digest);
     (parts, ticket)
 }
