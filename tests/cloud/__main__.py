@@ -20,8 +20,9 @@ import campaigns
 import clients
 import guests
 import hostile
+import kernels
 
-MODULES = [clients, guests, hostile, campaigns]
+MODULES = [clients, guests, kernels, hostile, campaigns]
 
 
 def tests(words):
