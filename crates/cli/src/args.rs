@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use types::{InstanceId, NodeId};
+use types::{AccountId, ImageId, InstanceId, NodeId};
 
 use crate::output::Output;
 
@@ -100,7 +100,7 @@ What the guest prints is shown without control sequences, since they could comma
     /// A node: declare it dead, or take that back
     #[command(subcommand)]
     Node(Node),
-    /// Machine images: bundle, upload, register, or all of it
+    /// Machine images: bundle, upload, register, or all of it; list, share, deregister
     #[command(subcommand)]
     Image(Image),
 }
@@ -182,6 +182,54 @@ Example:
   mallee image install disk.img --bucket images --name debian-12
 Prints the image's id.")]
     Install(Install),
+    /// The images that one may launch: one's own, those that were shared, those for all
+    #[command(after_help = "\
+Examples:
+  mallee image list                      all that one may launch
+  mallee image list --owner self         one's own
+  mallee image list --owner amazon       the administrators', whom clients call amazon or eucalyptus")]
+    List(List),
+    /// Lets accounts launch an image, or all; or no longer
+    #[command(after_help = "\
+Examples:
+  mallee image share emi-0123456789abcdef0 --with 123456789012
+  mallee image share emi-0123456789abcdef0 --all          public: every account of the cloud
+  mallee image share emi-0123456789abcdef0 --all --undo   private again")]
+    Share(Share),
+    /// Takes images out of use; instances that run from them go on
+    #[command(after_help = "\
+Example:
+  mallee image deregister emi-0123456789abcdef0
+The bundle in the object store stays: it is its owner's to delete.")]
+    Deregister {
+        /// The images
+        #[arg(required = true)]
+        images: Vec<ImageId>,
+    },
+}
+
+/// `mallee image list`
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only of these owners: self, amazon, or an account's number
+    #[arg(long, value_name = "OWNER")]
+    pub owner: Vec<String>,
+}
+
+/// `mallee image share`
+#[derive(Debug, clap::Args)]
+pub struct Share {
+    /// The image, one's own
+    pub image: ImageId,
+    /// The accounts
+    #[arg(long, value_name = "ACCOUNT", required_unless_present = "all")]
+    pub with: Vec<AccountId>,
+    /// All accounts
+    #[arg(long)]
+    pub all: bool,
+    /// No longer
+    #[arg(long)]
+    pub undo: bool,
 }
 
 /// What a bundle is made of.
@@ -315,6 +363,10 @@ mod tests {
             "mallee image install disk.img --bucket b --name n --output json",
             "mallee image upload x.manifest.xml --bucket b/p",
             "mallee image register b/x.manifest.xml --name n",
+            "mallee image list --owner self --output json",
+            "mallee image share emi-1234abcd --with 123456789012 --undo",
+            "mallee image share emi-1234abcd --all",
+            "mallee image deregister emi-1234abcd eki-1234abcd",
         ] {
             Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -322,6 +374,8 @@ mod tests {
 
     #[test]
     fn what_is_no_instance_is_refused_before_anything_is_asked() {
+        assert!(Args::try_parse_from(["mallee", "image", "share", "emi-1234abcd"]).is_err());
+        assert!(Args::try_parse_from(["mallee", "image", "deregister"]).is_err());
         assert!(Args::try_parse_from(["mallee", "explain", "i-../../etc"]).is_err());
         assert!(Args::try_parse_from(["mallee", "explain", "vol-1234abcd"]).is_err());
     }

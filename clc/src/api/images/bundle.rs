@@ -17,7 +17,10 @@ use image::manifest::{MAX_MANIFEST_BYTES, Manifest, PART_BYTES};
 
 use crate::{
     Caller, Clc,
-    api::errors::{Error, Result},
+    api::{
+        errors::{Error, Result},
+        naming,
+    },
     rows,
 };
 
@@ -34,6 +37,8 @@ pub(super) struct Location {
 impl Location {
     /// Reads `BUCKET/NAME.manifest.xml`.
     pub(super) fn parse(text: &str) -> Result<Self> {
+        // It stands in metadata and on terminals.
+        naming::printable("ImageLocation", text)?;
         match text.trim_start_matches('/').split_once('/') {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(Self {
                 bucket: bucket.to_owned(),

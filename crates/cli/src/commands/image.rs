@@ -1,6 +1,7 @@
 //! `mallee image`: from a file to an id, in one go or step by step.
 
 mod bundle;
+mod manage;
 mod progress;
 mod register;
 mod unfinished;
@@ -31,6 +32,9 @@ pub async fn run(output: Output, ask: Image) -> Result<(), Failure> {
         Image::Upload(ask) => upload_only(&public, output, ask).await,
         Image::Register(ask) => register_only(&public, output, ask).await,
         Image::Install(ask) => install(&public, output, ask).await,
+        Image::List(ask) => manage::list(&public, output, ask).await,
+        Image::Share(ask) => manage::share(&public, output, ask).await,
+        Image::Deregister { images } => manage::deregister(&public, output, images).await,
     }
 }
 
