@@ -183,7 +183,13 @@ def destroy(given):
     host.remove_networks(layout)
     for node in layout.nodes:
         shutil.rmtree(node.run_dir, ignore_errors=True)
-    shutil.rmtree(layout.state)
+    # What says that there is a cloud, and which, goes last: cut off before, this goes on from there.
+    for path in layout.state.iterdir():
+        if path != layout.file:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    layout.give_up()
+    layout.file.unlink()
+    layout.state.rmdir()
 
 
 def status(given):

@@ -1,17 +1,17 @@
 """Where everything of one cloud lies: files, names, ports, addresses.
 
 A cloud has a slot, a number from 0 to 99 that follows from its state folder. Names, ports and
-networks follow from the slot, so two clouds with different folders never meet. The slot is written
-to `cloud.json` at the first `up` and never changes after.
+networks follow from the slot, so two clouds with different folders never meet. The slot is taken
+and written to `cloud.json` at the first `up` and never changes after.
 """
 
 import hashlib
 import json
 import pathlib
-import subprocess
 
 DEFAULT_STATE = "/var/lib/mallee-cloud"
 SLOTS = 100
+CLAIMS = pathlib.Path("/var/lib/mallee-slots")
 # Port of each listener in slot 0; a slot adds 100.
 PORTS = {
     "api": 8773,
@@ -34,7 +34,7 @@ UNDERLAYS = "10.212.0.0/16"
 
 
 class Layout:
-    """The names of one cloud. Reads or makes `cloud.json`; touches nothing else."""
+    """The names of one cloud. Reads `cloud.json`; `save` makes it, and takes a slot for it."""
 
     def __init__(self, state):
         self.state = pathlib.Path(state).resolve()
@@ -42,14 +42,20 @@ class Layout:
         if self.file.exists():
             self.saved = json.loads(self.file.read_text())
         else:
-            self.saved = {"slot": free_slot(self.state), "nodes": 1}
+            self.saved = {"slot": None, "nodes": 1}
 
     @property
     def exists(self):
         return self.file.exists()
 
+    def give_up(self):
+        """Lets others have the slot."""
+        (CLAIMS / str(self.slot)).unlink(missing_ok=True)
+
     def save(self):
         self.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.slot is None:
+            self.saved["slot"] = free_slot(self.state)
         publish(self.file, json.dumps(self.saved, indent=2) + "\n")
 
     @property
@@ -136,26 +142,38 @@ class Node:
 
 
 def free_slot(state):
-    """The slot that follows from the folder, or the next one that no other cloud here has."""
+    """The slot that follows from the folder, or the next one that no other cloud here has. Taken by
+    a link whose text is the folder: of two that take it at once one gets it, and it stays taken
+    while that folder has a cloud, over a reboot too."""
     wanted = 0
     if str(state) != DEFAULT_STATE:
         wanted = 1 + int.from_bytes(hashlib.sha256(str(state).encode()).digest()[:4], "big") % (SLOTS - 1)
-    taken = taken_slots()
+    CLAIMS.mkdir(parents=True, exist_ok=True)
     for step in range(SLOTS):
         slot = (wanted + step) % SLOTS
-        if slot not in taken:
+        if claim(slot, state):
             return slot
     raise SystemExit("cloud: every slot for a cloud on this machine is taken")
 
 
-def taken_slots():
-    out = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
-    names = [line.split()[0] for line in out.splitlines() if line.strip()]
-    return {
-        int(name[2 : name.index("-")])
-        for name in names
-        if name.startswith("ml") and name.endswith("-fabric") and name[2 : name.index("-")].isdigit()
-    }
+def claim(slot, state):
+    """Takes a slot; False if another folder's cloud has it."""
+    link = CLAIMS / str(slot)
+    try:
+        if not link.is_symlink() and pathlib.Path(f"/run/netns/ml{slot}-fabric").exists():
+            return False  # Of a cloud that knew of no claims.
+        link.symlink_to(state)
+        return True
+    except FileExistsError:
+        holder = link.readlink()
+    if holder == state:
+        return True
+    # `deploy/cloud` holds the lock file from before the claim to the end of `destroy`.
+    if (holder / "cloud.json").exists() or pathlib.Path(f"{holder}.lock").exists():
+        return False
+    # Of a folder that somebody removed by hand.
+    link.unlink(missing_ok=True)
+    return claim(slot, state)
 
 
 def alive(pid_file, word):

@@ -230,20 +230,14 @@ def test_terminated_instances_leave_nothing_behind(cloud):
     cloud.wait_state(instance, "running")
     cloud.terminate(instance)
 
-    def traces():
-        """Files of the instance. Its record stays for an hour, so that nobody misses its end."""
-        named = [path for path in cloud.state.rglob(f"*{instance}*") if "/libvirt/log/" not in str(path)]
-        within = [file for path in named for file in ([path] if path.is_file() else path.rglob("*"))]
-        return [str(file) for file in within if file.name != "instance.json"]
-
     def clean():
         """no file of the instance is left"""
-        return not traces()
+        return not cloud.traces_of(instance)
 
     try:
         eventually(clean, 10)
     except Failed:
-        raise Failed(f"left behind: {traces()}") from None
+        raise Failed(f"left behind: {cloud.traces_of(instance)}") from None
     cloud.verify()
 
 
