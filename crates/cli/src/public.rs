@@ -375,7 +375,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_endpoint_keeps_its_path_and_is_plain_http() {
+    fn an_endpoint_keeps_its_scheme_and_its_path() {
         let endpoint = Endpoint::parse("http://127.0.0.1:8773/services/compute/").unwrap();
         assert_eq!(endpoint.authority, "127.0.0.1:8773");
         assert_eq!(endpoint.path, "/services/compute/");
