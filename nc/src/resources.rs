@@ -15,8 +15,6 @@ const HOST_MIB: u64 = 1024;
 /// On a file system that is nearly full the cache may claim this part of what is free, whatever its
 /// limit: it evicts, and a node without any room for disks is none.
 const CACHE_PART: u64 = 2;
-/// The flags of Intel's and AMD's virtualisation in /proc/cpuinfo.
-const CPU_FLAGS: [&str; 2] = ["vmx", "svm"];
 
 /// What a host was found to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,21 +107,6 @@ pub fn own_bytes(file: &Path) -> io::Result<u64> {
     Ok((file.metadata()?.blocks() * 512).saturating_sub(shared))
 }
 
-/// Whether guests can run on the processor itself: the device and the flag, for on some hosts
-/// `/dev/kvm` is there and hangs a guest.
-pub fn host_has_kvm() -> bool {
-    let cpuinfo = files::read_text("/proc/cpuinfo").unwrap_or_default();
-    Path::new("/dev/kvm").exists() && has_flag(&cpuinfo)
-}
-
-fn has_flag(cpuinfo: &str) -> bool {
-    cpuinfo
-        .lines()
-        .filter_map(|line| line.strip_prefix("flags"))
-        .flat_map(str::split_whitespace)
-        .any(|flag| CPU_FLAGS.contains(&flag))
-}
-
 /// Which boot of the host this is.
 pub fn boot_id() -> Result<String, files::Error> {
     Ok(files::read_text("/proc/sys/kernel/random/boot_id")?
@@ -183,10 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn kvm_needs_the_flag_as_a_word_of_its_own() {
-        assert!(has_flag("flags\t\t: fpu vmx sse"));
-        assert!(has_flag("flags : svm"));
-        assert!(!has_flag("flags : svm_lock\nmodel : vmx"));
+    fn memory_is_read_in_mib() {
         assert_eq!(memory_mib("MemTotal:       2048 kB\n"), 2);
     }
 }

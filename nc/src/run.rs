@@ -91,7 +91,7 @@ fn host(config: &Config, node: NodeId) -> Host {
     let accel = config
         .hypervisor
         .accelerator
-        .choose(resources::host_has_kvm());
+        .choose(daemon::examine::host_has_kvm());
     tracing::info!(accelerator = accel.as_str(), "how guests are run");
     Host {
         node,

@@ -14,6 +14,7 @@ Examples:
   mallee console i-0123456789abcdef0     its serial console; Ctrl-] leaves
   mallee image install disk.img --bucket images --name debian-12
   mallee verify --output json            the invariants, for a monitoring system
+  mallee bench disk --guest guest.img    what this host's disks cost a guest
 
 Environment:
   MALLEE_ADMIN      folder with the administrator's certificate, as --admin
@@ -103,6 +104,9 @@ What the guest prints is shown without control sequences, since they could comma
     /// Machine images: bundle, upload, register, or all of it; list, share, deregister
     #[command(subcommand)]
     Image(Image),
+    /// Measures this host; asks no cloud
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 /// `mallee explain`
@@ -327,6 +331,82 @@ pub struct Install {
     pub as_: As,
 }
 
+/// `mallee bench`
+#[derive(Debug, Subcommand)]
+pub enum Bench {
+    /// What each kind of virtual disk costs a guest that writes and syncs, on this folder's file
+    /// system: MB/s, and the writes and flushes that reach the host
+    #[command(after_help = "\
+Examples:
+  deploy/guest/build --out guest.img --cache packages
+  mallee bench disk --guest guest.img --dir /var/lib/mallee/nc/instances
+  mallee bench disk --guest guest.img --count 64 --disk raw --disk overlay --output json
+
+MB/s are of files in an ext4 file system inside the guest. Writes and flushes are counted by QEMU
+below the disk's format, for writes to the disk itself, per write of the guest and as a ratio to
+the raw disk in the same guest: noise does not move them.")]
+    Disk(BenchDisk),
+    /// What the measured guest runs
+    #[command(hide = true)]
+    Writer,
+}
+
+/// `mallee bench disk`
+#[derive(Debug, clap::Args)]
+pub struct BenchDisk {
+    /// The guest to measure in: a root partition with a kernel, as deploy/guest/build makes it
+    #[arg(long, value_name = "FILE")]
+    pub guest: PathBuf,
+    /// Where to measure; what is written there is removed
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The size of a write, in MiB
+    #[arg(long, default_value_t = 1, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=64))]
+    pub size: u64,
+    /// How many writes, each with a sync after it
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=65_536))]
+    pub count: u64,
+    /// The disks to compare; raw is always there [default: all]
+    #[arg(long = "disk", value_enum, value_name = "DISK")]
+    pub disks: Vec<DiskKind>,
+    /// How the host caches disks
+    #[arg(long, value_enum, default_value_t = DiskCache::None)]
+    pub cache: DiskCache,
+    /// QEMU
+    #[arg(long, default_value = "qemu-system-x86_64", value_name = "PROGRAM")]
+    pub emulator: PathBuf,
+}
+
+/// A kind of virtual disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum DiskKind {
+    /// A sparse raw file
+    Raw,
+    /// qcow2 by itself
+    Qcow2,
+    /// qcow2 by itself, its tables allocated beforehand
+    Qcow2Metadata,
+    /// qcow2 over a raw backing file
+    Qcow2Backed,
+    /// The same with the best that qemu-img has: subclusters, tables beforehand, lazy refcounts
+    Qcow2Tuned,
+    /// Mallee's overlay: the same, and all that the backing file leaves empty claimed beforehand
+    Overlay,
+    /// A raw clone of the backing file, where the file system makes them
+    Clone,
+}
+
+/// How the host caches a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiskCache {
+    /// Not at all
+    None,
+    /// In the page cache
+    Writeback,
+    /// In the page cache, and flushes are ignored
+    Unsafe,
+}
+
 /// What an image is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
@@ -367,6 +447,7 @@ mod tests {
             "mallee image share emi-1234abcd --with 123456789012 --undo",
             "mallee image share emi-1234abcd --all",
             "mallee image deregister emi-1234abcd eki-1234abcd",
+            "mallee bench disk --guest g --count 64 --size 2 --disk raw --disk overlay --cache unsafe",
         ] {
             Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -1,6 +1,7 @@
 //! A file per command: ask, then print.
 
 pub mod accounts;
+pub mod bench;
 pub mod console;
 pub mod doctor;
 pub mod explain;

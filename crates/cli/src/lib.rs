@@ -1,5 +1,5 @@
 //! `mallee`, the administrator's command: the state of the cloud, why an instance is what it is, its
-//! console, a doctor, the invariants; and images from a file to a registered id.
+//! console, a doctor, the invariants; images from a file to a registered id; what this host's disks do.
 //!
 //! It speaks to the cloud in two ways, and holds no state of its own:
 //!
@@ -48,6 +48,7 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Verify => commands::verify::run(admin, output).await,
         Command::Account(ask) => commands::accounts::run(admin, output, ask).await,
         Command::Node(ask) => commands::nodes::change(admin, output, ask).await,
+        Command::Bench(ask) => commands::bench::run(output, ask).await,
         Command::Image(ask) => commands::image::run(output, ask).await,
     }
 }

@@ -251,15 +251,25 @@ async fn node_findings(node: &NodeWanted) -> Vec<Finding> {
     found
 }
 
-/// KVM takes the device and a processor that says it can: a device alone may hang a guest.
-fn judge_kvm(device: bool, cpuinfo: &str, required: bool) -> Finding {
-    let flags = cpuinfo
+/// Whether guests can run on the processor itself: the device and the flag, for on some hosts
+/// `/dev/kvm` is there and hangs a guest.
+pub fn host_has_kvm() -> bool {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    Path::new("/dev/kvm").exists() && has_cpu_flag(&cpuinfo)
+}
+
+/// Intel's or AMD's flag of virtualisation.
+fn has_cpu_flag(cpuinfo: &str) -> bool {
+    cpuinfo
         .lines()
-        .find(|line| line.starts_with("flags"))
-        .unwrap_or_default();
-    let flag = flags
-        .split_whitespace()
-        .any(|flag| flag == "vmx" || flag == "svm");
+        .filter_map(|line| line.strip_prefix("flags"))
+        .flat_map(str::split_whitespace)
+        .any(|flag| flag == "vmx" || flag == "svm")
+}
+
+/// KVM takes the device and a processor that says it can.
+fn judge_kvm(device: bool, cpuinfo: &str, required: bool) -> Finding {
+    let flag = has_cpu_flag(cpuinfo);
     if device && flag {
         return Finding::good("kvm", "/dev/kvm and the processor's flag are there");
     }
@@ -356,6 +366,13 @@ async fn libvirt(socket: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_processors_flag_is_a_word_of_its_own() {
+        assert!(has_cpu_flag("flags\t\t: fpu vmx sse"));
+        assert!(has_cpu_flag("flags : svm"));
+        assert!(!has_cpu_flag("flags : svm_lock\nmodel : vmx"));
+    }
 
     #[test]
     fn kvm_needs_the_device_and_the_flag() {

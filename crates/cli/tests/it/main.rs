@@ -7,6 +7,7 @@
 )]
 
 mod admin;
+mod bench;
 mod image;
 
 use std::path::PathBuf;
