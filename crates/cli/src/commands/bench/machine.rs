@@ -135,6 +135,8 @@ impl Machine<'_> {
             nodes.push(json!({
                 "driver": "blklogwrites", "node-name": logged,
                 "file": below, "log": format!("log{n}"), "cache": cache,
+                // Counted without a flush as well: there are none with cache=unsafe.
+                "log-super-update-interval": 1,
             }));
             below = logged;
         }
