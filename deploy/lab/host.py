@@ -9,7 +9,7 @@ PACKAGES = """
     build-essential ca-certificates dnsmasq-base e2fsprogs grub-common grub-pc-bin iproute2
     iputils-ping libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system
     libvirt-dev nftables openssh-client pkg-config procps qemu-system-x86 qemu-utils tgt util-linux
-    cpio kmod zstd xz-utils openssl
+    cpio kmod zstd xz-utils openssl bubblewrap
 """.split()
 
 

@@ -23,13 +23,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clock before this is not set: the project is younger.
 const BUILT_AFTER_S: i64 = 1_780_000_000;
 /// What a node's work is done with: the program, and the Debian package that has it.
-const NODE_TOOLS: [(&str, &str); 6] = [
+const NODE_TOOLS: [(&str, &str); 8] = [
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("qemu-img", "qemu-utils"),
     ("nft", "nftables"),
     ("dnsmasq", "dnsmasq-base"),
     ("ip", "iproute2"),
     ("grub-mkimage", "grub-common grub-pc-bin"),
+    ("bwrap", "bubblewrap"),
+    ("debugfs", "e2fsprogs"),
 ];
 
 /// How bad a finding is.

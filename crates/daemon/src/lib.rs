@@ -16,6 +16,7 @@
 //! | [`examine`] | whether a host is fit, with cause and fix for what is not |
 //! | [`files`] | files that appear whole or not at all |
 //! | [`run`] | host tools; the only place that starts a process |
+//! | [`jail`] | where tools run that read what strangers made |
 //!
 //! Nothing here knows what a cloud is: no ids, no states, no SQL.
 
@@ -25,6 +26,7 @@ pub mod config;
 pub mod context;
 pub mod examine;
 pub mod files;
+pub mod jail;
 pub mod metrics;
 pub mod public;
 pub mod ready;
