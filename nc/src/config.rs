@@ -8,7 +8,10 @@ use std::{
 use daemon::config::{self, Admin, Log, Settings};
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Accel, CacheMode};
+use crate::{
+    disk::inject::InjectKeys,
+    domain::{Accel, CacheMode},
+};
 
 /// Where the plain HTTP listener is by default.
 const ADMIN_PORT: u16 = 8785;
@@ -191,6 +194,9 @@ pub struct Storage {
     pub cache: Option<PathBuf>,
     /// How much the cache may take in GiB; 0 is a fifth of its filesystem.
     pub cache_gib: u32,
+    /// Whether instances' keys are put into their disks: `auto` where the image has no client of
+    /// the metadata service, `always`, `never`.
+    pub inject_keys: InjectKeys,
 }
 
 /// What instances may take from this host. 0 is whatever is found.

@@ -9,6 +9,7 @@
 //! `disks.json` when they are on disk as well, which is waited for while the guest starts. While one
 //! of them holds, the disks stay as they are, whatever recipe this version of the program would use.
 
+pub mod inject;
 pub mod root;
 pub mod scratch;
 pub mod template;
@@ -25,6 +26,7 @@ use control::node::{ImageRef, InstanceSpec, InstanceWish};
 use daemon::BoxError;
 use image::{
     mbr,
+    overlay::Change,
     recognise::{self, Content, FileSystem},
 };
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,7 @@ use crate::{
     cache::{Cache, CacheError, Fetched, Form},
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
+use inject::{InjectKeys, Keys};
 use root::Roots;
 use template::Templates;
 
@@ -50,6 +53,7 @@ const MADE: &str = "disks.made";
 pub struct LocalDisks {
     cache: Cache,
     roots: Roots,
+    keys: Keys,
     templates: Templates,
     boot_id: String,
 }
@@ -121,9 +125,30 @@ impl LocalDisks {
         Ok(Self {
             cache,
             roots: Roots::new("qemu-img"),
+            keys: Keys::default(),
             templates: Templates::open(templates)?,
             boot_id: boot_id.to_owned(),
         })
+    }
+
+    /// Puts instances' keys into their disks by another policy than `auto`.
+    pub fn injecting(mut self, policy: InjectKeys) -> Self {
+        self.keys = Keys::new(policy);
+        self
+    }
+
+    /// What an instance's root has in place of its image's bytes: its key, if it needs to be there.
+    async fn changes(
+        &self,
+        wish: &InstanceWish,
+        image: &Path,
+        dir: &Path,
+    ) -> Result<Vec<Change>, DiskError> {
+        let Some((_, key)) = &wish.spec.metadata.key else {
+            return Ok(Vec::new());
+        };
+        let starts = Head::read(image)?.starts();
+        Ok(self.keys.changes(image, &starts, key, dir).await)
     }
 
     async fn make(
@@ -147,7 +172,8 @@ impl LocalDisks {
         });
 
         let layout = Layout::of(&image, spec, kernel.is_some())?;
-        let disks = self.write(&layout, &image, kernel, dir).await?;
+        let changes = self.changes(wish, &image, dir).await?;
+        let disks = self.write(&layout, &image, changes, kernel, dir).await?;
         self.note_made(&disks, dir).await?;
         Ok(disks)
     }
@@ -255,6 +281,7 @@ impl LocalDisks {
         &self,
         layout: &Layout,
         image: &Path,
+        changes: Vec<Change>,
         kernel: Option<Kernel>,
         dir: &Path,
     ) -> Result<BootDisks, DiskError> {
@@ -265,7 +292,8 @@ impl LocalDisks {
             swap_bytes,
         } = *layout;
         let (root, (), ()) = tokio::try_join!(
-            self.roots.make(image, root_bytes, dir, &self.templates),
+            self.roots
+                .make(image, root_bytes, changes, dir, &self.templates),
             async {
                 if ephemeral_bytes == 0 {
                     return Ok(());
@@ -474,6 +502,15 @@ impl Head {
             entries,
             unbootable,
         })
+    }
+
+    /// Where file systems may begin.
+    fn starts(&self) -> Vec<u64> {
+        let start = |entry: &mbr::Entry| u64::from(entry.start_sector) * mbr::SECTOR_BYTES;
+        match &self.entries {
+            Some(entries) => entries.iter().map(start).collect(),
+            None => vec![0],
+        }
     }
 
     /// Whether this is a disk that we made around a partition: one entry, from 1 MiB to the end.

@@ -63,7 +63,8 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let to_come = cache.to_come_bytes()?;
     let found = resources::Found::look(&instances, &cache_dir(&config), to_come)?;
     let disks = LocalDisks::new(cache, &templates, &boot_id)
-        .with_context(|| format!("templates of disks in {}", templates.display()))?;
+        .with_context(|| format!("templates of disks in {}", templates.display()))?
+        .injecting(config.storage.inject_keys);
     let cloud = Arc::new(member.cloud.clone());
     let tickets = Arc::new(CloudBundleTickets(cloud));
     let bundler = Bundler::new(tickets, &member.tls.client_config(), disks.clone());

@@ -1,5 +1,5 @@
 //! The whole way of an image, for real: built from Debian packages, bundled, served, fetched into the
-//! cache, given a boot loader, and booted by QEMU from the overlay. Without metadata or ssh, which
+//! cache, given a boot loader, and booted by QEMU from its root disk. Without metadata, which
 //! the cloud's own tests cover.
 
 #![allow(clippy::unwrap_used)] // helpers of tests, where a panic is the message
@@ -10,6 +10,8 @@
 mod store;
 
 use std::{
+    fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -19,8 +21,10 @@ use nc::{
     cache::{Cache, Settings, lease::LeaseTimes},
     disk::LocalDisks,
     fakes,
-    needs::{Disks, Progress},
+    needs::{DiskFile, Disks, Progress},
 };
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use store::Store;
 use tokio::sync::watch;
 
@@ -49,7 +53,7 @@ fn guest(folder: &Path) -> Option<PathBuf> {
     Some(out)
 }
 
-/// QEMU, ended with the test.
+/// QEMU, killed at the latest with the test.
 struct Machine(Child);
 
 impl Drop for Machine {
@@ -59,31 +63,37 @@ impl Drop for Machine {
     }
 }
 
-fn start(disk: &Path, console: &Path) -> Machine {
-    let drive = format!("file={},format=qcow2,if=virtio", disk.display());
-    let child = Command::new("qemu-system-x86_64")
-        .args([
-            "-machine",
-            "pc,accel=tcg",
-            "-cpu",
-            "max",
-            "-m",
-            "192",
-            "-nodefaults",
-        ])
-        .args(["-display", "none", "-no-reboot", "-drive", &drive])
-        .args([
-            "-netdev",
-            "user,id=n,restrict=on",
-            "-device",
-            "virtio-net-pci,netdev=n",
-        ])
-        .arg("-serial")
-        .arg(format!("file:{}", console.display()))
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    Machine(child)
+/// Starts QEMU on a root disk; what reaches the disk's file is logged, with the flushes between.
+fn start(root: &DiskFile, console: &Path, ssh_port: u16, log: &Path) -> Machine {
+    std::fs::write(log, "").unwrap();
+    let nodes = [
+        json!({ "driver": "file", "node-name": "file", "filename": root.path }),
+        json!({ "driver": "file", "node-name": "log", "filename": log, "cache": { "no-flush": true } }),
+        json!({ "driver": "blklogwrites", "node-name": "logged", "file": "file", "log": "log" }),
+        json!({ "driver": root.format.as_str(), "node-name": "root", "file": "logged" }),
+    ];
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args([
+        "-machine",
+        "pc,accel=tcg",
+        "-cpu",
+        "max",
+        "-m",
+        "192",
+        "-nodefaults",
+    ])
+    .args(["-display", "none", "-no-reboot"])
+    .args(["-device", "virtio-blk-pci,drive=root"])
+    .args(["-device", "virtio-net-pci,netdev=n", "-netdev"])
+    .arg(format!(
+        "user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
+    ))
+    .arg("-serial")
+    .arg(format!("file:{}", console.display()));
+    for node in nodes {
+        qemu.args(["-blockdev", &node.to_string()]);
+    }
+    Machine(qemu.stdout(Stdio::null()).spawn().unwrap())
 }
 
 /// Waits until the console says `text`.
@@ -103,8 +113,19 @@ async fn says(console: &Path, text: &str) {
     }
 }
 
-async fn boots(guest: &Path, expected: &str) {
+/// A guest that is up, on disks that were made for it.
+struct Booted {
+    folder: tempfile::TempDir,
+    machine: Machine,
+    ssh_port: u16,
+    root: DiskFile,
+}
+
+async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
     let folder = tempfile::tempdir().unwrap();
+    // As the folders of instances are, which QEMU reaches as another user.
+    let reachable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(folder.path(), reachable).unwrap();
     let store = Store::serve(&std::fs::read(guest).unwrap()).await;
     let settings = Settings {
         folder: folder.path().join("cache"),
@@ -122,17 +143,61 @@ async fn boots(guest: &Path, expected: &str) {
     .unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();
+    wish.spec.metadata.key = Some(("key".to_owned(), key.to_owned()));
     let progress = watch::Sender::new(Progress::default());
-    let made = disks
-        .prepare(&wish, folder.path(), &progress)
-        .await
-        .unwrap();
+    let made = disks.prepare(&wish, folder.path(), &progress).await;
+    let root = made.unwrap().disks[0].file.clone();
+    std::fs::copy(&root.path, folder.path().join("before")).unwrap();
 
-    let console = folder.path().join("console");
-    let _machine = start(&made.disks[0].file.path, &console);
+    let (console, ssh_port) = (folder.path().join("console"), free_port());
+    let machine = start(&root, &console, ssh_port, &folder.path().join("log"));
     says(&console, expected).await;
     says(&console, "guest: root mounted").await;
     says(&console, "guest: address 10.0.2.15/24").await;
+    Booted {
+        folder,
+        machine,
+        ssh_port,
+        root,
+    }
+}
+
+async fn boots(guest: &Path, expected: &str) {
+    booted(guest, "", expected).await;
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Runs a command in the guest by ssh, until it answers.
+async fn ssh(port: u16, key: &Path, command: &str) -> String {
+    let begun = Instant::now();
+    loop {
+        let done = Command::new("ssh")
+            .args([
+                "-o",
+                "StrictHostKeyChecking=no",
+                "-o",
+                "UserKnownHostsFile=/dev/null",
+            ])
+            .args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+            .arg("-i")
+            .arg(key)
+            .args(["-p", &port.to_string(), "root@127.0.0.1", command])
+            .output()
+            .unwrap();
+        if done.status.success() {
+            return String::from_utf8_lossy(&done.stdout).into_owned();
+        }
+        assert!(
+            begun.elapsed() < BOOT_TIMEOUT,
+            "no ssh: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
 }
 
 #[tokio::test]
@@ -143,11 +208,109 @@ async fn host_a_partition_image_boots_by_its_own_menu_and_without_one_by_its_new
     };
     boots(&guest, "Booting `Mallee guest").await;
 
+    remove(&guest, "/boot/grub/grub.cfg");
+    boots(&guest, "Starting /boot/vmlinuz-").await;
+}
+
+fn remove(guest: &Path, path: &str) {
     let removed = Command::new("debugfs")
-        .args(["-w", "-R", "rm /boot/grub/grub.cfg"])
-        .arg(&guest)
+        .args(["-w", "-R", &format!("rm {path}")])
+        .arg(guest)
         .output()
         .unwrap();
     assert!(removed.status.success());
-    boots(&guest, "Starting /boot/vmlinuz-").await;
+}
+
+/// The log of QEMU's blklogwrites: a sector that counts its entries, then each entry's sector, and
+/// the data of what was written. Writes what the last flush among the first `entries` covers.
+fn replay(log: &Path, entries: u64, disk: &Path) {
+    const SECTOR: usize = 512;
+    const FLUSH: u64 = 1;
+    const DISCARD: u64 = 4;
+    let (log, disk) = (
+        std::fs::read(log).unwrap(),
+        File::options().write(true).open(disk).unwrap(),
+    );
+    let mut at = SECTOR;
+    let mut waiting = Vec::new();
+    for _ in 0..entries {
+        let [sector, sectors, flags] = [0, 1, 2].map(|n| word(&log, at + 8 * n));
+        at += SECTOR;
+        if flags & DISCARD == 0 {
+            let data = &log[at..][..sectors as usize * SECTOR];
+            waiting.push((data, sector * SECTOR as u64));
+            at += data.len();
+        }
+        if flags & FLUSH != 0 {
+            for (data, offset) in waiting.drain(..) {
+                disk.write_all_at(data, offset).unwrap();
+            }
+        }
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+fn entries(log: &Path) -> u64 {
+    word(&std::fs::read(log).unwrap(), 16)
+}
+
+/// The SHA-256 of a file in the guest's file system, after its journal was replayed as at a boot.
+fn digest_in(disk: &Path, format: &str, file: &str, folder: &Path) -> String {
+    let (raw, out) = (folder.join("raw"), folder.join("out"));
+    run(Command::new("qemu-img")
+        .args(["convert", "-f", format, "-O", "raw"])
+        .args([disk, &raw]));
+    let file_system = format!("{}?offset=1048576", raw.display());
+    let checked = Command::new("e2fsck")
+        .args(["-f", "-y", &file_system])
+        .output()
+        .unwrap();
+    assert!(checked.status.code().unwrap() <= 1, "{checked:?}");
+    let dump = format!("dump {file} {}", out.display());
+    run(Command::new("debugfs").args(["-R", &dump, &file_system]));
+    hex::encode(Sha256::digest(std::fs::read(out).unwrap()))
+}
+
+fn run(command: &mut Command) {
+    let done = command.output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+}
+
+#[tokio::test]
+async fn host_a_key_is_put_in_lets_its_owner_in_and_what_the_guest_synced_outlives_qemu_and_power()
+{
+    if !Path::new("/usr/bin/bwrap").exists() {
+        eprintln!("SKIPPED: keys are put in by a jail, which needs bubblewrap");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(guest) = guest(folder.path()) else {
+        return;
+    };
+    remove(&guest, "/sbin/metadata");
+    let key = folder.path().join("key");
+    run(Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&key));
+    let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
+    let booted = booted(&guest, public.trim(), "Mallee guest").await;
+    let synced = "dd if=/dev/urandom of=/root/synced bs=64k count=64 conv=fsync 2>/dev/null \
+                  && sha256sum /root/synced | cut -c 1-64";
+    let digest = ssh(booted.ssh_port, &key, synced).await;
+
+    let (folder, root) = (booted.folder.path(), &booted.root);
+    let (log, format) = (folder.join("log"), root.format.as_str());
+    let logged = entries(&log);
+    drop(booted.machine);
+    let found = digest_in(&root.path, format, "/root/synced", folder);
+    assert_eq!(found, digest.trim(), "QEMU was killed");
+
+    // Of what QEMU wrote only what it had flushed when the guest's sync returned.
+    let after_a_power_cut = folder.join("before");
+    replay(&log, logged, &after_a_power_cut);
+    let found = digest_in(&after_a_power_cut, format, "/root/synced", folder);
+    assert_eq!(found, digest.trim(), "the power was cut");
 }

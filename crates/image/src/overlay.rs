@@ -16,6 +16,7 @@
 //! ```
 
 use std::{
+    collections::{BTreeMap, btree_map::Entry},
     fs::File,
     io,
     ops::Range,
@@ -83,21 +84,33 @@ impl Grain {
     }
 }
 
+/// Bytes that a disk has in place of its image's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Where on the disk.
+    pub offset: u64,
+    /// What is there.
+    pub bytes: Vec<u8>,
+}
+
 /// Writes an overlay of `size_bytes` over `backing`, a raw file at the absolute path `name`, into a
-/// new and empty file. Nothing is synced.
+/// new and empty file. The changes, which lie within the image, are in it from the start. Nothing is
+/// synced.
 pub fn write(
     file: &File,
     size_bytes: u64,
     name: &Path,
     backing: &File,
     grain: Grain,
+    changes: &[Change],
 ) -> io::Result<()> {
     let name = name.as_os_str().as_bytes();
     if size_bytes > SIZE_BYTES_MAX || name.len() > BACKING_NAME_BYTES_MAX {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let layout = Layout::plan(size_bytes, grain);
-    let claims = Claims::of(extents::data(backing)?, grain)?;
+    let changed = changed_units(changes, backing, grain)?;
+    let claims = Claims::of(extents::data(backing)?, grain)?.with(changed.keys());
 
     file.write_all_at(&layout.header(size_bytes, name), 0)?;
     let tables = layout.refcount_table.clone();
@@ -117,7 +130,43 @@ pub fn write(
         let entries = layout.l2_entries(n as u64, &claims);
         file.write_all_at(&entries, table * grain.cluster())?;
     }
+    for (unit, bytes) in changed {
+        let offset = layout.data * grain.cluster() + unit * grain.unit();
+        file.write_all_at(&bytes, offset)?;
+    }
     file.set_len(layout.end() * grain.cluster())
+}
+
+/// The units that changes touch, with the image's bytes around them.
+fn changed_units(
+    changes: &[Change],
+    backing: &File,
+    grain: Grain,
+) -> io::Result<BTreeMap<u64, Vec<u8>>> {
+    let image_bytes = backing.metadata()?.len();
+    let mut units = BTreeMap::new();
+    for Change { offset, bytes } in changes {
+        let mut at = *offset;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (unit, inside) = (at / grain.unit(), (at % grain.unit()) as usize);
+            let content = match units.entry(unit) {
+                Entry::Occupied(there) => there.into_mut(),
+                Entry::Vacant(new) => {
+                    let start = unit * grain.unit();
+                    let mut content = vec![0; grain.unit() as usize];
+                    let held = image_bytes.saturating_sub(start).min(grain.unit());
+                    backing.read_exact_at(&mut content[..held as usize], start)?;
+                    new.insert(content)
+                }
+            };
+            let (now, later) = rest.split_at(rest.len().min(content.len() - inside));
+            content[inside..inside + now.len()].copy_from_slice(now);
+            at += now.len() as u64;
+            rest = later;
+        }
+    }
+    Ok(units)
 }
 
 /// Which clusters of the file hold what.
@@ -283,6 +332,20 @@ impl Claims {
         Ok(Self(held))
     }
 
+    /// These units too, whatever the backing file has there.
+    fn with<'a>(mut self, units: impl Iterator<Item = &'a u64>) -> Self {
+        for &unit in units {
+            let before = self.0.partition_point(|held| held.end <= unit);
+            let Some(held) = self.0.get(before).filter(|held| held.start <= unit) else {
+                continue;
+            };
+            let parts = [held.start..unit, unit + 1..held.end];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            self.0.splice(before..=before, parts);
+        }
+        self
+    }
+
     fn is_claimed(&self, unit: u64) -> bool {
         self.are_claimed(&(unit..unit + 1))
     }
@@ -355,27 +418,46 @@ mod tests {
     fn what_cannot_be_an_overlay_is_refused() {
         let (file, backing) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let long = "/x".repeat(BACKING_NAME_BYTES_MAX);
-        let tried = |size, name: &str| write(&file, size, Path::new(name), &backing, GRAINS[0]);
+        let tried =
+            |size, name: &str| write(&file, size, Path::new(name), &backing, GRAINS[0], &[]);
         assert!(tried(SIZE_BYTES_MAX + 1, "/a").is_err());
         assert!(tried(1 << 20, &long).is_err());
         assert_eq!(file.metadata().unwrap().len(), 0);
     }
 
+    #[test]
+    fn a_change_is_in_its_units_among_the_images_bytes() {
+        let backing = tempfile::tempfile().unwrap();
+        backing.write_all_at(&[7; 6000], 0).unwrap();
+        let change = Change {
+            offset: 4090,
+            bytes: vec![9; 10],
+        };
+        let units = changed_units(&[change], &backing, Grain::Subclusters).unwrap();
+        assert_eq!(units.keys().copied().collect::<Vec<_>>(), [0, 1]);
+        assert!(units[&0][..4090] == [7; 4090] && units[&0][4090..] == [9; 6]);
+        assert!(units[&1][..4] == [9; 4] && units[&1][4..6000 - 4096] == [7; 1900]);
+        assert!(units[&1][6000 - 4096..].iter().all(|byte| *byte == 0));
+    }
+
     proptest! {
         #[test]
-        fn a_unit_is_claimed_exactly_if_it_holds_no_data(
+        fn a_unit_is_claimed_exactly_if_it_holds_no_data_or_is_changed(
             mut marks in prop::collection::vec(0_u64..4 << 20, 0..12),
             subclusters: bool,
+            changed: u64,
         ) {
             let grain = if subclusters { GRAINS[0] } else { GRAINS[1] };
             marks.sort_unstable();
             marks.dedup();
             let extents: Vec<_> = marks.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect();
             let claims = Claims::of(extents.iter().cloned().map(Ok), grain).unwrap();
+            let own = changed % ((5 << 20) / grain.unit());
+            let claims = claims.with([own].iter());
             for unit in 0..(5 << 20) / grain.unit() {
                 let bytes = unit * grain.unit()..(unit + 1) * grain.unit();
                 let has_data = extents.iter().any(|e| e.start < bytes.end && bytes.start < e.end);
-                prop_assert_eq!(claims.is_claimed(unit), !has_data, "unit {}", unit);
+                prop_assert_eq!(claims.is_claimed(unit), !has_data || unit == own, "unit {}", unit);
             }
         }
     }

@@ -12,12 +12,13 @@
 
 use std::{
     fs::File,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use daemon::run::Tool;
-use image::overlay::{self, Grain};
+use image::overlay::{self, Change, Grain};
 use tokio::sync::OnceCell;
 
 use super::{
@@ -78,11 +79,13 @@ impl Roots {
         }
     }
 
-    /// Makes the root of `size_bytes` in `dir` from `image`, which is raw and stays as it is.
+    /// Makes the root of `size_bytes` in `dir` from `image`, which is raw and stays as it is, with
+    /// these changes. Without any it is the same for all instances of the image.
     pub async fn make(
         &self,
         image: &Path,
         size_bytes: u64,
+        changes: Vec<Change>,
         dir: &Path,
         templates: &Templates,
     ) -> Result<Disk, DiskError> {
@@ -92,16 +95,25 @@ impl Roots {
         let (path, format, backing) = match recipe {
             Recipe::Clone => {
                 let to = clone.clone();
-                blocking(move || clone_file(&from, &to, size_bytes)).await?;
+                let make = move || {
+                    clone_file(&from, &to, size_bytes)?;
+                    write_changes(&to, &changes).map_err(at(&to))
+                };
+                blocking(make).await?;
                 (clone, DiskFormat::Raw, None)
             }
             Recipe::Overlay(grain) => {
-                let entry = image.file_name().unwrap_or_default().to_string_lossy();
-                let name = format!("{entry}.{size_bytes}");
+                let own = !changes.is_empty();
                 let make = |path: PathBuf| {
-                    blocking(move || write_overlay(&from, &path, size_bytes, grain))
+                    blocking(move || write_overlay(&from, &path, size_bytes, grain, &changes))
                 };
-                templates.copy(&name, &overlay, make).await?;
+                if own {
+                    make(overlay.clone()).await?;
+                } else {
+                    let entry = image.file_name().unwrap_or_default().to_string_lossy();
+                    let name = format!("{entry}.{size_bytes}");
+                    templates.copy(&name, &overlay, make).await?;
+                }
                 let backing = DiskFile {
                     path: image.to_owned(),
                     format: DiskFormat::Raw,
@@ -158,16 +170,26 @@ fn clone_file(image: &Path, to: &Path, size_bytes: u64) -> Result<(), DiskError>
     file.set_len(size_bytes).map_err(at(to))
 }
 
-fn write_overlay(image: &Path, to: &Path, size_bytes: u64, grain: Grain) -> Result<(), DiskError> {
+fn write_overlay(
+    image: &Path,
+    to: &Path,
+    size_bytes: u64,
+    grain: Grain,
+    changes: &[Change],
+) -> Result<(), DiskError> {
     let file = create(to, 0).map_err(at(to))?;
     let backing = File::open(image).map_err(at(image))?;
-    overlay::write(&file, size_bytes, image, &backing, grain).map_err(at(to))
+    overlay::write(&file, size_bytes, image, &backing, grain, changes).map_err(at(to))
+}
+
+fn write_changes(to: &Path, changes: &[Change]) -> std::io::Result<()> {
+    let file = File::options().write(true).open(to)?;
+    let mut writes = changes.iter();
+    writes.try_for_each(|Change { offset, bytes }| file.write_all_at(bytes, *offset))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::FileExt;
-
     use super::*;
 
     const MIB: u64 = 1 << 20;
@@ -190,8 +212,28 @@ mod tests {
             recipe: Arc::new(OnceCell::new_with(Some(recipe))),
         };
         let templates = Templates::open(&dir.join("templates")).unwrap();
-        let made = roots.make(&image(dir), ROOT_BYTES, dir, &templates).await;
+        let made = roots
+            .make(&image(dir), ROOT_BYTES, change(), dir, &templates)
+            .await;
         made.unwrap()
+    }
+
+    /// Beside the image's data, in its last block and in a hole.
+    fn change() -> Vec<Change> {
+        [32 * MIB + 4096 - 512, 48 * MIB]
+            .map(|offset| Change {
+                offset,
+                bytes: vec![5; 1024],
+            })
+            .to_vec()
+    }
+
+    /// The image with the changes.
+    fn expected(image: &Path) -> PathBuf {
+        let path = image.with_extension("expected");
+        std::fs::copy(image, &path).unwrap();
+        write_changes(&path, &change()).unwrap();
+        path
     }
 
     async fn tool(words: &[&str], files: &[&Path]) -> Result<String, daemon::run::Error> {
@@ -223,18 +265,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_qemu_reads_the_image_in_an_overlay_finds_no_fault_and_nothing_is_copied() {
+    async fn host_qemu_reads_image_and_changes_in_an_overlay_finds_no_fault_and_little_is_copied() {
         for grain in [Grain::Subclusters, Grain::Clusters] {
             let folder = tempfile::tempdir().unwrap();
             let disk = made(Recipe::Overlay(grain), folder.path()).await;
             let (image, root) = (folder.path().join("image.raw"), disk.file.path);
             assert_eq!(disk.backing.unwrap().path, image);
+            let expected = expected(&image);
             tool(&["qemu-img", "check", "-q", "-f", "qcow2"], &[&root])
                 .await
                 .unwrap();
             tool(
                 &["qemu-img", "compare", "-q", "-f", "raw", "-F", "qcow2"],
-                &[&image, &root],
+                &[&expected, &root],
             )
             .await
             .unwrap();
@@ -267,7 +310,7 @@ mod tests {
                 let said = tool(&words, &[&root]).await.unwrap();
                 assert!(!said.contains("failed"), "{said}");
             }
-            let commands = ["qemu-io", "-f", "qcow2", "-c", "read -P 7 33558528 4096"];
+            let commands = ["qemu-io", "-f", "qcow2", "-c", "read -P 7 33559552 3072"];
             let said = tool(&commands, &[&root]).await.unwrap();
             assert!(!said.contains("failed"), "the image's own data: {said}");
             tool(&["qemu-img", "check", "-q", "-f", "qcow2"], &[&root])
@@ -287,7 +330,7 @@ mod tests {
         let roots = Roots::new("qemu-img");
         let templates = Templates::open(&folder.path().join("templates")).unwrap();
         let disk = roots
-            .make(&image, ROOT_BYTES, folder.path(), &templates)
+            .make(&image, ROOT_BYTES, vec![], folder.path(), &templates)
             .await
             .unwrap();
         assert_eq!(disk.file.format, DiskFormat::Raw);
@@ -308,7 +351,7 @@ mod tests {
         let image = self::image(elsewhere.path());
         let roots = Roots::new("qemu-img");
         let disk = roots
-            .make(&image, ROOT_BYTES, folder.path(), &templates)
+            .make(&image, ROOT_BYTES, vec![], folder.path(), &templates)
             .await
             .unwrap();
         assert_eq!(disk.file.format, DiskFormat::Qcow2);
@@ -368,7 +411,9 @@ mod tests {
         let templates = Templates::open(&folder.path().join("templates")).unwrap();
         let missing = folder.path().join("none");
         let roots = Roots::new("qemu-img");
-        let made = roots.make(&missing, MIB, folder.path(), &templates).await;
+        let made = roots
+            .make(&missing, MIB, vec![], folder.path(), &templates)
+            .await;
         assert!(made.is_err());
         for name in NAMES {
             assert!(!folder.path().join(name).exists());

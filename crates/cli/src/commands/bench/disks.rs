@@ -100,7 +100,14 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 fn write_overlay(image: &Path, disk: &Path) -> io::Result<()> {
     let backing = File::open(image)?;
     let bytes = backing.metadata()?.len();
-    overlay::write(&create(disk)?, bytes, image, &backing, Grain::Subclusters)
+    overlay::write(
+        &create(disk)?,
+        bytes,
+        image,
+        &backing,
+        Grain::Subclusters,
+        &[],
+    )
 }
 
 fn clone(image: &Path, disk: &Path) -> io::Result<()> {

@@ -124,7 +124,7 @@ mod tests {
 
         for grain in [Grain::Subclusters, Grain::Clusters] {
             let (file, backing) = (File::create(&disk).unwrap(), File::open(&image).unwrap());
-            overlay::write(&file, 2 * WRITES * MIB, &image, &backing, grain).unwrap();
+            overlay::write(&file, 2 * WRITES * MIB, &image, &backing, grain, &[]).unwrap();
             let [empty, data] = [0, WRITES * MIB];
             for (offset, writes_max, flushes_max) in [
                 (empty, 1.1, 1.1),
