@@ -130,6 +130,7 @@ pub(crate) async fn drop_bucket(
                 key,
                 version: None,
                 conditions: Default::default(),
+                bypass_governance: false,
                 owner: AccountId::system(),
                 now,
                 unique: 0,
