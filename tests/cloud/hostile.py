@@ -294,6 +294,7 @@ def test_j11_no_host_mounts_what_is_in_an_image(cloud):
         tracers = [subprocess.Popen(["strace", "-f", "-qq", "-e", "trace=mount,move_mount,open_tree,fsopen,fsmount", "-o", f"{traces}/{daemon.name}", "-p", str(daemon.pid)]) for daemon in nodes]
         try:
             time.sleep(1)
+            check(all(tracer.poll() is None for tracer in tracers), "strace cannot attach to the node's daemon")
             for name, content in {"hostile table": bytes(table), "hostile file system": bytes(noise)}.items():
                 with tempfile.TemporaryDirectory() as folder:
                     _forged(cloud, folder, _tar(content), len(content))
