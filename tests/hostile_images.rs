@@ -37,9 +37,14 @@ fn shipped() -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn j11_no_daemon_mounts_anything_but_network_namespaces() {
-    /// Names of network namespaces, which are bind mounts of our own process's files.
-    const NAMESPACES: [&str; 2] = ["crates/net/src", "crates/daemon/src"];
+fn j11_nothing_that_runs_on_a_host_mounts_an_image() {
+    /// What mounts, and mounts no image: names of network namespaces and the jail's own view, both bind
+    /// mounts; and the bench that is a guest's first process and mounts its own empty disk there.
+    const OTHER_MOUNTS: [&str; 3] = [
+        "crates/net/src",
+        "crates/daemon/src",
+        "crates/cli/src/commands/bench/writer.rs",
+    ];
     let words = [
         "mount(",
         "mount::",
@@ -54,7 +59,7 @@ fn j11_no_daemon_mounts_anything_but_network_namespaces() {
     ];
     for (path, code) in shipped() {
         let shown = path.display().to_string();
-        if NAMESPACES.iter().any(|folder| shown.contains(folder)) {
+        if OTHER_MOUNTS.iter().any(|place| shown.contains(place)) {
             continue;
         }
         for (number, line) in code.lines().enumerate() {
