@@ -2,13 +2,16 @@
 
 use async_trait::async_trait;
 use control::{
-    CallError, Changes, Cluster, Code,
+    CallError, Changes, Cluster, Code, Node,
+    caches::{
+        CacheReport, Caches, CachesAsk, ClusterWarm, EvictAsk, NodeCache, NodeEvict, NodeWarm,
+    },
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Roster},
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Taken},
     rpc::Call,
 };
-use types::network::NetworkDocument;
+use types::{NodeId, network::NetworkDocument};
 
 use crate::Cc;
 
@@ -87,6 +90,59 @@ impl Cluster for Cc {
         }
         let node = self.node_of(&ask.instance).await?;
         node.console_write(call, ask).await
+    }
+
+    async fn caches(&self, call: &Call, ask: CachesAsk) -> Result<Caches, CallError> {
+        Ok(self.ask_caches(call, &ask.nodes, &Asked::List).await)
+    }
+
+    async fn caches_warm(&self, call: &Call, ask: ClusterWarm) -> Result<Caches, CallError> {
+        let warm = Asked::Warm(ask.warm);
+        Ok(self.ask_caches(call, &ask.nodes, &warm).await)
+    }
+
+    async fn caches_evict(&self, call: &Call, ask: EvictAsk) -> Result<Caches, CallError> {
+        let evict = Asked::Evict(NodeEvict { image: ask.image });
+        Ok(self.ask_caches(call, &ask.nodes, &evict).await)
+    }
+}
+
+/// What is asked of the nodes' caches.
+enum Asked {
+    List,
+    Warm(NodeWarm),
+    Evict(NodeEvict),
+}
+
+impl Asked {
+    async fn of(&self, node: &dyn Node, call: &Call) -> Result<CacheReport, CallError> {
+        match self {
+            Self::List => node.cache(call, CachesAsk::default()).await,
+            Self::Warm(warm) => node.cache_warm(call, warm.clone()).await,
+            Self::Evict(evict) => node.cache_evict(call, evict.clone()).await,
+        }
+    }
+}
+
+impl Cc {
+    /// Asks nodes of ours side by side; one that does not answer is one line of the answer.
+    async fn ask_caches(&self, call: &Call, nodes: &[NodeId], asked: &Asked) -> Caches {
+        self.note_call();
+        let clients = self.clients(nodes).into_iter();
+        let answers = clients.map(|(node, client)| async move {
+            let (report, error) = match asked.of(&*client, call).await {
+                Ok(report) => (Some(report), String::new()),
+                Err(error) => (None, error.message),
+            };
+            NodeCache {
+                node,
+                report,
+                error,
+            }
+        });
+        Caches {
+            nodes: futures_util::future::join_all(answers).await,
+        }
     }
 }
 

@@ -336,6 +336,17 @@ impl Cc {
         })
     }
 
+    /// The clients of those nodes, or of all that are not given up.
+    pub(crate) fn clients(&self, nodes: &[NodeId]) -> Vec<(NodeId, Arc<dyn Node>)> {
+        let relays = self.relays();
+        let meant = relays
+            .iter()
+            .filter(|(node, _)| nodes.is_empty() || nodes.contains(node));
+        meant
+            .map(|(node, relay)| (node.clone(), relay.client.clone()))
+            .collect()
+    }
+
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }

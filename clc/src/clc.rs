@@ -9,8 +9,8 @@ use store::Db;
 use types::{Region, ReservationId, Timestamp, Zone};
 
 use crate::{
-    config::Config, identity::Identity, peers::Peers, releases::Releases, seal::Seal, seen::Seen,
-    wish::Surroundings,
+    config::Config, copies::Copies, identity::Identity, peers::Peers, releases::Releases,
+    seal::Seal, seen::Seen, wish::Surroundings,
 };
 
 /// The Cloud Controller. Handlers, tasks and the control service hold an `Arc` of it.
@@ -31,6 +31,8 @@ pub struct Clc {
     pub seen: Seen,
     /// Holds that nobody wants.
     pub releases: Releases,
+    /// Who makes a copy of which image.
+    pub copies: Copies,
     /// How to make a task look now.
     pub wakes: Wakes,
     /// Seals secrets before they are stored.
@@ -104,6 +106,7 @@ impl Clc {
             peers: parts.peers,
             seen: Seen::default(),
             releases: Releases::default(),
+            copies: Copies::default(),
             wakes: Wakes::default(),
             seal: parts.seal,
             image_key: parts.image_key,

@@ -3,6 +3,8 @@
 
 mod accounts;
 mod bundle_ticket;
+mod caches;
+mod copies;
 mod explain;
 pub mod join;
 mod status;
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use control::{
     CallError, Changes, Cloud, Cluster, Code,
+    caches::{Caches, CachesAsk, CopyReport, EvictAsk, WarmAsk},
     cloud::{
         AccountAsk, AccountList, Ask, BundleTicket, BundleTicketAsk, CloudStatus, DeadAsk,
         ExplainAsk, Explanation, IdentityChange, InstanceList, JoinAsk, Joined, NewAccount,
@@ -102,6 +105,10 @@ impl Cloud for Service {
         bundle_ticket::give(&self.clc, caller(call)?, ask).await
     }
 
+    async fn image_copy(&self, call: &Call, ask: CopyReport) -> Result<Done, CallError> {
+        copies::note(&self.clc, caller(call)?, ask).await
+    }
+
     async fn token(&self, _: &Call, ask: TokenAsk) -> Result<Token, CallError> {
         join::token(&self.clc, &self.authority, ask).await
     }
@@ -162,6 +169,18 @@ impl Cloud for Service {
             .await?
             .console_write(call, ask)
             .await
+    }
+
+    async fn caches(&self, call: &Call, ask: CachesAsk) -> Result<Caches, CallError> {
+        caches::list(&self.clc, call, ask).await
+    }
+
+    async fn caches_warm(&self, call: &Call, ask: WarmAsk) -> Result<Caches, CallError> {
+        caches::warm(&self.clc, call, ask).await
+    }
+
+    async fn caches_evict(&self, call: &Call, ask: EvictAsk) -> Result<Caches, CallError> {
+        caches::evict(&self.clc, call, ask).await
     }
 }
 

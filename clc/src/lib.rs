@@ -21,6 +21,7 @@
 //! | [`accounts`] | making an account |
 //! | [`default_vpc`] | the network that every account has from the start |
 //! | [`addresses`] | giving an instance its interface and addresses |
+//! | [`copies`] | which node reads a bundle now, and who takes it from whom |
 //! | [`wish`] | rows → what a cluster or a store is told, whole |
 //! | [`network`] | rows → the network document of a zone |
 //! | [`tasks`] | reconcilers: wishes down, reports up, documents out, the gone forgotten |
@@ -37,6 +38,7 @@ pub mod caller;
 mod clc;
 pub mod config;
 pub mod control;
+pub mod copies;
 pub mod default_vpc;
 pub mod edge;
 pub mod identity;
@@ -82,5 +84,9 @@ pub const MIGRATIONS: &[store::Migration] = &[
     (
         "0006_bundle_tasks.sql",
         include_str!("../migrations/0006_bundle_tasks.sql"),
+    ),
+    (
+        "0007_image_blocks.sql",
+        include_str!("../migrations/0007_image_blocks.sql"),
     ),
 ];

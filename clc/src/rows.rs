@@ -4,6 +4,7 @@
 pub mod bundle_tasks;
 pub mod client_tokens;
 pub mod cloud;
+pub mod copies;
 pub mod identity;
 pub mod images;
 pub mod instance_attributes;

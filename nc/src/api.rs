@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use control::{
     CallError, Changes, Code, POLL_WAIT_MS_MAX,
+    caches::{CacheReport, CachesAsk, NodeEvict, NodeWarm},
     feed::Poll,
     node::{
         ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Node, NodeChange,
@@ -17,7 +18,10 @@ use control::{
 use futures_util::FutureExt;
 use types::{InstanceId, network::NetworkDocument};
 
-use crate::{console, hypervisor::Error as HypervisorError, keepers::Keepers, record, site::Site};
+use crate::{
+    cache::Cache, console, hypervisor::Error as HypervisorError, keepers::Keepers, record,
+    site::Site,
+};
 
 /// What one message may type: as much as a person pastes.
 const INPUT_BYTES_MAX: usize = 4096;
@@ -25,12 +29,13 @@ const INPUT_BYTES_MAX: usize = 4096;
 /// The served calls.
 pub struct Api {
     keepers: Keepers,
+    cache: Cache,
 }
 
 impl Api {
-    /// Answers from these keepers.
-    pub fn new(keepers: Keepers) -> Arc<Self> {
-        Arc::new(Self { keepers })
+    /// Answers from these keepers and this cache.
+    pub fn new(keepers: Keepers, cache: Cache) -> Arc<Self> {
+        Arc::new(Self { keepers, cache })
     }
 
     fn site(&self) -> &Site {
@@ -97,6 +102,18 @@ impl Node for Api {
         let typed = self.site().hypervisor.type_in(&ask.instance, &bytes).await;
         typed.map(|()| Done {}).map_err(|error| call_error(&error))
     }
+
+    async fn cache(&self, _: &Call, _: CachesAsk) -> Result<CacheReport, CallError> {
+        self.cache.report().await
+    }
+
+    async fn cache_warm(&self, _: &Call, ask: NodeWarm) -> Result<CacheReport, CallError> {
+        self.cache.warm(ask).await
+    }
+
+    async fn cache_evict(&self, _: &Call, ask: NodeEvict) -> Result<CacheReport, CallError> {
+        self.cache.evict(&ask.image).await
+    }
 }
 
 fn input(text: &str) -> Result<Vec<u8>, CallError> {
@@ -129,7 +146,8 @@ mod tests {
     };
 
     fn api(node: &Process) -> (Arc<Api>, Call) {
-        (Api::new(node.keepers.clone()), Call::new("test"))
+        let cache = crate::rig::cache(&node.keepers);
+        (Api::new(node.keepers.clone(), cache), Call::new("test"))
     }
 
     fn keys(bytes: &[u8]) -> ConsoleWrite {

@@ -34,7 +34,7 @@ use tokio::sync::watch;
 use types::{InstanceId, StateReason};
 
 use crate::{
-    cache::{Cache, CacheError, Fetched, Form},
+    cache::{Cache, CacheError, Form, Tell, Told},
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
 use inject::{InjectKeys, Keys};
@@ -110,7 +110,9 @@ impl DiskError {
     /// What the user reads.
     fn reason(&self) -> StateReason {
         let code = match self {
-            Self::Cache(CacheError::NoRoom { .. }) => "Server.InsufficientInstanceCapacity",
+            Self::Cache(error) if error.is_for_want_of_room() => {
+                "Server.InsufficientInstanceCapacity"
+            }
             Self::Cache(error) if error.is_the_images_fault() => "Client.InternalError",
             Self::TooLarge { .. } | Self::Unbootable { .. } => "Client.InternalError",
             Self::Cache(_) | Self::Tool(_) | Self::Io { .. } => "Server.InternalError",
@@ -157,8 +159,12 @@ impl LocalDisks {
         dir: &Path,
         progress: &watch::Sender<Progress>,
     ) -> Result<BootDisks, DiskError> {
-        if let Some(disks) = self.whole(dir) {
-            self.hold_again(&disks, &wish.instance)?;
+        let tell = |told: &Told| {
+            progress.send_replace(shown(told, "looking for the image"));
+        };
+        if let Some(disks) = self.whole(dir)
+            && self.hold_again(&disks, &wish.instance, &tell).await?
+        {
             return Ok(disks);
         }
         let spec = &wish.spec;
@@ -171,7 +177,8 @@ impl LocalDisks {
             percent: None,
         });
 
-        let layout = Layout::of(&image, spec, kernel.is_some())?;
+        let head = self.cache.look(&image, Head::read).await?;
+        let layout = Layout::of(&head, spec, kernel.is_some())?;
         let changes = self.changes(wish, &image, dir).await?;
         let disks = self.write(&layout, &image, changes, kernel, dir).await?;
         self.note_made(&disks, dir).await?;
@@ -199,13 +206,12 @@ impl LocalDisks {
     }
 
     /// The disks in `dir`, if they were finished, are all there, and no power cut has undone them.
+    /// Whether what they stand on is still in the cache is another question.
     fn whole(&self, dir: &Path) -> Option<BootDisks> {
         let on_disk: Option<BootDisks> = read(&dir.join(WHOLE));
         let made = || read(&dir.join(MADE)).filter(|made: &Made| made.boot_id == self.boot_id);
         let disks = on_disk.or_else(|| Some(made()?.disks))?;
-        let all_there = disks.disks.iter().all(|disk| {
-            disk.file.path.exists() && disk.backing.as_ref().is_none_or(|file| file.path.exists())
-        });
+        let all_there = disks.disks.iter().all(|disk| disk.file.path.exists());
         all_there.then_some(disks)
     }
 
@@ -237,13 +243,10 @@ impl LocalDisks {
         holder: &InstanceId,
         progress: &watch::Sender<Progress>,
     ) -> Result<PathBuf, DiskError> {
-        let report = |fetched: Fetched| {
-            progress.send_replace(Progress {
-                stage: fetching(image, fetched.bytes_per_s),
-                percent: Some(fetched.percent),
-            });
+        let tell = |told: &Told| {
+            progress.send_replace(shown(told, &fetching(image, told.bytes_per_s)));
         };
-        Ok(self.cache.hold(image, form, holder, &report).await?)
+        Ok(self.cache.hold(image, form, holder, &tell).await?)
     }
 
     async fn kernel(
@@ -265,7 +268,7 @@ impl LocalDisks {
             ),
             None => None,
         };
-        let has_table = Head::read(image)?.entries.is_some();
+        let has_table = self.cache.look(image, Head::read).await?.entries.is_some();
         let root_device = if has_table { "vda1" } else { "vda" }.to_owned();
         Ok(Some(Kernel {
             kernel,
@@ -327,14 +330,50 @@ impl LocalDisks {
         Ok(BootDisks { disks, kernel })
     }
 
-    fn hold_again(&self, disks: &BootDisks, holder: &InstanceId) -> Result<(), CacheError> {
-        let backing = disks.disks.iter().filter_map(|disk| disk.backing.as_ref());
-        let kernels = disks.kernel.iter();
-        let kernels = kernels.flat_map(|kernel| [Some(&kernel.kernel), kernel.ramdisk.as_ref()]);
-        for path in backing.map(|file| &file.path).chain(kernels.flatten()) {
-            self.cache.hold_again(path, holder)?;
+    /// Keeps what whole disks stand on. False if some of it is not in the cache any more.
+    async fn hold_again(
+        &self,
+        disks: &BootDisks,
+        holder: &InstanceId,
+        tell: Tell<'_>,
+    ) -> Result<bool, CacheError> {
+        for path in stands_on(disks) {
+            if !self.cache.hold_again(path, holder, tell).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Marks what a running guest stands on as in use, without waiting for a cache that is silent:
+    /// the marks of its launch are still there.
+    async fn mark_again(&self, disks: &BootDisks, holder: &InstanceId) -> Result<(), CacheError> {
+        for path in stands_on(disks) {
+            self.cache.try_hold_again(path, holder).await?;
         }
         Ok(())
+    }
+}
+
+/// The files of the cache under these disks.
+fn stands_on(disks: &BootDisks) -> impl Iterator<Item = &Path> {
+    let backing = disks.disks.iter().filter_map(|disk| disk.backing.as_ref());
+    let kernels = disks.kernel.iter();
+    let kernels = kernels.flat_map(|kernel| [Some(&kernel.kernel), kernel.ramdisk.as_ref()]);
+    let files = backing.map(|file| &file.path).chain(kernels.flatten());
+    files.map(PathBuf::as_path)
+}
+
+/// What is shown of how far an image is, where `stage` is what is usually done.
+fn shown(told: &Told, stage: &str) -> Progress {
+    let stage = if told.doing.is_empty() {
+        stage
+    } else {
+        &told.doing
+    };
+    Progress {
+        stage: stage.to_owned(),
+        percent: told.percent,
     }
 }
 
@@ -360,9 +399,9 @@ impl Disks for LocalDisks {
     }
 
     async fn adopt(&self, wish: &InstanceWish, dir: &Path) {
-        let whole = self.whole(dir);
-        let held = whole.map_or(Ok(()), |disks| self.hold_again(&disks, &wish.instance));
-        if let Err(error) = held {
+        if let Some(disks) = self.whole(dir)
+            && let Err(error) = self.mark_again(&disks, &wish.instance).await
+        {
             tracing::error!(instance = %wish.instance, %error, "its images are not marked as used");
         }
         // What is not on disk is said; the guest runs all the same.
@@ -386,7 +425,11 @@ impl Disks for LocalDisks {
             Ok(())
         })
         .await?;
-        Ok(self.cache.release(instance)?)
+        // A mark that stays keeps an entry too long and no more; the cache is tidied up later.
+        if let Err(error) = self.cache.release(instance).await {
+            tracing::warn!(%instance, %error, "its images stay marked as used for now");
+        }
+        Ok(())
     }
 }
 
@@ -419,8 +462,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(image: &Path, spec: &InstanceSpec, has_kernel: bool) -> Result<Self, DiskError> {
-        let head = Head::read(image)?;
+    fn of(head: &Head, spec: &InstanceSpec, has_kernel: bool) -> Result<Self, DiskError> {
         if let (Some(feature), false) = (head.unbootable, has_kernel) {
             return Err(DiskError::Unbootable { feature });
         }
@@ -477,11 +519,11 @@ struct Head {
 }
 
 impl Head {
-    fn read(disk: &Path) -> Result<Self, DiskError> {
-        let file = File::open(disk).map_err(at(disk))?;
-        let bytes = file.metadata().map_err(at(disk))?.len();
+    fn read(disk: &Path) -> io::Result<Self> {
+        let file = File::open(disk)?;
+        let bytes = file.metadata()?.len();
         let mut head = vec![0; bytes.min(recognise::HEAD_BYTES as u64) as usize];
-        file.read_exact_at(&mut head, 0).map_err(at(disk))?;
+        file.read_exact_at(&mut head, 0)?;
         let entries = head
             .first_chunk()
             .and_then(|sector| mbr::parse(sector, bytes));
@@ -491,8 +533,7 @@ impl Head {
             .saturating_sub(start)
             .min(recognise::HEAD_BYTES as u64);
         let mut partition = vec![0; inner as usize];
-        file.read_exact_at(&mut partition, start.min(bytes))
-            .map_err(at(disk))?;
+        file.read_exact_at(&mut partition, start.min(bytes))?;
         let unbootable = match recognise::recognise(&partition, bytes.saturating_sub(start)) {
             Ok(Content::Partition(FileSystem::Ext { unbootable })) => unbootable,
             _ => None,

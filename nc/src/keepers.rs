@@ -10,7 +10,7 @@ use std::{
 
 use control::{
     CallError, Code,
-    node::{InstanceReport, InstanceWish, Taken},
+    node::{InstanceReport, InstanceWish, Seen, Taken},
 };
 use daemon::{Context, reconcile::Wake};
 use tokio::sync::oneshot;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use types::InstanceId;
 
 use crate::{
+    cache::tidy::Known,
     keeper::{Handle, Keeper, Message},
     record::{self, Record},
     site::Site,
@@ -201,9 +202,25 @@ impl Keepers {
             .collect()
     }
 
+    /// Whether the instance has anything on this node. Before all are adopted, any may have.
+    fn may_have(&self, instance: &InstanceId) -> bool {
+        match self.get(instance) {
+            _ if !self.has_adopted() => true,
+            Some(keeper) => keeper.report().seen != Seen::Terminated,
+            // A record that cannot be read is somebody's.
+            None => record::folder(&self.site.instances, instance).exists(),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceId, Handle>> {
         self.all
             .lock()
             .expect("no one panics while holding this lock")
+    }
+}
+
+impl Known for Keepers {
+    fn knows(&self, instance: &InstanceId) -> bool {
+        self.may_have(instance)
     }
 }

@@ -29,16 +29,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// Looks at this host and at the filesystem of that folder, of which the cache in the other may
-    /// still take so many bytes if it is there too.
-    pub fn look(instances: &Path, cache: &Path, cache_bytes: u64) -> io::Result<Self> {
+    /// Looks at this host and at the filesystem of that folder, of which the image cache may still
+    /// take so many bytes.
+    pub fn look(instances: &Path, cache_bytes: u64) -> io::Result<Self> {
         let free = free_bytes(instances)?;
-        let shared = instances.metadata()?.dev() == cache.metadata()?.dev();
-        let promised = if shared {
-            cache_bytes.min(free / CACHE_PART)
-        } else {
-            0
-        };
+        let promised = cache_bytes.min(free / CACHE_PART);
         Ok(Self {
             cpus: std::thread::available_parallelism()
                 .map_or(1, |n| n.get().try_into().unwrap_or(1)),
@@ -154,10 +149,10 @@ mod tests {
 
     #[test]
     fn this_host_is_found_to_have_something() {
-        let found = Found::look(Path::new("/"), Path::new("/proc"), u64::MAX).unwrap();
+        let found = Found::look(Path::new("/"), 0).unwrap();
         assert!(found.cpus > 0 && found.memory_mib > 0);
         assert!(found.disk_bytes > 0, "a cache elsewhere takes nothing");
-        let shared = Found::look(Path::new("/"), Path::new("/"), u64::MAX).unwrap();
+        let shared = Found::look(Path::new("/"), u64::MAX).unwrap();
         assert!(
             shared.disk_bytes < found.disk_bytes,
             "what the cache may take is not promised"

@@ -3,13 +3,20 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use control::node::{InstanceReport, InstanceWish, Seen, Wanted};
+use async_trait::async_trait;
+use control::{
+    CallError,
+    caches::CopyReport,
+    cloud::{Ticket, TicketAsk},
+    node::{InstanceReport, InstanceWish, Seen, Wanted},
+};
 use daemon::{Context, clock::TestClock};
 use tokio::sync::watch;
 use types::InstanceId;
 
 use crate::{
     adopt::AdoptInstances,
+    cache::{self, Cache, Tickets, lease::LeaseTimes, peers::PeerTimes},
     config::Limits,
     domain::{Accel, CacheMode, Host},
     fakes::{self, FakeBundles, FakeDisks, FakeNetworks},
@@ -173,4 +180,46 @@ pub(crate) fn steps(report: &InstanceReport) -> Vec<&str> {
 
 pub(crate) async fn pause(ms: u64) {
     tokio::time::sleep(Duration::from_millis(ms)).await;
+}
+
+/// An image cache beside the host's instances, for which nobody gives tickets.
+pub(crate) fn cache(keepers: &Keepers) -> Cache {
+    cache_in(
+        &keepers.site().instances.join("cache"),
+        cache::files::PATIENCE,
+    )
+}
+
+/// The same in a folder, with so much patience for it.
+pub(crate) fn cache_in(folder: &std::path::Path, patience: Duration) -> Cache {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the versions are the library's own")
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_no_client_auth();
+    let settings = cache::Settings {
+        folder: folder.to_owned(),
+        node: fakes::node_id(),
+        limit_bytes: None,
+        grub: "/usr/lib/grub/i386-pc".into(),
+        tls: Arc::new(tls),
+        lease: LeaseTimes::default(),
+        patience,
+        peers: PeerTimes::default(),
+    };
+    Cache::new(settings, Arc::new(NoTickets))
+}
+
+struct NoTickets;
+
+#[async_trait]
+impl Tickets for NoTickets {
+    async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError> {
+        Err(CallError::not_found(ask.image.id))
+    }
+
+    async fn copied(&self, _: CopyReport) -> Result<(), CallError> {
+        Ok(())
+    }
 }

@@ -1,6 +1,9 @@
 //! From a configuration to a running node, and joining a cloud.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use control::{
@@ -15,7 +18,7 @@ use crate::{
     adopt::AdoptInstances,
     api::Api,
     bundle::{Bundler, CloudBundleTickets},
-    cache::{self, Cache, CloudTickets},
+    cache::{self, Cache, CloudTickets, tidy::TidyCache},
     config::{Accelerator, Config},
     disk::LocalDisks,
     domain::Host,
@@ -47,7 +50,7 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
         .context("the name in our certificate")?;
     // QEMU, which runs as another user, reaches disks and images through these folders.
     let instances = instances_dir(&config);
-    for folder in [&config.state_dir, &instances, &cache_dir(&config)] {
+    for folder in [&config.state_dir, &instances] {
         record::make_reachable(folder)?;
     }
 
@@ -59,10 +62,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let network = Network::open(&config.state_dir, settings).map_err(anyhow::Error::from_boxed)?;
     let boot_id = resources::boot_id()?;
     let templates = config.state_dir.join("templates");
-    let cache = cache(&config, &member, &node)?;
-    let to_come = cache.to_come_bytes()?;
-    let found = resources::Found::look(&instances, &cache_dir(&config), to_come)?;
-    let disks = LocalDisks::new(cache, &templates, &boot_id)
+    let cache = cache(&config, &member, &node);
+    let found = resources::Found::look(&instances, promised(&cache, &instances).await)?;
+    let disks = LocalDisks::new(cache.clone(), &templates, &boot_id)
         .with_context(|| format!("templates of disks in {}", templates.display()))?
         .injecting(config.storage.inject_keys);
     let cloud = Arc::new(member.cloud.clone());
@@ -82,8 +84,12 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
 
     network.start(&context, residents.clone(), signs.clone());
     metadata::start(&context, &network, residents, signs).map_err(anyhow::Error::from_boxed)?;
-    watch(&config, &context, &keepers, found, events, signs_told)?;
-    let routes = control::node::routes(Api::new(keepers));
+    watch(
+        &config, &context, &keepers, &cache, found, events, signs_told,
+    )?;
+    let zone = member.peer().zone.clone();
+    let blocks = control::blocks::routes(zone, cache.serving());
+    let routes = control::node::routes(Api::new(keepers, cache)).merge(blocks);
     let served = member.serve(&context, config.control.listen, routes).await;
     served.map_err(anyhow::Error::from_boxed)
 }
@@ -103,7 +109,7 @@ fn host(config: &Config, node: NodeId) -> Host {
     }
 }
 
-fn cache(config: &Config, member: &Member, node: &NodeId) -> anyhow::Result<Cache> {
+fn cache(config: &Config, member: &Member, node: &NodeId) -> Cache {
     let limit_gib = u64::from(config.storage.cache_gib);
     let settings = cache::Settings {
         folder: cache_dir(config),
@@ -112,9 +118,23 @@ fn cache(config: &Config, member: &Member, node: &NodeId) -> anyhow::Result<Cach
         grub: PathBuf::from(GRUB_MODULES),
         tls: member.tls.client_config(),
         lease: cache::lease::LeaseTimes::default(),
+        patience: cache::files::PATIENCE,
+        peers: cache::peers::PeerTimes::default(),
     };
     let tickets = CloudTickets(Arc::new(member.cloud.clone()));
-    Ok(Cache::open(settings, Arc::new(tickets))?)
+    Cache::new(settings, Arc::new(tickets))
+}
+
+/// What the cache may still take of the file system of that folder. One that does not answer holds
+/// up no start: guests run, and are looked after.
+async fn promised(cache: &Cache, instances: &Path) -> u64 {
+    match cache.to_come_bytes_beside(instances).await {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            tracing::error!(%error, "starting without the image cache");
+            0
+        }
+    }
 }
 
 /// Starts what goes on besides keeping instances.
@@ -122,6 +142,7 @@ fn watch(
     config: &Config,
     context: &Context,
     keepers: &Keepers,
+    cache: &Cache,
     found: resources::Found,
     events: Events,
     signs: tokio::sync::mpsc::Receiver<(types::InstanceId, crate::signs::Sign)>,
@@ -135,7 +156,9 @@ fn watch(
             .map_err(anyhow::Error::from_boxed)?,
         capacity: found.capacity(&config.capacity),
         hypervisor: state.subscribe(),
+        cache: cache.clone(),
         ready: context.ready.condition("hypervisor"),
+        cache_ready: context.ready.condition("image-cache"),
         instances: InstanceCounts::new(&context.metrics),
     };
     let watching = tasks::watch_domains(
@@ -154,11 +177,16 @@ fn watch(
     };
     context.reconcile(trim, daemon::reconcile::Wake::new());
 
+    let tidy = TidyCache::new(cache.clone(), Arc::new(keepers.clone()));
+    context.reconcile(tidy, daemon::reconcile::Wake::new());
+
     let (mut applied, stop) = (site.networks.applied(), context.cancel.clone());
-    context.spawn("watch_network", async move {
+    let mut silent_since = cache.silent_since();
+    context.spawn("watch_changes", async move {
         while tokio::select! {
             () = stop.cancelled() => false,
             changed = applied.changed() => changed.is_ok(),
+            changed = silent_since.changed() => changed.is_ok(),
         } {
             site.changed.wake();
         }

@@ -36,7 +36,7 @@ use image::{
 use md5::{Digest, Md5};
 use nc::{
     bundle::{BundleTickets, Bundler},
-    cache::{Cache, Settings, lease::LeaseTimes},
+    cache::{Cache, Settings, files::PATIENCE, lease::LeaseTimes, peers::PeerTimes},
     disk::LocalDisks,
     fakes,
     needs::{BootDisks, Bundles, Disk, DiskFile, DiskFormat, Progress},
@@ -205,8 +205,10 @@ async fn bundler(folder: &Path, shelf: &Arc<Shelf>) -> Bundler {
         grub: "/usr/lib/grub/i386-pc".into(),
         tls: store::no_tls(),
         lease: LeaseTimes::default(),
+        patience: PATIENCE,
+        peers: PeerTimes::default(),
     };
-    let cache = Cache::open(settings, store::Store::serve(b"unused").await).unwrap();
+    let cache = Cache::new(settings, store::Store::serve(b"unused").await);
     let disks = LocalDisks::new(cache, &folder.join("templates"), "boot-1").unwrap();
     Bundler::new(shelf.clone(), &store::no_tls(), disks)
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use nc::{
-    cache::{Cache, Settings, lease::LeaseTimes},
+    cache::{Cache, Settings, lease::LeaseTimes, peers::PeerTimes},
     disk::LocalDisks,
     fakes,
     needs::{DiskFile, Disks, Progress},
@@ -134,9 +134,11 @@ async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
         grub: "/usr/lib/grub/i386-pc".into(),
         tls: store::no_tls(),
         lease: LeaseTimes::default(),
+        patience: Duration::from_secs(10),
+        peers: PeerTimes::default(),
     };
     let disks = LocalDisks::new(
-        Cache::open(settings, store.clone()).unwrap(),
+        Cache::new(settings, store.clone()),
         &folder.path().join("templates"),
         "boot-1",
     )

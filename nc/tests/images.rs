@@ -16,7 +16,7 @@ use std::{
 };
 
 use nc::{
-    cache::{Cache, CacheError, Fetched, Form, Settings, lease::LeaseTimes},
+    cache::{Cache, CacheError, Form, Settings, Told, lease::LeaseTimes, peers::PeerTimes},
     disk::LocalDisks,
     fakes,
     needs::{Disks, Progress},
@@ -39,11 +39,13 @@ fn settings(folder: &Path, node: u32) -> Settings {
         grub: "/usr/lib/grub/i386-pc".into(),
         tls: store::no_tls(),
         lease: QUICK,
+        patience: Duration::from_secs(10),
+        peers: PeerTimes::default(),
     }
 }
 
 fn open(folder: &Path, store: &Arc<Store>) -> Cache {
-    Cache::open(settings(folder, 1), store.clone()).unwrap()
+    Cache::new(settings(folder, 1), store.clone())
 }
 
 fn holder(n: u32) -> InstanceId {
@@ -79,8 +81,8 @@ async fn host_an_image_is_fetched_once_and_becomes_a_bootable_read_only_disk() {
     let cache = open(folder.path(), &store);
     let heard = Mutex::new(Vec::new());
     let path = cache
-        .hold(&store.image(), Form::Disk, &holder(1), &|fetched| {
-            heard.lock().unwrap().push(fetched.percent)
+        .hold(&store.image(), Form::Disk, &holder(1), &|told| {
+            heard.lock().unwrap().extend(told.percent)
         })
         .await
         .unwrap();
@@ -212,14 +214,13 @@ async fn no_room_is_said_before_a_byte_is_fetched() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::serve(&noise(12 << 20)).await;
     let limit_bytes = Some(10 << 20);
-    let cache = Cache::open(
+    let cache = Cache::new(
         Settings {
             limit_bytes,
             ..settings(folder.path(), 1)
         },
         store.clone(),
-    )
-    .unwrap();
+    );
     let error = hold(&cache, &store, 1).await.unwrap_err();
     assert!(matches!(error, CacheError::NoRoom { .. }), "{error}");
     assert_eq!(store.hits(), 0);
@@ -234,14 +235,13 @@ async fn what_is_unused_goes_and_what_is_in_use_stays() {
         Store::serve(&noise(13 << 20)).await,
         Store::serve(&noise(14 << 20)).await,
     ];
-    let cache = Cache::open(
+    let cache = Cache::new(
         Settings {
             limit_bytes,
             ..settings(folder.path(), 1)
         },
         store::all(&stores),
-    )
-    .unwrap();
+    );
     let first = hold(&cache, &stores[0], 1).await.unwrap();
     let second = hold(&cache, &stores[1], 2).await.unwrap();
     assert!(
@@ -249,7 +249,7 @@ async fn what_is_unused_goes_and_what_is_in_use_stays() {
         "both are in use"
     );
 
-    cache.release(&holder(2)).unwrap();
+    cache.release(&holder(2)).await.unwrap();
     hold(&cache, &stores[2], 3).await.unwrap();
     assert!(first.exists());
     assert!(!second.exists());
@@ -260,8 +260,8 @@ async fn nodes_that_share_a_folder_fill_once_and_take_over_from_the_dead() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::serve(&noise(12 << 20)).await;
     store.slow(Duration::from_millis(700));
-    let one = Cache::open(settings(folder.path(), 1), store.clone()).unwrap();
-    let two = Cache::open(settings(folder.path(), 2), store.clone()).unwrap();
+    let one = Cache::new(settings(folder.path(), 1), store.clone());
+    let two = Cache::new(settings(folder.path(), 2), store.clone());
     let (first, second) = tokio::join!(hold(&one, &store, 1), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
         hold(&two, &store, 2).await
@@ -279,15 +279,19 @@ async fn nodes_that_share_a_folder_fill_once_and_take_over_from_the_dead() {
     )
     .unwrap();
     std::fs::write(filling.join(format!("{name}.node-00000009.dead")), "half").unwrap();
-    let three = Cache::open(settings(folder.path(), 3), other.clone()).unwrap();
+    let three = Cache::new(settings(folder.path(), 3), other.clone());
     let heard = Mutex::new(Vec::new());
-    let report = |fetched: Fetched| heard.lock().unwrap().push(fetched.percent);
+    let report = |told: &Told| heard.lock().unwrap().push(told.clone());
     three
         .hold(&other.image(), Form::Disk, &holder(3), &report)
         .await
         .unwrap();
+    let others = Told {
+        doing: "waiting for node-00000009, which fetches it".to_owned(),
+        percent: Some(30),
+    };
     assert!(
-        heard.lock().unwrap().contains(&30),
+        heard.lock().unwrap().contains(&others),
         "the other node's progress is shown"
     );
     assert!(std::fs::read_dir(filling).unwrap().next().is_none());
@@ -301,7 +305,7 @@ async fn a_launch_given_up_leaves_nothing_half_made_and_the_next_one_works() {
     let cache = open(folder.path(), &store);
     let impatient = tokio::time::timeout(Duration::from_millis(300), hold(&cache, &store, 1)).await;
     assert!(impatient.is_err());
-    cache.release(&holder(1)).unwrap();
+    cache.release(&holder(1)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(files(folder.path()), [""; 0]);
 
@@ -358,7 +362,7 @@ async fn host_disks_are_made_kept_and_wiped() {
     disks.wipe(&wish.instance, &instance_dir).await.unwrap();
     assert_eq!(std::fs::read_dir(&instance_dir).unwrap().count(), 0);
     let cache = open(&folder.path().join("cache"), &store);
-    assert!(!cache.entries().unwrap()[0].in_use);
+    assert_eq!(cache.entries().await.unwrap()[0].uses, 0);
 }
 
 #[tokio::test]
@@ -433,11 +437,10 @@ async fn host_a_file_system_that_grub_cannot_read_is_named_unless_a_kernel_is_gi
     let store = Store::serve(&std::fs::read(&image).unwrap()).await;
     let kernel = Store::serve(&noise(5000)).await;
     let stores = [store.clone(), kernel.clone()];
-    let cache = Cache::open(
+    let cache = Cache::new(
         settings(&folder.path().join("cache"), 1),
         store::all(&stores),
-    )
-    .unwrap();
+    );
     let disks = LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap();
     let mut wish = fakes::wish(1);
     wish.spec.image = store.image();

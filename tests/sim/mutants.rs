@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use control::caches::{Caches, CachesAsk, ClusterWarm, EvictAsk};
 use control::{
     CallError, Changes, Cluster,
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Roster},
@@ -94,6 +95,18 @@ impl Cluster for Mutant {
 
     async fn console_write(&self, call: &Call, ask: ConsoleWrite) -> Result<Done, CallError> {
         self.0.console_write(call, ask).await
+    }
+
+    async fn caches(&self, call: &Call, ask: CachesAsk) -> Result<Caches, CallError> {
+        self.0.caches(call, ask).await
+    }
+
+    async fn caches_warm(&self, call: &Call, ask: ClusterWarm) -> Result<Caches, CallError> {
+        self.0.caches_warm(call, ask).await
+    }
+
+    async fn caches_evict(&self, call: &Call, ask: EvictAsk) -> Result<Caches, CallError> {
+        self.0.caches_evict(call, ask).await
     }
 }
 

@@ -26,6 +26,7 @@ use clc::{
     },
     seal::Seal,
 };
+use control::caches::{Caches, CachesAsk, ClusterWarm, EvictAsk};
 use control::{
     CallError, Changes, Cloud, Cluster, Code, Objects, Role, Storage,
     cloud::{Ask, DeadAsk, TokenAsk},
@@ -510,6 +511,9 @@ until_killed! {
     changes(Poll) -> Changes<ClusterChange>;
     console_read(ConsoleRead) -> ConsoleText;
     console_write(ConsoleWrite) -> Done;
+    caches(CachesAsk) -> Caches;
+    caches_warm(ClusterWarm) -> Caches;
+    caches_evict(EvictAsk) -> Caches;
 }
 
 /// What is not part of this simulation.

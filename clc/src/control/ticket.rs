@@ -1,6 +1,8 @@
 //! Image tickets: what a node needs to fetch one image, and nothing more.
 //!
-//! Given only to a node on which an instance of that image is placed. The bundle's key is unwrapped
+//! Given only to a node on which an instance of that image is placed, or which the administrator has
+//! fetch it. One that names the cache entry is told where else to take it from, if there is
+//! ([`super::copies`]); the bundle is for the others. Its key is unwrapped
 //! here, with the cloud's private key, and travels over mutual TLS; the parts are addressed by
 //! presigned URLs of the cloud's own account, which Walrus lets read bundles.
 
@@ -13,31 +15,34 @@ use control::{
 use daemon::tls::Peer;
 use image::manifest::Manifest;
 use sigv4::sign::{Key, Presign, Target, v4_presign};
-use types::{AccountId, ImageId, NodeId, Secret};
+use store::Tx;
+use types::{AccountId, NodeId, Secret};
 
-use super::{Refused, internal, join::node_id};
-use crate::{
-    Clc,
-    identity::Credential,
-    rows::{images, instances},
-};
+use super::{Refused, copies, internal};
+use crate::{Clc, identity::Credential, rows::images};
 
 /// How long a ticket's addresses hold. A transfer that takes longer asks again in its midst.
 const VALID_SECS: i64 = 15 * 60;
 
 /// Gives a ticket, or says why not.
 pub(super) async fn give(clc: &Arc<Clc>, peer: &Peer, ask: TicketAsk) -> Result<Ticket, CallError> {
-    let (node, image) = (node_id(peer)?, ask.image.id.clone());
-    let (stored, sha256) = clc
-        .db
-        .read(move |tx| bundle(tx, &node, &image).map_err(Refused))
-        .await?;
-    if sha256 != ask.image.manifest_sha256 {
-        return Err(CallError::new(
-            Code::Conflict,
-            "the image has another manifest now",
-        ));
+    let (node, zone) = copies::speaker(peer)?;
+    let now_ms = clc.clock.monotonic_ms();
+    let is_warmed = clc.copies.is_warmed(&node, &ask.image.id, now_ms);
+    let (who, at, what) = (node.clone(), zone.clone(), ask.clone());
+    let known = clc.db.read(move |tx| {
+        may_have(tx, &who, &what, is_warmed).map_err(Refused)?;
+        copies::Known::read(tx, &at, &what).map_err(Refused)
+    });
+    if let Some(ticket) = copies::instead(clc, (&node, &zone), &ask, known.await?) {
+        return Ok(ticket);
     }
+
+    let image = ask.image.id.clone();
+    let stored = clc.db.read(move |tx| images::manifest(tx, &image)).await;
+    let stored = stored
+        .map_err(internal)?
+        .ok_or_else(|| CallError::not_found(&ask.image.id))?;
     let manifest = Manifest::parse(&stored.bytes).map_err(internal)?;
     let key = clc
         .image_key
@@ -58,27 +63,24 @@ pub(super) async fn give(clc: &Arc<Clc>, peer: &Peer, ask: TicketAsk) -> Result<
         size_bytes: manifest.size_bytes,
         bundled_bytes: stored.part_sizes.iter().sum(),
         valid_ms: VALID_SECS.unsigned_abs() * 1000,
+        blocks: None,
+        peers: Vec::new(),
+        filled_by: None,
     })
 }
 
-/// The manifest, if the node has a reason to ask.
-fn bundle(
-    tx: &store::Tx,
-    node: &NodeId,
-    image: &ImageId,
-) -> Result<(images::Manifest, String), CallError> {
-    if !instances::needs_image(tx, node, image).map_err(internal)? {
-        let text = format!("no instance that is placed on {node} needs {image}");
-        return Err(CallError::new(Code::Forbidden, text));
+/// Whether the node has a reason to ask, and knows what it asks for.
+fn may_have(tx: &Tx, node: &NodeId, ask: &TicketAsk, is_warmed: bool) -> Result<(), CallError> {
+    let image = &ask.image;
+    copies::has_reason(tx, node, &image.id, is_warmed)?;
+    let row = images::find(tx, &image.id)
+        .map_err(internal)?
+        .ok_or_else(|| CallError::not_found(&image.id))?;
+    if row.manifest_sha256 != image.manifest_sha256 {
+        let what = "the image has another manifest now";
+        return Err(CallError::new(Code::Conflict, what));
     }
-    let missing = || CallError::not_found(image);
-    let row = images::find(tx, image)
-        .map_err(internal)?
-        .ok_or_else(missing)?;
-    let manifest = images::manifest(tx, image)
-        .map_err(internal)?
-        .ok_or_else(missing)?;
-    Ok((manifest, row.manifest_sha256))
+    Ok(())
 }
 
 fn parts(

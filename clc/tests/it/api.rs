@@ -44,6 +44,7 @@ use ::types::{
 use ::wire::{Parameters, RequestId};
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use control::caches::{Caches, CachesAsk, ClusterWarm, EvictAsk};
 use control::{
     CallError, Changes, Cluster, Code, Objects, Position, Role, Storage,
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Placement, Roster},
@@ -531,6 +532,18 @@ impl Cluster for FakeCluster {
 
     async fn console_write(&self, _: &rpc::Call, _: ConsoleWrite) -> Result<Done, CallError> {
         Ok(Done {})
+    }
+
+    async fn caches(&self, _: &rpc::Call, _: CachesAsk) -> Result<Caches, CallError> {
+        Ok(Caches::default())
+    }
+
+    async fn caches_warm(&self, _: &rpc::Call, _: ClusterWarm) -> Result<Caches, CallError> {
+        Ok(Caches::default())
+    }
+
+    async fn caches_evict(&self, _: &rpc::Call, _: EvictAsk) -> Result<Caches, CallError> {
+        Ok(Caches::default())
     }
 }
 

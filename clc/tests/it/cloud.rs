@@ -29,12 +29,12 @@ use types::{AccountId, Gib, InstanceState, Mib, Secret, Timestamp};
 
 use crate::rig::{Rig, config, node, node_status, report, zone};
 
-fn service(rig: &Rig) -> Arc<Service> {
+pub(crate) fn service(rig: &Rig) -> Arc<Service> {
     let authority = Authority::load(Places::of(&rig.config).ca()).unwrap();
     Service::new(rig.clc.clone(), Arc::new(authority))
 }
 
-fn call() -> Call {
+pub(crate) fn call() -> Call {
     Call::new("test")
 }
 
@@ -358,7 +358,7 @@ async fn a_new_account_can_be_used_at_once_and_its_name_is_taken() {
 }
 
 /// Registers a bundle made for the cloud; its key and the reference that a node would send.
-async fn bundle(rig: &Rig) -> (BundleKey, ImageRef) {
+pub(crate) async fn bundle(rig: &Rig) -> (BundleKey, ImageRef) {
     let key = BundleKey::mint();
     let certificate = Certificate::from_pem(&rig.clc.image_certificate_pem).unwrap();
     let wrapped = key.wrap(&certificate).unwrap();
@@ -421,7 +421,11 @@ async fn only_a_node_with_a_reason_gets_a_ticket_and_it_opens_the_bundle() {
     rig.launch().await;
     let (key, image) = bundle(&rig).await;
     let of = |name: &str| call().from_peer(Peer::new(Role::Nc, name, Some("mallee-1a")).unwrap());
-    let ask = TicketAsk { image };
+    let ask = TicketAsk {
+        image,
+        entry: None,
+        peers_failed: false,
+    };
 
     let other = service
         .image_ticket(&of("node-00000000000000000"), ask.clone())

@@ -3,6 +3,7 @@
 
 mod api;
 mod cloud;
+mod copies;
 mod edge;
 mod rig;
 mod schema;

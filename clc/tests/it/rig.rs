@@ -24,6 +24,7 @@ use clc::{
     },
     seal::Seal,
 };
+use control::caches::{Caches, CachesAsk, ClusterWarm, EvictAsk};
 use control::{
     CallError, Changes, Cluster, Code, Feed, Objects, Role, Storage,
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, NodeStatus, Reach, Roster},
@@ -201,6 +202,18 @@ impl Cluster for FakeCluster {
 
     async fn console_write(&self, _: &Call, ask: ConsoleWrite) -> Result<Done, CallError> {
         Err(CallError::not_found(ask.instance))
+    }
+
+    async fn caches(&self, _: &Call, _: CachesAsk) -> Result<Caches, CallError> {
+        Ok(Caches::default())
+    }
+
+    async fn caches_warm(&self, _: &Call, _: ClusterWarm) -> Result<Caches, CallError> {
+        Ok(Caches::default())
+    }
+
+    async fn caches_evict(&self, _: &Call, _: EvictAsk) -> Result<Caches, CallError> {
+        Ok(Caches::default())
     }
 }
 

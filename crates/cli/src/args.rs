@@ -13,6 +13,7 @@ Examples:
   mallee explain i-0123456789abcdef0     why an instance is what it is, and what took how long
   mallee console i-0123456789abcdef0     its serial console; Ctrl-] leaves
   mallee image install disk.img --bucket images --name debian-12
+  mallee image cache warm emi-0123456789abcdef0       fetched by all nodes before it is launched
   mallee verify --output json            the invariants, for a monitoring system
   mallee bench disk --guest guest.img    what this host's disks cost a guest
 
@@ -210,6 +211,9 @@ The bundle in the object store stays: it is its owner's to delete.")]
         #[arg(required = true)]
         images: Vec<ImageId>,
     },
+    /// The nodes' image caches: what they have, fetching ahead, removing
+    #[command(subcommand)]
+    Cache(ImageCache),
 }
 
 /// `mallee image list`
@@ -234,6 +238,52 @@ pub struct Share {
     /// No longer
     #[arg(long)]
     pub undo: bool,
+}
+
+/// `mallee image cache`
+#[derive(Debug, Subcommand)]
+pub enum ImageCache {
+    /// What each node has or is fetching: image, size, last use, how many instances stand on it
+    #[command(after_help = "\
+Example:
+  mallee image cache list
+Nodes that share a cache all show what is in it; the instances are those of all of them.")]
+    List {
+        /// Only this node; may be given again
+        #[arg(long)]
+        node: Vec<NodeId>,
+    },
+    /// Has nodes fetch an image before anybody launches it, and shows how far each is
+    #[command(after_help = "\
+Example:
+  mallee image cache warm emi-0123456789abcdef0 --node node-0123456789abcdef0
+One node reads the image from the object store, the others take it from there or from each other.
+What is fetched ahead is evicted like everything else: when room is needed, the longest unused
+first. Exits 1 if a node could not have it, and says why.")]
+    Warm {
+        /// Which, and where.
+        #[command(flatten)]
+        of: OfCaches,
+        /// Do not wait for it
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Removes an image from caches where no instance stands on it
+    #[command(after_help = "\
+Example:
+  mallee image cache evict emi-0123456789abcdef0
+Exits 1 if it is still on a node, because instances use it, and says how many.")]
+    Evict(OfCaches),
+}
+
+/// An image, and the nodes whose caches are meant.
+#[derive(Debug, clap::Args)]
+pub struct OfCaches {
+    /// The image: emi-, eki- or eri-
+    pub image: ImageId,
+    /// Only this node; may be given again [default: all]
+    #[arg(long)]
+    pub node: Vec<NodeId>,
 }
 
 /// What a bundle is made of.
@@ -448,6 +498,9 @@ mod tests {
             "mallee image share emi-1234abcd --all",
             "mallee image deregister emi-1234abcd eki-1234abcd",
             "mallee bench disk --guest g --count 64 --size 2 --disk raw --disk overlay --cache unsafe",
+            "mallee image cache list --node node-1234abcd --output json",
+            "mallee image cache warm emi-1234abcd --no-wait",
+            "mallee image cache evict emi-1234abcd --node node-1234abcd --node node-1234abce",
         ] {
             Args::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -459,5 +512,7 @@ mod tests {
         assert!(Args::try_parse_from(["mallee", "image", "deregister"]).is_err());
         assert!(Args::try_parse_from(["mallee", "explain", "i-../../etc"]).is_err());
         assert!(Args::try_parse_from(["mallee", "explain", "vol-1234abcd"]).is_err());
+        let evict = ["mallee", "image", "cache", "evict", "emi-../../etc"];
+        assert!(Args::try_parse_from(evict).is_err());
     }
 }

@@ -49,6 +49,6 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Account(ask) => commands::accounts::run(admin, output, ask).await,
         Command::Node(ask) => commands::nodes::change(admin, output, ask).await,
         Command::Bench(ask) => commands::bench::run(output, ask).await,
-        Command::Image(ask) => commands::image::run(output, ask).await,
+        Command::Image(ask) => commands::image::run(admin, output, ask).await,
     }
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use daemon::tls::{Peer, Role};
-use http::{Method, Request, Uri, header};
+use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -80,21 +80,45 @@ impl Client {
         B: DeserializeOwned,
     {
         let body = serde_json::to_vec(ask).map_err(|error| CallError::internal(&error))?;
-        let request = self.request(path, call, body)?;
+        let request = self.request(Method::POST, path, call, body)?;
         let limit = Duration::from_millis(call.deadline_ms);
         tokio::time::timeout(limit, self.exchange(request))
             .await
-            .unwrap_or_else(|_| {
-                let what = format!(
-                    "{} did not answer {path} in {} ms",
-                    self.address, call.deadline_ms
-                );
-                Err(CallError::new(Code::Deadline, what))
-            })
+            .unwrap_or_else(|_| Err(self.late(path, call)))
+    }
+
+    /// Gets bytes, `bytes_max` at most.
+    pub(crate) async fn get(
+        &self,
+        path: &str,
+        call: &Call,
+        bytes_max: usize,
+    ) -> Result<Bytes, CallError> {
+        let request = self.request(Method::GET, path, call, Vec::new())?;
+        let limit = Duration::from_millis(call.deadline_ms);
+        let exchange = async {
+            let (status, body) = self.transfer(request, bytes_max).await?;
+            match status.is_success() {
+                true => Ok(body),
+                false => Err(self.refusal(status, &body)),
+            }
+        };
+        tokio::time::timeout(limit, exchange)
+            .await
+            .unwrap_or_else(|_| Err(self.late(path, call)))
+    }
+
+    fn late(&self, path: &str, call: &Call) -> CallError {
+        let what = format!(
+            "{} did not answer {path} in {} ms",
+            self.address, call.deadline_ms
+        );
+        CallError::new(Code::Deadline, what)
     }
 
     fn request(
         &self,
+        method: Method,
         path: &str,
         call: &Call,
         body: Vec<u8>,
@@ -103,7 +127,7 @@ impl Client {
             .parse()
             .map_err(|error: http::uri::InvalidUri| CallError::internal(&error))?;
         Request::builder()
-            .method(Method::POST)
+            .method(method)
             .uri(uri)
             .header(header::CONTENT_TYPE, "application/json")
             .header(VERSION_HEADER, VERSION)
@@ -117,6 +141,23 @@ impl Client {
         &self,
         request: Request<Full<Bytes>>,
     ) -> Result<B, CallError> {
+        let (status, body) = self.transfer(request, MESSAGE_BYTES_MAX).await?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                CallError::new(
+                    Code::Internal,
+                    format!("unreadable answer of {}: {error}", self.address),
+                )
+            });
+        }
+        Err(self.refusal(status, &body))
+    }
+
+    async fn transfer(
+        &self,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), CallError> {
         let unreachable = |error: &(dyn std::error::Error + 'static)| {
             let cause = CallError::internal(error).message;
             CallError::new(Code::Unreachable, format!("{}: {cause}", self.address))
@@ -127,25 +168,20 @@ impl Client {
             .await
             .map_err(|error| unreachable(&error))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), MESSAGE_BYTES_MAX);
+        let body = Limited::new(response.into_body(), bytes_max);
         let body = body
             .collect()
             .await
-            .map_err(|error| unreachable(error.as_ref()))?
-            .to_bytes();
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| {
-                CallError::new(
-                    Code::Internal,
-                    format!("unreadable answer of {}: {error}", self.address),
-                )
-            });
-        }
-        Err(serde_json::from_slice(&body).unwrap_or_else(|_| {
+            .map_err(|error| unreachable(error.as_ref()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> CallError {
+        serde_json::from_slice(body).unwrap_or_else(|_| {
             CallError::new(
                 Code::Internal,
                 format!("{} answered HTTP {status}", self.address),
             )
-        }))
+        })
     }
 }

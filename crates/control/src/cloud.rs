@@ -9,6 +9,7 @@ use types::{
 };
 
 use crate::{
+    caches::{Blocks, Caches, CachesAsk, CopyPeer, CopyReport, EvictAsk, FilledBy, WarmAsk},
     cluster::NodeStatus,
     error::CallError,
     feed::{Changes, Poll},
@@ -142,6 +143,12 @@ pub struct AccessKey {
 pub struct TicketAsk {
     /// Which image.
     pub image: ImageRef,
+    /// The cache entry that is to be made of it; without it there is nothing but the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entry: Option<String>,
+    /// Whether the peers that were told could not give it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub peers_failed: bool,
 }
 
 /// What a node needs to fetch an image. Never on disk, never in a log.
@@ -163,6 +170,15 @@ pub struct Ticket {
     pub bundled_bytes: u64,
     /// How long the addresses hold; ask again before.
     pub valid_ms: u64,
+    /// What the entry must come to, if a node has made it before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blocks: Option<Blocks>,
+    /// Nodes of the caller's cluster to take it from, the best first. Then `parts` is empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<CopyPeer>,
+    /// The node that reads the bundle already: wait, and ask again. Then `parts` is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filled_by: Option<FilledBy>,
 }
 
 /// A part of a bundle.
@@ -426,6 +442,8 @@ rpc! {
         image_ticket(TicketAsk) -> Ticket, by [Role::Nc];
         /// What a node needs to store a bundle.
         bundle_ticket(BundleTicketAsk) -> BundleTicket, by [Role::Nc];
+        /// How far a node's copy of an image is: others wait for it, or take it from there.
+        image_copy(CopyReport) -> Done, by [Role::Nc];
         /// Makes a join token.
         token(TokenAsk) -> Token, by [Role::Admin];
         /// The cloud at a glance.
@@ -446,5 +464,11 @@ rpc! {
         console_read(ConsoleRead) -> ConsoleText, by [Role::Admin];
         /// Types into a console.
         console_write(ConsoleWrite) -> Done, by [Role::Admin];
+        /// What the nodes' image caches have.
+        caches(CachesAsk) -> Caches, by [Role::Admin];
+        /// Has nodes fetch an image before anybody launches it.
+        caches_warm(WarmAsk) -> Caches, by [Role::Admin];
+        /// Has nodes remove an image that nothing uses.
+        caches_evict(EvictAsk) -> Caches, by [Role::Admin];
     }
 }

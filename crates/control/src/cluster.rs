@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use types::{InstanceId, NodeId, ReservationId, network::NetworkDocument};
 
 use crate::{
+    caches::{Caches, CachesAsk, ClusterWarm, EvictAsk},
     error::CallError,
     feed::{Changes, Poll},
     node::{
@@ -155,5 +156,11 @@ rpc! {
         console_read(ConsoleRead) -> ConsoleText, by [Role::Clc];
         /// Types into a console.
         console_write(ConsoleWrite) -> Done, by [Role::Clc];
+        /// What the nodes' image caches have.
+        caches(CachesAsk) -> Caches, by [Role::Clc];
+        /// Has nodes fetch an image.
+        caches_warm(ClusterWarm) -> Caches, by [Role::Clc];
+        /// Has nodes remove an image that nothing uses.
+        caches_evict(EvictAsk) -> Caches, by [Role::Clc];
     }
 }

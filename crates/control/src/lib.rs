@@ -7,6 +7,8 @@
 //! | [`node`] | [`Node`], served by an NC: wishes, the network document, changes, consoles |
 //! | [`storage`] | [`Storage`], served by an SC: volumes, changes |
 //! | [`objects`] | [`Objects`], served by Walrus: reading objects in somebody's name |
+//! | [`caches`] | the nodes' image caches: who has what |
+//! | [`blocks`] | a block of a cache entry, from node to node: the one call that is not JSON |
 //! | [`feed`] | changes after a revision, by long poll |
 //! | [`error`] | what a call can answer instead |
 //! | [`rpc`] | the one macro: a trait, its client, its routes and who may call them |
@@ -20,6 +22,8 @@
 //! default, and `golden/vN` keeps each version's. The caller is who its certificate says; an account
 //! inside a message is data. Fakes implement the same traits.
 
+pub mod blocks;
+pub mod caches;
 pub mod client;
 pub mod cloud;
 pub mod cluster;

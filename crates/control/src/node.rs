@@ -9,6 +9,7 @@ use types::{
 };
 
 use crate::{
+    caches::{CacheReport, CachesAsk, NodeEvict, NodeWarm},
     error::CallError,
     feed::{Changes, Poll},
     peer::Role,
@@ -377,5 +378,11 @@ rpc! {
         console_read(ConsoleRead) -> ConsoleText, by [Role::Cc];
         /// Types into a console.
         console_write(ConsoleWrite) -> Done, by [Role::Cc];
+        /// What its image cache has. Names no node.
+        cache(CachesAsk) -> CacheReport, by [Role::Cc];
+        /// Fetches an image into the cache, on the side; the report says how far it is.
+        cache_warm(NodeWarm) -> CacheReport, by [Role::Cc];
+        /// Removes what nothing uses of an image. `Conflict` if something does.
+        cache_evict(NodeEvict) -> CacheReport, by [Role::Cc];
     }
 }

@@ -80,7 +80,7 @@ pub enum Callers {
 }
 
 impl Callers {
-    fn admit(self, peer: Option<&Peer>) -> Result<(), CallError> {
+    pub(crate) fn admit(self, peer: Option<&Peer>) -> Result<(), CallError> {
         match (self, peer) {
             (Self::Anyone, _) => Ok(()),
             (Self::Roles(roles), Some(peer)) if roles.contains(&peer.role) => Ok(()),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use control::caches::{CacheReport, Caches, CachesAsk, ClusterWarm, EvictAsk, NodeEvict, NodeWarm};
 use control::{
     CallError, Changes, Cluster, Code, Node,
     cluster::{ClusterChange, Hold, HoldAsk, HoldRelease, Roster},
@@ -218,6 +219,9 @@ over_link! { Node {
     changes(Poll) -> Changes<NodeChange>;
     console_read(ConsoleRead) -> ConsoleText;
     console_write(ConsoleWrite) -> Done;
+    cache(CachesAsk) -> CacheReport;
+    cache_warm(NodeWarm) -> CacheReport;
+    cache_evict(NodeEvict) -> CacheReport;
 } }
 
 over_link! { Cluster {
@@ -229,4 +233,7 @@ over_link! { Cluster {
     changes(Poll) -> Changes<ClusterChange>;
     console_read(ConsoleRead) -> ConsoleText;
     console_write(ConsoleWrite) -> Done;
+    caches(CachesAsk) -> Caches;
+    caches_warm(ClusterWarm) -> Caches;
+    caches_evict(EvictAsk) -> Caches;
 } }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use control::caches::{CacheReport, CachesAsk, NodeEvict, NodeWarm};
 use control::{
     CallError, Changes, Code, Feed, Node,
     feed::Poll,
@@ -483,5 +484,20 @@ impl Node for FakeNode {
     async fn console_write(&self, _: &Call, _: ConsoleWrite) -> Result<Done, CallError> {
         self.life()?;
         Ok(Done {})
+    }
+
+    async fn cache(&self, _: &Call, _: CachesAsk) -> Result<CacheReport, CallError> {
+        self.life()?;
+        Ok(CacheReport::default())
+    }
+
+    async fn cache_warm(&self, _: &Call, _: NodeWarm) -> Result<CacheReport, CallError> {
+        self.life()?;
+        Ok(CacheReport::default())
+    }
+
+    async fn cache_evict(&self, _: &Call, _: NodeEvict) -> Result<CacheReport, CallError> {
+        self.life()?;
+        Ok(CacheReport::default())
     }
 }

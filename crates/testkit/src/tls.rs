@@ -28,7 +28,11 @@ impl Certificates {
 
     /// The identity of a daemon of that role and name, in zone `mallee-1a` where it has one.
     pub fn of(&self, role: Role, name: &str) -> Tls {
-        let zone = role.has_zone().then_some("mallee-1a");
+        self.of_zone(role, name, role.has_zone().then_some("mallee-1a"))
+    }
+
+    /// The same in another zone.
+    pub fn of_zone(&self, role: Role, name: &str, zone: Option<&str>) -> Tls {
         let peer = Peer::new(role, name, zone).expect("a test's names are labels");
         let folder = self.folder.path().join(format!("{role}-{name}"));
         let issue = Issue::daemon(peer, SystemClock::shared().now_ms());

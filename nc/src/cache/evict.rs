@@ -13,15 +13,18 @@ pub struct Room {
     pub limit_bytes: u64,
     /// What the file system has free.
     pub free_bytes: u64,
-    /// What is promised to entries that are being filled.
+    /// What entries that are being filled may still come to need.
     pub promised_bytes: u64,
+    /// What those have already.
+    pub filling_bytes: u64,
 }
 
 /// Why it does not fit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it needs {need_bytes} bytes; {limit_bytes} may be used in all, {in_use_bytes} are in use by \
-     instances or being filled, {free_bytes} are free on the file system"
+    "it needs {need_bytes} bytes; the cache may take {limit_bytes} in all, of which {in_use_bytes} \
+     are in use by instances or being filled; the file system has {free_bytes} free, of which \
+     {RESERVE_BYTES} stay free"
 )]
 pub struct NoRoom {
     /// What the new entry needs.
@@ -36,11 +39,13 @@ pub struct NoRoom {
 
 /// The entries to remove, in order, so that `need_bytes` fit.
 pub fn plan(entries: &[Entry], need_bytes: u64, room: Room) -> Result<Vec<EntryName>, NoRoom> {
-    let mut taken: u64 = entries.iter().map(|entry| entry.bytes).sum::<u64>() + room.promised_bytes;
+    let mut taken: u64 = entries.iter().map(|entry| entry.bytes).sum::<u64>()
+        + room.promised_bytes
+        + room.filling_bytes;
     let mut free = room
         .free_bytes
         .saturating_sub(room.promised_bytes + RESERVE_BYTES);
-    let mut idle: Vec<&Entry> = entries.iter().filter(|entry| !entry.in_use).collect();
+    let mut idle: Vec<&Entry> = entries.iter().filter(|entry| entry.uses == 0).collect();
     idle.sort_by_key(|entry| entry.used_at);
     let mut idle = idle.into_iter();
 
@@ -76,7 +81,8 @@ mod tests {
             name: name.parse().unwrap(),
             bytes,
             used_at,
-            in_use,
+            uses: usize::from(in_use),
+            file_bytes: bytes,
         }
     }
 
@@ -85,6 +91,7 @@ mod tests {
             limit_bytes,
             free_bytes: free_bytes + RESERVE_BYTES,
             promised_bytes: 0,
+            filling_bytes: 0,
         }
     }
 
@@ -138,7 +145,7 @@ mod tests {
             if let Ok(going) = plan(&entries, need, room) {
                 let gone: Vec<&Entry> =
                     entries.iter().filter(|entry| going.contains(&entry.name)).collect();
-                prop_assert!(gone.iter().all(|entry| !entry.in_use));
+                prop_assert!(gone.iter().all(|entry| entry.uses == 0));
                 let total: u64 = entries.iter().map(|entry| entry.bytes).sum();
                 let freed: u64 = gone.iter().map(|entry| entry.bytes).sum();
                 prop_assert!(total - freed + promised + need <= limit);

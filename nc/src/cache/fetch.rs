@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use control::{
     CallError, Cloud, Code,
+    caches::CopyReport,
     cloud::{Ticket, TicketAsk, TicketPart},
     node::ImageRef,
     rpc::Call,
@@ -47,11 +48,14 @@ const PART_TIMEOUT: Duration = Duration::from_secs(120);
 /// Connecting within a data centre takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who gives tickets.
+/// Who gives tickets, and hears how far a node's copies are.
 #[async_trait]
 pub trait Tickets: Send + Sync + 'static {
     /// A fresh ticket for an image that an instance here needs.
-    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError>;
+    async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError>;
+
+    /// Says how far our copy of an entry is, for those who wait for it.
+    async fn copied(&self, report: CopyReport) -> Result<(), CallError>;
 }
 
 /// The Cloud Controller as giver of tickets.
@@ -60,16 +64,14 @@ pub struct CloudTickets(pub Arc<dyn Cloud>);
 
 #[async_trait]
 impl Tickets for CloudTickets {
-    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
-        let call = Call::new(format!("ticket-{}", image.id));
-        self.0
-            .image_ticket(
-                &call,
-                TicketAsk {
-                    image: image.clone(),
-                },
-            )
-            .await
+    async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError> {
+        let call = Call::new(format!("ticket-{}", ask.image.id));
+        self.0.image_ticket(&call, ask).await
+    }
+
+    async fn copied(&self, report: CopyReport) -> Result<(), CallError> {
+        let call = Call::new(format!("copy-{}", report.image));
+        self.0.image_copy(&call, report).await.map(drop)
     }
 }
 
@@ -158,20 +160,14 @@ impl Attempt {
 }
 
 impl TicketParts {
-    /// Gets a first ticket, and the order that it makes.
-    pub async fn open(
+    /// The parts of a first ticket, and the order that it makes.
+    pub fn open(
         image: &ImageRef,
         form: Form,
+        ticket: Ticket,
         tickets: Arc<dyn Tickets>,
         http: Http,
     ) -> Result<(Self, Order), CacheError> {
-        let ticket =
-            first_ticket(image, &*tickets)
-                .await
-                .map_err(|cause| CacheError::NoTicket {
-                    image: image.id.to_string(),
-                    cause,
-                })?;
         let order = order_of(&ticket, form).map_err(|why| CacheError::BadTicket {
             image: image.id.to_string(),
             why,
@@ -193,11 +189,12 @@ impl TicketParts {
         let mut current = self.current.lock().await;
         let still_refused = refused.is_some_and(|ticket| Arc::ptr_eq(ticket, &current.ticket));
         if still_refused || current.is_old() {
-            let renewed = self
-                .tickets
-                .ticket(&self.image)
-                .await
-                .map_err(Attempt::NoTicket)?;
+            let ask = TicketAsk {
+                image: self.image.clone(),
+                entry: None,
+                peers_failed: false,
+            };
+            let renewed = self.tickets.ticket(ask).await.map_err(Attempt::NoTicket)?;
             if !same_bundle(&renewed, &current.ticket) {
                 return Err(Attempt::Changed);
             }
@@ -333,19 +330,28 @@ impl PartSource for TicketParts {
     }
 }
 
-async fn first_ticket(image: &ImageRef, tickets: &dyn Tickets) -> Result<Ticket, CallError> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match tickets.ticket(image).await {
-            Err(error) if error.code.may_pass() && error.code != Code::NoRoom => {
-                tracing::debug!(image = %image.id, %error, "asking again for a ticket");
+/// A first ticket, asked for again while the CLC is away.
+pub(super) async fn first_ticket(
+    ask: TicketAsk,
+    tickets: &dyn Tickets,
+) -> Result<Ticket, CacheError> {
+    let image = ask.image.id.clone();
+    let (mut wait, mut tries) = (FIRST_WAIT, 1);
+    loop {
+        match tickets.ticket(ask.clone()).await {
+            Ok(ticket) => return Ok(ticket),
+            Err(error) if error.code.may_pass() && error.code != Code::NoRoom && tries < TRIES => {
+                tracing::debug!(%image, %error, "asking again for a ticket");
             }
-            answer => return answer,
+            Err(cause) => {
+                let image = image.to_string();
+                return Err(CacheError::NoTicket { image, cause });
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
+        tries += 1;
     }
-    tickets.ticket(image).await
 }
 
 /// What the pipeline needs of a ticket. The CLC checked it all at registration; here it is parsed.

@@ -1,5 +1,7 @@
 //! Which node fills an entry. A lease saves work, it does not guard correctness: two nodes that fill
-//! the same entry make the same file and publish it by a rename.
+//! the same entry make the same file, and publishing replaces nothing ([`Folder::publish`]). A holder
+//! that was only slow learns at its next beat, or at the latest when it publishes, that it was
+//! taken over.
 //!
 //! The lease is a file that its holder rewrites every few seconds. Others judge by their own
 //! monotonic clock whether it still changes; nobody compares clocks. A silent lease is taken over.
@@ -15,15 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     EntryName,
-    folder::{Folder, FolderError, at, remove_if_there},
+    folder::{Folder, FolderError, at, list, remove_if_there, reserve_name},
 };
 
 /// How often the holder writes.
 pub const BEAT: Duration = Duration::from_secs(3);
 /// How long a lease may stay the same before it is taken over: ten beats.
 pub const SILENCE: Duration = Duration::from_secs(30);
-/// After taking over, how long to wait for another who did the same at the same time.
-const SETTLE: Duration = Duration::from_millis(100);
+/// How often those who wait look: launches are watched by people.
+const POLL: Duration = Duration::from_millis(200);
 
 /// The times of a lease.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +38,18 @@ pub struct LeaseTimes {
     pub poll: Duration,
 }
 
+impl Default for LeaseTimes {
+    fn default() -> Self {
+        Self {
+            beat: BEAT,
+            silence: SILENCE,
+            poll: POLL,
+        }
+    }
+}
+
 /// What a lease says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Beat {
     /// Who fills.
     pub node: String,
@@ -47,6 +59,9 @@ pub struct Beat {
     pub count: u64,
     /// How far it is.
     pub percent: u8,
+    /// How much room the entry may come to need; others leave it free.
+    #[serde(default)]
+    pub need_bytes: u64,
 }
 
 /// The answer to a claim.
@@ -58,66 +73,82 @@ pub enum Claim {
     Held(Beat),
 }
 
-/// A lease that we hold; given up when it is dropped.
+/// A lease that we hold; given up when it is dropped, which is a file call.
 #[derive(Debug)]
 pub struct Lease {
     folder: Folder,
     name: EntryName,
     count: AtomicU64,
+    need_bytes: AtomicU64,
 }
 
 impl Lease {
     /// Claims the entry.
     pub fn claim(folder: &Folder, name: &EntryName) -> Result<Claim, FolderError> {
         let path = folder.lease(name);
-        let draft = draft(folder, name, 0, 0)?;
-        // A link to a finished file appears whole or not at all, on NFS too.
-        let linked = fs::hard_link(&draft, &path);
+        let draft = draft(folder, name, 0, 0, 0)?;
+        // A finished file takes the name whole or not at all.
+        let taken = reserve_name(&draft, &path);
         remove_if_there(&draft)?;
-        match linked {
-            Ok(()) => Ok(Claim::Ours(Self::held(folder, name))),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                // An unreadable lease was given up this instant, or is damaged: then it counts as
-                // one that is silent from now on.
-                Ok(Claim::Held(
-                    read(&path).unwrap_or_else(|| Beat::unreadable(name)),
-                ))
-            }
-            Err(error) => Err(at("claiming", &path)(error)),
+        if taken.map_err(at("claiming", &path))? {
+            return Ok(Claim::Ours(Self {
+                folder: folder.clone(),
+                name: name.clone(),
+                count: AtomicU64::new(1),
+                need_bytes: AtomicU64::new(0),
+            }));
         }
+        // An unreadable lease was given up this instant, or is damaged: then it counts as one that
+        // is silent from now on.
+        Ok(Claim::Held(
+            read(&path).unwrap_or_else(|| Beat::unreadable(name)),
+        ))
     }
 
-    /// Takes the lease from a holder that was last heard saying `silent`. None if another did.
-    pub async fn take_over(
+    /// Takes the lease from a holder that was last heard saying `silent`, and removes what it left.
+    /// None if it speaks again, or another was faster.
+    pub fn take_over(
         folder: &Folder,
         name: &EntryName,
         silent: &Beat,
     ) -> Result<Option<Self>, FolderError> {
-        replace(folder, name, 0, 0)?;
-        tokio::time::sleep(SETTLE).await;
-        if !is_ours(folder, name) {
-            return Ok(None);
+        let (path, aside) = (folder.lease(name), private(folder, name, "taken"));
+        match fs::rename(&path, &aside) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at("taking over", &path)(error)),
         }
-        let lease = Self::held(folder, name);
+        // Only one gets hold of a file by renaming it, so what it says now is what was taken.
+        if read(&aside).unwrap_or_else(|| Beat::unreadable(name)) != *silent {
+            let back = reserve_name(&aside, &path).map_err(at("giving back", &path));
+            remove_if_there(&aside)?;
+            return back.map(|_| None);
+        }
         folder.remove_half_made_by(name, &silent.node, &silent.run)?;
-        Ok(Some(lease))
-    }
-
-    fn held(folder: &Folder, name: &EntryName) -> Self {
-        Self {
-            folder: folder.clone(),
-            name: name.clone(),
-            count: AtomicU64::new(1),
+        remove_if_there(&aside)?;
+        match Self::claim(folder, name)? {
+            Claim::Ours(lease) => Ok(Some(lease)),
+            Claim::Held(_) => Ok(None),
         }
     }
 
-    /// Says that we are still at it. A lease that was taken from us is left alone.
-    pub fn beat(&self, percent: u8) -> Result<(), FolderError> {
+    /// Says that we are still at it. False if the lease was taken from us: then it is left alone.
+    pub fn beat(&self, percent: u8) -> Result<bool, FolderError> {
         if !is_ours(&self.folder, &self.name) {
-            return Ok(());
+            return Ok(false);
         }
         let count = self.count.fetch_add(1, Ordering::Relaxed);
-        replace(&self.folder, &self.name, count, percent)
+        let need_bytes = self.need_bytes.load(Ordering::Relaxed);
+        let path = self.folder.lease(&self.name);
+        let draft = draft(&self.folder, &self.name, count, percent, need_bytes)?;
+        fs::rename(draft, &path).map_err(at("renewing", &path))?;
+        Ok(true)
+    }
+
+    /// Says how much room the entry may come to need.
+    pub fn will_need(&self, bytes: u64) -> Result<bool, FolderError> {
+        self.need_bytes.store(bytes, Ordering::Relaxed);
+        self.beat(0)
     }
 }
 
@@ -129,13 +160,20 @@ impl Drop for Lease {
     }
 }
 
-fn is_ours(folder: &Folder, name: &EntryName) -> bool {
-    read(&folder.lease(name)).is_some_and(|beat| beat.run == folder.run())
+/// Every lease that can be read, with the entry that it is for.
+pub fn all(folder: &Folder) -> Result<Vec<(EntryName, Beat)>, FolderError> {
+    let lease = |path: PathBuf| {
+        let name = path.file_name()?.to_str()?.strip_suffix(".lease")?;
+        Some((name.parse().ok()?, read(&path)?))
+    };
+    Ok(list(&folder.filling())?
+        .into_iter()
+        .filter_map(lease)
+        .collect())
 }
 
-fn replace(folder: &Folder, name: &EntryName, count: u64, percent: u8) -> Result<(), FolderError> {
-    let path = folder.lease(name);
-    fs::rename(draft(folder, name, count, percent)?, &path).map_err(at("renewing", &path))
+fn is_ours(folder: &Folder, name: &EntryName) -> bool {
+    read(&folder.lease(name)).is_some_and(|beat| beat.run == folder.run())
 }
 
 /// A finished lease under a name that only this run uses.
@@ -144,20 +182,26 @@ fn draft(
     name: &EntryName,
     count: u64,
     percent: u8,
+    need_bytes: u64,
 ) -> Result<PathBuf, FolderError> {
-    let (node, run) = (folder.node().to_owned(), folder.run().to_owned());
-    let draft = folder
-        .lease(name)
-        .with_file_name(format!(".{name}.{run}.draft"));
+    let draft = private(folder, name, "draft");
     let text = serde_json::to_vec(&Beat {
-        node,
-        run,
+        node: folder.node().to_owned(),
+        run: folder.run().to_owned(),
         count,
         percent,
+        need_bytes,
     })
     .expect("plain data");
     fs::write(&draft, text).map_err(at("writing", &draft))?;
     Ok(draft)
+}
+
+fn private(folder: &Folder, name: &EntryName, what: &str) -> PathBuf {
+    let (node, run) = (folder.node(), folder.run());
+    folder
+        .filling()
+        .join(format!(".{name}.{node}.{run}.{what}"))
 }
 
 impl Beat {
@@ -167,13 +211,9 @@ impl Beat {
             run: name.to_string(),
             count: 0,
             percent: 0,
+            need_bytes: 0,
         }
     }
-}
-
-/// The node that a lease file names.
-pub(super) fn holder_of(path: &Path) -> Option<String> {
-    read(path).map(|beat| beat.node)
 }
 
 fn read(path: &Path) -> Option<Beat> {
@@ -190,25 +230,38 @@ mod tests {
             .unwrap()
     }
 
-    #[tokio::test]
-    async fn one_holds_the_other_waits_and_takes_over_from_the_silent() {
+    fn open(root: &Path, node: &str) -> Folder {
+        let folder = Folder::at(root, node);
+        folder.prepare().unwrap();
+        folder
+    }
+
+    fn held(folder: &Folder) -> Beat {
+        match Lease::claim(folder, &name()).unwrap() {
+            Claim::Held(beat) => beat,
+            Claim::Ours(_) => panic!("it was free"),
+        }
+    }
+
+    fn ours(folder: &Folder) -> Lease {
+        match Lease::claim(folder, &name()).unwrap() {
+            Claim::Ours(lease) => lease,
+            Claim::Held(beat) => panic!("held by {}", beat.node),
+        }
+    }
+
+    #[test]
+    fn one_holds_the_other_waits_and_takes_over_from_the_silent() {
         let root = tempfile::tempdir().unwrap();
-        let one = Folder::open(root.path(), "node-00000001").unwrap();
-        let two = Folder::open(root.path(), "node-00000002").unwrap();
-        let Claim::Ours(ones) = Lease::claim(&one, &name()).unwrap() else {
-            panic!("not ours")
-        };
-        ones.beat(40).unwrap();
-        let Claim::Held(beat) = Lease::claim(&two, &name()).unwrap() else {
-            panic!("not held")
-        };
+        let one = open(root.path(), "node-00000001");
+        let two = open(root.path(), "node-00000002");
+        let ones = ours(&one);
+        assert!(ones.beat(40).unwrap());
+        let beat = held(&two);
         assert_eq!((beat.node.as_str(), beat.percent), ("node-00000001", 40));
 
-        let twos = Lease::take_over(&two, &name(), &beat)
-            .await
-            .unwrap()
-            .unwrap();
-        ones.beat(50).unwrap();
+        let twos = Lease::take_over(&two, &name(), &beat).unwrap().unwrap();
+        assert!(!ones.beat(50).unwrap(), "it learns that it was taken over");
         drop(ones);
         assert!(
             one.lease(&name()).exists(),
@@ -216,9 +269,44 @@ mod tests {
         );
         drop(twos);
         assert!(!one.lease(&name()).exists());
-        assert!(matches!(
-            Lease::claim(&one, &name()).unwrap(),
-            Claim::Ours(_)
-        ));
+        drop(ours(&one));
+    }
+
+    #[test]
+    fn a_holder_that_speaks_again_keeps_its_lease_and_its_half() {
+        let root = tempfile::tempdir().unwrap();
+        let one = open(root.path(), "node-00000001");
+        let two = open(root.path(), "node-00000002");
+        let ones = ours(&one);
+        let half = one.begin(&name()).unwrap();
+        let before = held(&two);
+        assert!(ones.will_need(4096).unwrap());
+
+        assert!(Lease::take_over(&two, &name(), &before).unwrap().is_none());
+        assert!(ones.beat(1).unwrap());
+        assert_eq!(held(&two).need_bytes, 4096);
+        assert_eq!(one.parts().unwrap().len(), 1);
+        assert_eq!(all(&two).unwrap().len(), 1);
+        drop(half);
+    }
+
+    #[test]
+    fn of_many_who_take_over_at_once_one_does() {
+        let root = tempfile::tempdir().unwrap();
+        let dead = open(root.path(), "node-00000009");
+        std::mem::forget(ours(&dead));
+        let heirs: Vec<Folder> = (1..=8)
+            .map(|n| open(root.path(), &format!("node-0000000{n}")))
+            .collect();
+        let silent = held(&heirs[0]);
+        let take = &|heir| Lease::take_over(heir, &name(), &silent).unwrap();
+        let taken: Vec<Option<Lease>> = std::thread::scope(|scope| {
+            let heirs = heirs.iter();
+            let started: Vec<_> = heirs.map(|heir| scope.spawn(move || take(heir))).collect();
+            let ended = started.into_iter().map(|heir| heir.join().unwrap());
+            ended.collect()
+        });
+        assert_eq!(taken.iter().flatten().count(), 1);
+        assert_eq!(fs::read_dir(dead.filling()).unwrap().count(), 1);
     }
 }

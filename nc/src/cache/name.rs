@@ -56,6 +56,12 @@ impl EntryName {
         }
     }
 
+    /// The image that it was made of.
+    pub fn image(&self) -> ImageId {
+        let id = self.0.split('_').next().and_then(|id| id.parse().ok());
+        id.expect("a name begins with an image id")
+    }
+
     /// The name as text, which is a safe file name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -5,6 +5,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use image::{meter::Meter, unbundle};
 use tokio::time::{Instant, sleep};
 
+use super::Told;
+
 /// How often the meter is read: as often as anyone looks.
 const LOOK: Duration = Duration::from_millis(250);
 /// The stretch that a speed is taken over: a single slow part does not make it jump.
@@ -14,15 +16,25 @@ const LOG: Duration = Duration::from_secs(5);
 
 /// How far a fill is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Fetched {
+struct Fetched {
     /// Of the bundle, checked and decrypted.
-    pub percent: u8,
+    percent: u8,
     /// Bytes of the bundle in a second, lately; 0 where that is not known.
-    pub bytes_per_s: u64,
+    bytes_per_s: u64,
+}
+
+impl From<Fetched> for Told {
+    fn from(fetched: Fetched) -> Self {
+        Self {
+            doing: String::new(),
+            percent: Some(fetched.percent),
+            bytes_per_s: fetched.bytes_per_s,
+        }
+    }
 }
 
 /// Hears how far a fill is.
-pub type Hear = Arc<dyn Fn(Fetched) + Send + Sync>;
+pub type Hear = Arc<dyn Fn(Told) + Send + Sync>;
 
 /// Tells how far a run is until it is dropped.
 pub(super) async fn tell(image: &str, meter: &Meter, bundled_bytes: u64, hear: &Hear) {
@@ -31,7 +43,7 @@ pub(super) async fn tell(image: &str, meter: &Meter, bundled_bytes: u64, hear: &
     loop {
         let now = Instant::now();
         let fetched = speed.at(now, unbundle::done_bytes(meter), bundled_bytes);
-        hear(fetched);
+        hear(fetched.into());
         if now - logged >= LOG {
             logged = now;
             let Fetched {

@@ -13,7 +13,7 @@ use prometheus_client::metrics::{family::Family, gauge::Gauge};
 use tokio::sync::watch;
 use types::{Gib, Mib};
 
-use crate::keepers::Keepers;
+use crate::{cache::Cache, keepers::Keepers};
 
 /// The reconciler.
 pub struct ReportNode {
@@ -27,8 +27,12 @@ pub struct ReportNode {
     pub capacity: Shape,
     /// The hypervisor's versions, or why it cannot be reached.
     pub hypervisor: watch::Receiver<Result<String, String>>,
-    /// What `/readyz` shows.
+    /// The image cache, without which nothing is launched.
+    pub cache: Cache,
+    /// What `/readyz` shows of the hypervisor.
     pub ready: Condition,
+    /// What `/readyz` shows of the image cache.
+    pub cache_ready: Condition,
     /// What `/metrics` shows.
     pub instances: InstanceCounts,
 }
@@ -65,12 +69,9 @@ impl Reconcile for ReportNode {
     const PERIOD: Duration = Duration::from_secs(5);
 
     async fn pass(&mut self) -> Result<Summary, BoxError> {
-        let report = self.report();
-        match &report.not_ready {
-            None => self.ready.met(),
-            Some(why) => self.ready.unmet(why.clone()),
-        }
-        self.keepers.site().report_node(report);
+        show(&self.ready, self.hypervisor_fault());
+        show(&self.cache_ready, self.cache.silence());
+        self.keepers.site().report_node(self.report());
         let reports = self.keepers.reports();
         self.instances
             .set(reports.values().map(|report| report.seen));
@@ -83,7 +84,6 @@ impl ReportNode {
         let site = self.keepers.site();
         let hypervisor = self.hypervisor.borrow().clone();
         let network = site.networks.applied().borrow().clone();
-        let adopting = "still looking for the instances of an earlier life".to_owned();
         NodeReport {
             node: site.node.clone(),
             hostname: self.hostname.clone(),
@@ -97,10 +97,22 @@ impl ReportNode {
             ),
             network_version: network.version,
             network_failures: network.failures(),
-            not_ready: hypervisor
-                .err()
-                .or((!self.keepers.has_adopted()).then_some(adopting)),
+            not_ready: self.hypervisor_fault().or_else(|| self.cache.silence()),
         }
+    }
+
+    /// Why no guest can be started or looked after, if so.
+    fn hypervisor_fault(&self) -> Option<String> {
+        let adopting = || "still looking for the instances of an earlier life".to_owned();
+        let unreachable = self.hypervisor.borrow().clone().err();
+        unreachable.or_else(|| (!self.keepers.has_adopted()).then(adopting))
+    }
+}
+
+fn show(condition: &Condition, fault: Option<String>) {
+    match fault {
+        None => condition.met(),
+        Some(why) => condition.unmet(why),
     }
 }
 
@@ -110,4 +122,49 @@ fn sum(shapes: impl Iterator<Item = Shape>) -> Shape {
         memory_mib: Mib(sum.memory_mib.0.saturating_add(shape.memory_mib.0)),
         disk_gib: Gib(sum.disk_gib.0.saturating_add(shape.disk_gib.0)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::rig::{self, Rig};
+
+    #[tokio::test]
+    async fn a_node_whose_image_cache_is_silent_says_so_until_it_answers() {
+        let rig = Rig::new();
+        let node = rig.start().await;
+        let cache = rig::cache_in(&rig.dir.path().join("cache"), Duration::from_millis(50));
+        let (_libvirt, hypervisor) = watch::channel(Ok("libvirt 9".to_owned()));
+        let mut report = ReportNode {
+            keepers: node.keepers.clone(),
+            hostname: "n1".to_owned(),
+            underlay: Ipv4Addr::LOCALHOST,
+            capacity: Shape::default(),
+            hypervisor,
+            cache: cache.clone(),
+            ready: node.context.ready.condition("hypervisor"),
+            cache_ready: node.context.ready.condition("image-cache"),
+            instances: InstanceCounts::new(&node.context.metrics),
+        };
+        report.pass().await.unwrap();
+        assert!(node.context.ready.report().ready);
+
+        let (let_go, held) = mpsc::channel::<()>();
+        let path = rig.dir.path().join("cache/file");
+        let hung = cache.look(&path, move |_| Ok(held.recv().is_ok())).await;
+        assert!(hung.unwrap_err().is_silence());
+        report.pass().await.unwrap();
+        let why = report.report().not_ready.unwrap();
+        assert!(why.contains("has not answered for"), "{why}");
+        assert!(!node.context.ready.report().ready);
+
+        drop(let_go);
+        let mut silent = cache.silent_since();
+        silent.wait_for(Option::is_none).await.unwrap();
+        report.pass().await.unwrap();
+        assert_eq!(report.report().not_ready, None);
+        assert!(node.context.ready.report().ready);
+    }
 }

@@ -21,7 +21,8 @@ use axum::{
 use bytes::Bytes;
 use control::{
     CallError,
-    cloud::{Ticket, TicketPart},
+    caches::CopyReport,
+    cloud::{Ticket, TicketAsk, TicketPart},
     node::ImageRef,
 };
 use futures_util::StreamExt;
@@ -233,7 +234,8 @@ impl Store {
 
 #[async_trait]
 impl Tickets for Store {
-    async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
+    async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError> {
+        let image = ask.image;
         assert_eq!(image.id, self.image.id);
         let number = self.tickets.fetch_add(1, SeqCst);
         let mut ticket = self.ticket.lock().unwrap().clone();
@@ -243,6 +245,10 @@ impl Tickets for Store {
         }
         Ok(ticket)
     }
+
+    async fn copied(&self, _: CopyReport) -> Result<(), CallError> {
+        Ok(())
+    }
 }
 
 /// Tickets from whichever store has the image.
@@ -250,11 +256,16 @@ pub(crate) fn all(stores: &[Arc<Store>]) -> Arc<dyn Tickets> {
     struct All(Vec<Arc<Store>>);
     #[async_trait]
     impl Tickets for All {
-        async fn ticket(&self, image: &ImageRef) -> Result<Ticket, CallError> {
-            match self.0.iter().find(|store| store.image.id == image.id) {
-                Some(store) => store.ticket(image).await,
-                None => Err(CallError::not_found(&image.id)),
+        async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError> {
+            let has = |store: &&Arc<Store>| store.image.id == ask.image.id;
+            match self.0.iter().find(has) {
+                Some(store) => store.ticket(ask).await,
+                None => Err(CallError::not_found(&ask.image.id)),
             }
+        }
+
+        async fn copied(&self, _: CopyReport) -> Result<(), CallError> {
+            Ok(())
         }
     }
     Arc::new(All(stores.to_vec()))
@@ -430,6 +441,9 @@ fn ticket(
         size_bytes,
         bundled_bytes: parts.iter().map(|part| part.len() as u64).sum(),
         valid_ms: VALID_MS,
+        blocks: None,
+        peers: vec![],
+        filled_by: None,
     }
 }
 

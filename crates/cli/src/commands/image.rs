@@ -1,6 +1,7 @@
 //! `mallee image`: from a file to an id, in one go or step by step.
 
 mod bundle;
+mod cache;
 mod manage;
 mod progress;
 mod register;
@@ -25,16 +26,18 @@ use upload::Place;
 const WAITING_MAX: usize = 2;
 
 /// Runs one of the image commands.
-pub async fn run(output: Output, ask: Image) -> Result<(), Failure> {
-    let public = Public::from_environment()?;
+pub async fn run(admin: &args::Admin, output: Output, ask: Image) -> Result<(), Failure> {
+    // The caches are the administrator's, and need no key of an account.
+    let public = || Public::from_environment();
     match ask {
-        Image::Bundle(ask) => bundle_only(&public, output, ask).await,
-        Image::Upload(ask) => upload_only(&public, output, ask).await,
-        Image::Register(ask) => register_only(&public, output, ask).await,
-        Image::Install(ask) => install(&public, output, ask).await,
-        Image::List(ask) => manage::list(&public, output, ask).await,
-        Image::Share(ask) => manage::share(&public, output, ask).await,
-        Image::Deregister { images } => manage::deregister(&public, output, images).await,
+        Image::Bundle(ask) => bundle_only(&public()?, output, ask).await,
+        Image::Upload(ask) => upload_only(&public()?, output, ask).await,
+        Image::Register(ask) => register_only(&public()?, output, ask).await,
+        Image::Install(ask) => install(&public()?, output, ask).await,
+        Image::List(ask) => manage::list(&public()?, output, ask).await,
+        Image::Share(ask) => manage::share(&public()?, output, ask).await,
+        Image::Deregister { images } => manage::deregister(&public()?, output, images).await,
+        Image::Cache(ask) => cache::run(admin, output, ask).await,
     }
 }
 

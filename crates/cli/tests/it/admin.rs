@@ -4,6 +4,9 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use control::caches::{
+    CacheReport, CachedEntry, Caches, CachesAsk, CopyReport, EvictAsk, NodeCache, WarmAsk,
+};
 use control::{
     CallError, Changes, Cloud, Code, Role,
     cloud::*,
@@ -27,6 +30,69 @@ const INSTANCE: &str = "i-0123456789abcdef0";
 struct FakeCloud {
     console: Mutex<Vec<u8>>,
     is_broken: bool,
+    caches: Mutex<FakeCaches>,
+}
+
+const IMAGE: &str = "emi-1234abcd";
+
+/// Two nodes. The first fetches an image in three looks; the second cannot have it.
+#[derive(Default)]
+struct FakeCaches {
+    looks: Option<u8>,
+    is_used: bool,
+}
+
+impl FakeCaches {
+    fn answer(&mut self, nodes: &[types::NodeId]) -> Caches {
+        let entry = |percent: Option<u8>, doing: &str, failed| CachedEntry {
+            image: IMAGE.parse().unwrap(),
+            entry: format!("{IMAGE}_ab_r1.disk"),
+            bytes: 12 << 20,
+            used_at: Some(Timestamp(1_795_402_919_000)),
+            uses: u32::from(self.is_used),
+            percent,
+            doing: doing.to_owned(),
+            failed,
+        };
+        let (first, second) = match self.looks {
+            None => (vec![], vec![]),
+            Some(looks) => (
+                vec![entry((looks < 3).then_some(looks * 30), "", false)],
+                vec![entry(None, "no room", true)],
+            ),
+        };
+        self.looks = self.looks.map(|looks| looks + 1);
+        let line = |(node, entries): (&str, _)| NodeCache {
+            node: node.parse().unwrap(),
+            report: Some(CacheReport {
+                entries,
+                ..CacheReport::default()
+            }),
+            error: String::new(),
+        };
+        let all = [("node-1234abcd", first), ("node-5678abcd", second)];
+        let meant = |cache: &NodeCache| nodes.is_empty() || nodes.contains(&cache.node);
+        Caches {
+            nodes: all.into_iter().map(line).filter(meant).collect(),
+        }
+    }
+
+    fn warm(&mut self, ask: &WarmAsk) -> Result<Caches, CallError> {
+        if ask.image.as_str() != IMAGE {
+            return Err(CallError::not_found(&ask.image));
+        }
+        self.looks = Some(0);
+        Ok(self.answer(&ask.nodes))
+    }
+
+    fn evict(&mut self, ask: &EvictAsk) -> Result<Caches, CallError> {
+        self.looks = None;
+        let mut caches = self.answer(&ask.nodes);
+        if self.is_used {
+            caches.nodes[0].error = "emi-1234abcd is in use by 1 instances".to_owned();
+        }
+        Ok(caches)
+    }
 }
 
 fn refuse<T>() -> Result<T, CallError> {
@@ -175,6 +241,18 @@ impl Cloud for FakeCloud {
         console.extend_from_slice(b"\x1b[1myou said\x1b[0m ");
         console.extend_from_slice(&typed);
         Ok(Done {})
+    }
+    async fn image_copy(&self, _: &Call, _: CopyReport) -> Result<Done, CallError> {
+        refuse()
+    }
+    async fn caches(&self, _: &Call, ask: CachesAsk) -> Result<Caches, CallError> {
+        Ok(self.caches.lock().unwrap().answer(&ask.nodes))
+    }
+    async fn caches_warm(&self, _: &Call, ask: WarmAsk) -> Result<Caches, CallError> {
+        self.caches.lock().unwrap().warm(&ask)
+    }
+    async fn caches_evict(&self, _: &Call, ask: EvictAsk) -> Result<Caches, CallError> {
+        self.caches.lock().unwrap().evict(&ask)
     }
 }
 
@@ -348,4 +426,43 @@ async fn a_console_is_read_typed_into_and_harmless_for_the_terminal() {
         .await
         .unwrap();
     child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_image_is_fetched_ahead_and_the_command_ends_when_all_have_it_or_cannot() {
+    let cloud = Served::start(FakeCloud::default()).await;
+    let first = ["--node", "node-1234abcd"];
+    let warm = ["image", "cache", "warm", IMAGE];
+    let warmed = cloud.run(&[&warm[..], &first].concat()).await;
+    assert_eq!(
+        (warmed.code, warmed.out.as_str()),
+        (0, "node-1234abcd: cached\n")
+    );
+
+    let both = cloud.run(&warm).await;
+    assert_eq!(both.code, 1);
+    let lines = "node-1234abcd: cached\nnode-5678abcd: failed: no room\n";
+    assert_eq!(both.out, lines);
+    let json = cloud
+        .run(&[&warm[..], &["--output", "json"]].concat())
+        .await;
+    let said: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(said[1]["failed"], "no room");
+
+    let unknown = cloud.run(&["image", "cache", "warm", "emi-00000000"]).await;
+    assert_eq!(unknown.code, 3);
+    let list = cloud.run(&["image", "cache", "list"]).await;
+    assert!(list.out.contains("12.0 MiB"), "{list:?}");
+}
+
+#[tokio::test]
+async fn what_is_in_use_is_not_removed_and_that_is_said() {
+    let cloud = Served::start(FakeCloud::default()).await;
+    let evict = ["image", "cache", "evict", IMAGE];
+    let gone = cloud.run(&evict).await;
+    assert_eq!(gone.code, 0, "{gone:?}");
+    cloud.cloud.caches.lock().unwrap().is_used = true;
+    let kept = cloud.run(&evict).await;
+    assert_eq!(kept.code, 1);
+    assert!(kept.out.contains("in use by 1 instances"), "{kept:?}");
 }

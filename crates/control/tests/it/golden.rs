@@ -5,10 +5,11 @@
 
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use control::{cloud, cluster, node, objects, storage};
 use control::{
-    cloud::*, cluster::*, feed::*, node::*, objects::*, peer::Role, storage::*, timeline::Moment,
+    caches::*, cloud::*, cluster::*, feed::*, node::*, objects::*, peer::Role, storage::*,
+    timeline::Moment,
 };
+use control::{cloud, cluster, node, objects, storage};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use types::{Gib, Mib, Secret, StateReason, Timestamp, instance::ShortId, network::*};
@@ -385,6 +386,67 @@ fn ticket() -> Ticket {
         size_bytes: 67_108_864,
         bundled_bytes: 10_485_760,
         valid_ms: 900_000,
+        blocks: None,
+        peers: vec![],
+        filled_by: None,
+    }
+}
+
+fn entry() -> String {
+    format!("{}_{}_r1.disk", image_ref().id, image_ref().manifest_sha256)
+}
+
+fn blocks() -> Blocks {
+    Blocks {
+        block_bytes: 4 << 20,
+        file_bytes: 68_157_440,
+        runs: vec![(0, 2), (9, 1)],
+        sha256: text("q6urq6ur"),
+    }
+}
+
+fn ticket_for_peers() -> Ticket {
+    Ticket {
+        parts: vec![],
+        blocks: Some(blocks()),
+        peers: vec![CopyPeer {
+            node: id("node-", '6'),
+            address: "10.212.0.11:8775".parse().unwrap(),
+        }],
+        filled_by: Some(FilledBy {
+            node: id("node-", '6'),
+            percent: 40,
+            again_ms: 500,
+        }),
+        ..ticket()
+    }
+}
+
+fn cache_report() -> CacheReport {
+    CacheReport {
+        limit_bytes: 20 << 30,
+        used_bytes: 12 << 20,
+        free_bytes: 40 << 30,
+        entries: vec![CachedEntry {
+            image: image_ref().id,
+            entry: entry(),
+            bytes: 12 << 20,
+            used_at: Some(Timestamp(1_795_000_000_000)),
+            uses: 2,
+            percent: Some(40),
+            doing: text("waiting for node-2, which fetches it"),
+            failed: false,
+        }],
+    }
+}
+
+fn caches() -> Caches {
+    Caches {
+        nodes: vec![NodeCache {
+            node: id("node-", '6'),
+            report: Some(cache_report()),
+            error: text(""),
+        }],
     }
 }
 
@@ -630,7 +692,11 @@ fn every_message() -> BTreeMap<String, Value> {
     seen.call("Cloud/identity", &poll(), &changes(identity()));
     seen.call(
         "Cloud/image_ticket",
-        &TicketAsk { image: image_ref() },
+        &TicketAsk {
+            image: image_ref(),
+            entry: None,
+            peers_failed: false,
+        },
         &ticket(),
     );
     let ask = BundleTicketAsk {
@@ -639,6 +705,64 @@ fn every_message() -> BTreeMap<String, Value> {
         first_part: 32,
     };
     seen.call("Cloud/bundle_ticket", &ask, &bundle_ticket());
+    seen.message(
+        text("Cloud.image_ticket.entry.ask.json"),
+        &TicketAsk {
+            image: image_ref(),
+            entry: Some(entry()),
+            peers_failed: true,
+        },
+    );
+    seen.message(
+        text("Cloud.image_ticket.peers.answer.json"),
+        &ticket_for_peers(),
+    );
+    let copy = |copy| CopyReport {
+        image: image_ref().id,
+        entry: entry(),
+        copy,
+    };
+    let whole = Copied::Whole {
+        blocks: Some(blocks()),
+    };
+    seen.call("Cloud/image_copy", &copy(whole), &done);
+    seen.message(
+        text("Cloud.image_copy.filling.ask.json"),
+        &copy(Copied::Filling { percent: 40 }),
+    );
+    seen.message(text("Cloud.image_copy.gone.ask.json"), &copy(Copied::Gone));
+    let some = vec![id("node-", '6')];
+    let list = CachesAsk {
+        nodes: some.clone(),
+    };
+    let warm = WarmAsk {
+        image: id("emi-", 'a'),
+        nodes: some.clone(),
+    };
+    let evict = EvictAsk {
+        image: id("emi-", 'a'),
+        nodes: some.clone(),
+    };
+    let node_warm = NodeWarm {
+        image: image_ref(),
+        kind: types::ImageKind::Machine,
+    };
+    let cluster_warm = ClusterWarm {
+        warm: node_warm.clone(),
+        nodes: some,
+    };
+    let node_evict = NodeEvict {
+        image: id("emi-", 'a'),
+    };
+    seen.call("Cloud/caches", &list, &caches());
+    seen.call("Cloud/caches_warm", &warm, &caches());
+    seen.call("Cloud/caches_evict", &evict, &caches());
+    seen.call("Cluster/caches", &list, &caches());
+    seen.call("Cluster/caches_warm", &cluster_warm, &caches());
+    seen.call("Cluster/caches_evict", &evict, &caches());
+    seen.call("Node/cache", &CachesAsk::default(), &cache_report());
+    seen.call("Node/cache_warm", &node_warm, &cache_report());
+    seen.call("Node/cache_evict", &node_evict, &cache_report());
     seen.call(
         "Cloud/token",
         &TokenAsk {

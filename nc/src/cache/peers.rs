@@ -1,0 +1,299 @@
+//! Entries from and to other nodes of the cluster, block by block.
+//!
+//! ```text
+//! Walrus ─▶ node 1 ─▶ node 2 ─▶ node 3 ─▶ …      each a block or so behind the one before it
+//! ```
+//!
+//! A node serves what it has checked, also of an entry that it is still fetching itself; so all nodes
+//! that want an image at once form a chain, in the order that the Cloud Controller tells them, and
+//! each sends it once. A peer that lies, is slow or dies is left for the next one, and what was
+//! checked stays: nothing is fetched twice. What comes of it is the same file as from the bundle.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use control::{CallError, Client, Code, Role, blocks::Blockwise, caches::CopyPeer, rpc::Call};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::sync::{Semaphore, watch};
+
+use super::{
+    CacheError, EntryName, Told,
+    blocks::{self, BlockMap, PACKED_BYTES_MAX},
+    files::{Files, Owned},
+    folder::{HalfMade, at},
+    speed::Hear,
+};
+
+/// Blocks asked for at once: enough to keep a link busy while one is checked and written.
+const FETCH_AHEAD: usize = 4;
+/// How long a block may take, its peer's own wait for it included: 4 MiB in ten seconds is slower
+/// than any network of a lab.
+const BLOCK_LIMIT: Duration = Duration::from_secs(10);
+/// How long a peer waits for a block that it is fetching itself, before it says so.
+const SERVE_WAIT: Duration = Duration::from_secs(6);
+/// Blocks read for peers at once: what is held in memory for them.
+const SERVED_AT_ONCE: usize = 8;
+
+/// How patient one is with peers.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerTimes {
+    /// How long a block may take.
+    pub block: Duration,
+    /// How long one waits, as a peer, for a block that one is fetching oneself.
+    pub serve: Duration,
+}
+
+impl Default for PeerTimes {
+    fn default() -> Self {
+        Self {
+            block: BLOCK_LIMIT,
+            serve: SERVE_WAIT,
+        }
+    }
+}
+
+/// An entry on its way from peers.
+#[derive(Debug)]
+pub struct Partial {
+    /// What it is to become.
+    pub map: Arc<BlockMap>,
+    /// The file.
+    pub half: Owned<HalfMade>,
+    /// The blocks that are there and checked.
+    have: watch::Sender<HashSet<u64>>,
+}
+
+impl Partial {
+    /// Nothing of it yet.
+    pub fn new(map: BlockMap, half: Owned<HalfMade>) -> Self {
+        Self {
+            map: Arc::new(map),
+            half,
+            have: watch::Sender::default(),
+        }
+    }
+
+    fn percent(&self) -> u8 {
+        let all = self.map.data().len().max(1);
+        (self.have.borrow().len() * 100 / all) as u8
+    }
+}
+
+/// Serves blocks to peers.
+pub struct Serving {
+    files: Files,
+    times: PeerTimes,
+    partials: Mutex<HashMap<EntryName, Weak<Partial>>>,
+    at_once: Semaphore,
+}
+
+impl Serving {
+    /// Of that folder.
+    pub fn new(files: Files, times: PeerTimes) -> Arc<Self> {
+        Arc::new(Self {
+            files,
+            times,
+            partials: Mutex::default(),
+            at_once: Semaphore::new(SERVED_AT_ONCE),
+        })
+    }
+
+    /// From now on also serves what there is of this, while it lives.
+    pub fn also(&self, name: &EntryName, partial: &Arc<Partial>) {
+        let mut partials = self.partials.lock().expect("no one panics holding it");
+        partials.retain(|_, partial| partial.strong_count() > 0);
+        partials.insert(name.clone(), Arc::downgrade(partial));
+    }
+
+    fn partial(&self, name: &EntryName) -> Option<Arc<Partial>> {
+        let partials = self.partials.lock().expect("no one panics holding it");
+        partials.get(name).and_then(Weak::upgrade)
+    }
+
+    async fn of_partial(&self, partial: &Partial, number: u64) -> Result<Option<Bytes>, CallError> {
+        let mut have = partial.have.subscribe();
+        let come = have.wait_for(|have| have.contains(&number));
+        if !matches!(
+            tokio::time::timeout(self.times.serve, come).await,
+            Ok(Ok(_))
+        ) {
+            let what = "this block has not come here yet";
+            return Err(CallError::new(Code::NotReady, what));
+        }
+        let _memory = self.at_once.acquire().await;
+        let half = partial.half.share();
+        let read = self.files.run(move |folder| {
+            let read = blocks::read_packed(half.file(), number);
+            read.map_err(at("reading", &folder.filling()))
+        });
+        read.await.map_err(|error| CallError::internal(&error))
+    }
+
+    async fn of_entry(&self, name: EntryName, number: u64) -> Result<Option<Bytes>, CallError> {
+        let _memory = self.at_once.acquire().await;
+        let read = self.files.run(move |folder| {
+            let path = folder.entry(&name);
+            match File::open(&path) {
+                Ok(file) => blocks::read_packed(&file, number).map_err(at("reading", &path)),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(at("opening", &path)(error)),
+            }
+        });
+        read.await.map_err(|error| CallError::internal(&error))
+    }
+}
+
+#[async_trait]
+impl Blockwise for Serving {
+    async fn block(&self, entry: &str, number: u64) -> Result<Bytes, CallError> {
+        let name: EntryName = entry
+            .parse()
+            .map_err(|_| CallError::new(Code::Invalid, "that names no entry"))?;
+        let found = match self.partial(&name) {
+            Some(partial) => self.of_partial(&partial, number).await?,
+            None => self.of_entry(name, number).await?,
+        };
+        found.ok_or_else(|| CallError::not_found(format!("block {number} of {entry}")))
+    }
+}
+
+/// Why an entry did not come from peers.
+#[derive(Debug)]
+pub enum NotFromPeers {
+    /// Each was left: the last one's reason.
+    NoneLeft,
+    /// Our own disk.
+    Ours(CacheError),
+}
+
+/// Takes blocks from peers.
+pub struct Fetching {
+    files: Files,
+    tls: Arc<rustls::ClientConfig>,
+    times: PeerTimes,
+}
+
+/// The peers of one fetch, of which the first that was not left is asked.
+struct Queue {
+    peers: Vec<(CopyPeer, Client)>,
+    /// How many were left.
+    left: Mutex<usize>,
+}
+
+impl Queue {
+    fn first(&self) -> Option<(usize, &(CopyPeer, Client))> {
+        let left = *self.left.lock().expect("no one panics holding it");
+        Some((left, self.peers.get(left)?))
+    }
+
+    /// Leaves a peer, unless another block's failure did so already.
+    fn leave(&self, index: usize, why: &str) {
+        let mut left = self.left.lock().expect("no one panics holding it");
+        if *left == index {
+            *left += 1;
+            tracing::warn!(node = %self.peers[index].0.node, why, "left as a source of an image");
+        }
+    }
+}
+
+impl Fetching {
+    /// Into that folder, with our certificate.
+    pub fn new(files: Files, tls: Arc<rustls::ClientConfig>, times: PeerTimes) -> Self {
+        Self { files, tls, times }
+    }
+
+    /// Fetches all that is missing.
+    pub async fn fetch(
+        &self,
+        name: &EntryName,
+        partial: &Partial,
+        peers: Vec<CopyPeer>,
+        hear: &Hear,
+    ) -> Result<(), NotFromPeers> {
+        let client = |peer: CopyPeer| {
+            let client = Client::new(&self.tls, peer.address, Role::Nc, Some(peer.node.as_str()));
+            (peer, client)
+        };
+        let queue = Queue {
+            peers: peers.into_iter().map(client).collect(),
+            left: Mutex::new(0),
+        };
+        let missing: Vec<u64> = {
+            let have = partial.have.borrow();
+            let numbers = partial.map.data().iter().map(|(number, _)| *number);
+            numbers.filter(|number| !have.contains(number)).collect()
+        };
+        let fetched = stream::iter(missing)
+            .map(|number| self.fetch_block(name, partial, &queue, number, hear))
+            .buffered(FETCH_AHEAD);
+        fetched.try_for_each(async |()| Ok(())).await
+    }
+
+    async fn fetch_block(
+        &self,
+        name: &EntryName,
+        partial: &Partial,
+        queue: &Queue,
+        number: u64,
+        hear: &Hear,
+    ) -> Result<(), NotFromPeers> {
+        while let Some((index, (peer, client))) = queue.first() {
+            let call =
+                Call::new(format!("block-{number}")).within_ms(self.times.block.as_millis() as u64);
+            let packed = client.block(&call, name.as_str(), number, PACKED_BYTES_MAX);
+            let packed = match packed.await {
+                Ok(packed) => packed,
+                Err(error) => {
+                    queue.leave(index, &error.message);
+                    continue;
+                }
+            };
+            match self.keep(partial, number, packed).await {
+                Ok(Ok(())) => {
+                    hear(Told {
+                        doing: format!("fetching from {}", peer.node),
+                        percent: Some(partial.percent()),
+                        ..Told::default()
+                    });
+                    return Ok(());
+                }
+                Ok(Err(why)) => queue.leave(index, why),
+                Err(error) => return Err(NotFromPeers::Ours(error)),
+            }
+        }
+        Err(NotFromPeers::NoneLeft)
+    }
+
+    /// Checks and writes a block; the inner error is the peer's fault.
+    async fn keep(
+        &self,
+        partial: &Partial,
+        number: u64,
+        packed: Bytes,
+    ) -> Result<Result<(), &'static str>, CacheError> {
+        let (half, map) = (partial.half.share(), partial.map.clone());
+        let kept = self
+            .files
+            .run(move |folder| match map.check(number, &packed) {
+                Ok(block) => {
+                    let written = blocks::write(half.file(), number, &block);
+                    written.map_err(at("writing to", &folder.filling()))?;
+                    Ok(Ok(()))
+                }
+                Err(why) => Ok(Err(why)),
+            });
+        let kept = kept.await?;
+        if kept.is_ok() {
+            partial.have.send_modify(|have| {
+                have.insert(number);
+            });
+        }
+        Ok(kept)
+    }
+}
