@@ -149,7 +149,7 @@ impl LocalDisks {
         let Some((_, key)) = &wish.spec.metadata.key else {
             return Ok(Vec::new());
         };
-        let starts = Head::read(image)?.starts();
+        let starts = self.cache.look(image, Head::read).await?.starts();
         Ok(self.keys.changes(image, &starts, key, dir).await)
     }
 
