@@ -11,7 +11,7 @@ async fn ends(store: &Arc<Store>, says: &str) {
     let cache = open(folder.path(), store);
     let error = hold(&cache, store, 1).await.unwrap_err().to_string();
     assert!(error.contains(says), "{error}\nshould say {says}");
-    cache.release(&holder(1)).unwrap();
+    cache.release(&holder(1)).await.unwrap();
     assert_eq!(files(folder.path()), [""; 0], "left after: {error}");
 }
 
@@ -255,7 +255,7 @@ async fn j10_a_size_beyond_all_room_is_refused_before_a_byte_is_fetched() {
         let refused = cache.hold(&image, Form::Disk, &holder(1), &|_| {}).await;
         assert!(refused.is_err());
         assert_eq!(store.hits(), 0, "of an image of {size} bytes");
-        cache.release(&holder(1)).unwrap();
+        cache.release(&holder(1)).await.unwrap();
         assert_eq!(files(folder.path()), [""; 0]);
     }
 }
