@@ -108,6 +108,59 @@ What the guest prints is shown without control sequences, since they could comma
     /// Measures this host; asks no cloud
     #[command(subcommand)]
     Bench(Bench),
+    /// Buckets of another S3: copied here, or compared
+    #[command(subcommand)]
+    S3(S3),
+}
+
+/// `mallee s3`
+#[derive(Debug, clap::Subcommand)]
+pub enum S3 {
+    /// Copies a bucket of another store; what is there already is left, so run it again after a break
+    #[command(after_help = "\
+Example:
+  export SOURCE_ENDPOINT_URL=http://minio:9000 SOURCE_ACCESS_KEY_ID=... SOURCE_SECRET_ACCESS_KEY=...
+  eval $(deploy/cloud env)                        AWS_ENDPOINT_URL and AWS_...: where it goes
+  mallee s3 import photos && mallee s3 verify photos --read
+
+Bytes, content headers and metadata are copied; access lists, tags and old versions are not.")]
+    Import(CopyBucket),
+    /// Compares a bucket with that of another store
+    #[command(after_help = "Exits 0 if all objects are there and equal, 2 if not.")]
+    Verify(VerifyBucket),
+}
+
+/// `mallee s3 import`
+#[derive(Debug, clap::Args)]
+pub struct CopyBucket {
+    /// The bucket at the source
+    pub bucket: String,
+    /// Only keys that begin so
+    #[arg(long, default_value = "")]
+    pub prefix: String,
+    /// Another name for the bucket here
+    #[arg(long, value_name = "BUCKET")]
+    pub to_bucket: Option<String>,
+    /// The source's address [default: SOURCE_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    pub from: Option<String>,
+    /// The address of where it goes [default: AWS_ENDPOINT_URL]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// Objects at once
+    #[arg(long, default_value_t = 4)]
+    pub jobs: usize,
+}
+
+/// `mallee s3 verify`
+#[derive(Debug, clap::Args)]
+pub struct VerifyBucket {
+    /// Which
+    #[command(flatten)]
+    pub of: CopyBucket,
+    /// Read every byte of both, not only sizes and entity tags
+    #[arg(long)]
+    pub read: bool,
 }
 
 /// `mallee explain`

@@ -8,5 +8,6 @@ pub mod explain;
 pub mod image;
 pub mod instances;
 pub mod nodes;
+pub mod s3;
 pub mod status;
 pub mod verify;
