@@ -291,15 +291,10 @@ impl Ask<'_> {
 
     /// Finds a bucket that is the expected owner's.
     async fn find_bucket(&self, name: BucketName) -> Result<Bucket, Failure> {
-        let asked = name.clone();
-        let found = self
-            .api
-            .engine
-            .view(move |view| view.find_bucket(&asked))
-            .await?;
+        let found = self.api.engine.find_bucket(name.clone()).await?;
         let found = found.ok_or_else(|| crate::engine::change::no_such_bucket(&name))?;
-        check_owner(self.expected_owner.as_deref(), &found.thing)?;
-        Ok(found.thing)
+        check_owner(self.expected_owner.as_deref(), &found)?;
+        Ok(found)
     }
 
     /// Finds a bucket in which the caller may write that key.

@@ -37,13 +37,16 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use s3::{BucketName, Key, VersionId};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{intake, lanes::Lanes, outflow};
 
 pub use change::{Change, Done};
 pub use facts::{Body, Bucket, Fact, Object};
@@ -61,6 +64,11 @@ const READERS_KEPT: usize = 16;
 /// How often a reader looks again when an object is overwritten between look and open. Each time
 /// it loses to another writer; a hundred times in a row is no race any more.
 const LOOKS_MAX: usize = 100;
+/// A look that took longer than this waited for the disk.
+const GLANCE_SLOW: Duration = Duration::from_micros(500);
+/// Looks after a slow one that are made away from the async threads: what was cold once is likely
+/// to be followed by more of it.
+const GLANCES_AWAY: u32 = 64;
 
 /// Where an engine keeps what it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +126,10 @@ struct Inner {
     stop: Stop,
     groups: watch::Receiver<(u64, u64)>,
     promised: Arc<AtomicU64>,
+    intakes: Lanes,
+    outflows: Lanes,
+    /// Looks that are still to be made away from the async threads.
+    away: AtomicU32,
     lock: Mutex<Option<nix::fcntl::Flock<std::fs::File>>>,
 }
 
@@ -249,6 +261,13 @@ impl Engine {
             stop,
             groups,
             promised: Arc::default(),
+            intakes: Lanes::new(intake::WIDE_LANES, intake::WIDE_BYTES, intake::NARROW_LANES),
+            outflows: Lanes::new(
+                outflow::WIDE_LANES,
+                outflow::WIDE_BYTES,
+                outflow::NARROW_LANES,
+            ),
+            away: AtomicU32::new(0),
             lock: Mutex::new(Some(lock)),
         })))
     }
@@ -260,6 +279,16 @@ impl Engine {
             recover::sweep(&recovered, &pins)?;
         }
         Ok((recovered, pins))
+    }
+
+    /// Bodies that come in.
+    pub fn intakes(&self) -> &Lanes {
+        &self.0.intakes
+    }
+
+    /// Bodies that go out.
+    pub fn outflows(&self) -> &Lanes {
+        &self.0.outflows
     }
 
     /// Bodies up to this size are kept inline.
@@ -335,6 +364,35 @@ impl Engine {
         done.map_err(|error| Failure::Stopped(error.to_string()))?
     }
 
+    /// A look that takes microseconds while what it needs is in memory, made right here: another
+    /// thread would cost more than the look. As soon as one was slow, because the disk had to be
+    /// asked, the next ones are made away from the async threads.
+    pub async fn glance<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let less = |left: u32| left.checked_sub(1);
+        let away = &self.0.away;
+        if away
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+            .is_ok()
+        {
+            return self.blocking(look).await;
+        }
+        let begun = Instant::now();
+        let seen = look(self);
+        if begun.elapsed() > GLANCE_SLOW {
+            away.store(GLANCES_AWAY, Ordering::Relaxed);
+        }
+        seen
+    }
+
+    /// A bucket as it is now.
+    pub async fn find_bucket(&self, name: BucketName) -> Result<Option<Bucket>> {
+        let find = move |engine: &Self| engine.view_now(|view| view.find_bucket(&name));
+        Ok(self.glance(find).await?.map(|kept| kept.thing))
+    }
+
     fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
         let reader = held(&self.0.readers).pop();
         let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
@@ -368,7 +426,7 @@ impl Engine {
         key: Key,
         version: Option<VersionId>,
     ) -> Result<Option<Look>> {
-        self.blocking(move |engine| engine.look_now(&bucket, &key, version.as_ref()))
+        self.glance(move |engine| engine.look_now(&bucket, &key, version.as_ref()))
             .await
     }
 

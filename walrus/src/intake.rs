@@ -1,5 +1,5 @@
-//! A body on its way to the disk, once, in bounded memory: while one piece is digested and written
-//! on a thread of its own, the next is received. Small bodies never leave memory.
+//! A body on its way to the disk, once, in bounded memory: receiving, digesting, writing and syncing
+//! overlap. Small bodies never leave memory.
 
 use bytes::{Bytes, BytesMut};
 use s3::{Code, Error, checksum::Algorithm};
@@ -13,12 +13,19 @@ use crate::{
         blobs::{BlobSink, NewBlob},
         facts::{Body, Piece},
     },
+    lanes::Lane,
 };
 
 /// The largest body of one PUT (S3 user guide, "Uploading objects").
 pub const PUT_BYTES_MAX: u64 = 5 << 30;
-/// What is gathered before it is handed to the writing thread; twice this is in memory.
-const STEP_BYTES: usize = 1 << 20;
+/// What is gathered before it is handed on by each of the first bodies; twice this is in memory.
+pub const WIDE_BYTES: usize = 1 << 20;
+/// Bodies at once in large pieces: 48 MiB in all.
+pub const WIDE_LANES: usize = 24;
+/// Bodies beyond those, in small pieces: 64 MiB in all.
+pub const NARROW_LANES: usize = 512;
+/// What is written before the disk is asked to begin: at the end little is left to wait for.
+const SYNC_BYTES: usize = 8 << 20;
 
 /// A body that is verified and on disk, or small.
 #[derive(Debug)]
@@ -76,14 +83,13 @@ pub async fn take_in(
     let mut small = BytesMut::new();
     while let Some(payload) = body.next().await? {
         if small.len() + payload.len() > inline_max {
-            let first = [small.freeze(), payload].into();
-            return take_large(engine, body, digests, first).await;
+            return take_large(engine, body, digests, (small.freeze(), payload)).await;
         }
         digests.update(&payload);
         small.extend_from_slice(&payload);
     }
     if to_file {
-        return take_large(engine, body, digests, Vec::new()).await;
+        return take_large(engine, body, digests, Default::default()).await;
     }
     let (inline, verified) = (small.freeze(), body.finish(digests)?);
     Ok(Taken {
@@ -94,84 +100,116 @@ pub async fn take_in(
     })
 }
 
-/// A file being written, with the digests of what was handed to it.
-struct Writing {
-    sink: BlobSink,
-    digests: Digests,
+/// Work that one thread does on piece after piece.
+type Work<T> = JoinHandle<Result<T>>;
+
+fn work<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Work<T> {
+    tokio::task::spawn_blocking(work)
 }
 
-impl Writing {
-    fn write(mut self, data: Vec<Bytes>, fresh: usize) -> Result<Self> {
-        for (at, bytes) in data.iter().enumerate() {
-            if at >= fresh {
-                self.digests.update(bytes);
-            }
-            self.sink.write(bytes)?;
-        }
-        Ok(self)
-    }
+async fn done<T>(work: Work<T>) -> Result<T> {
+    work.await
+        .map_err(|error| Failure::Stopped(error.to_string()))?
 }
 
-/// One thread writes while the next piece is gathered.
+fn digest(mut digests: Digests, data: Vec<Bytes>) -> Work<Digests> {
+    work(move || {
+        data.iter().for_each(|bytes| digests.update(bytes));
+        Ok(digests)
+    })
+}
+
+fn write(mut sink: BlobSink, data: Vec<Bytes>) -> Work<BlobSink> {
+    work(move || {
+        data.iter().try_for_each(|bytes| sink.write(bytes))?;
+        Ok(sink)
+    })
+}
+
+/// While one piece is digested on a thread, written on another, and what was written before is put
+/// on disk on a third, the next piece is gathered.
 struct Pump {
-    running: JoinHandle<Result<Writing>>,
+    digesting: Work<Digests>,
+    writing: Work<BlobSink>,
+    syncing: Option<Work<()>>,
+    unsynced: usize,
     gathered: Vec<Bytes>,
     bytes: usize,
+    lane: Lane,
 }
 
 impl Pump {
-    fn start(writing: Writing, data: Vec<Bytes>, fresh: usize) -> Self {
-        let running = tokio::task::spawn_blocking(move || writing.write(data, fresh));
+    /// `first` is digested already.
+    fn start(sink: BlobSink, digests: Digests, first: Bytes, next: Bytes, lane: Lane) -> Self {
         Self {
-            running,
+            digesting: digest(digests, vec![next.clone()]),
+            writing: write(sink, vec![first, next]),
+            syncing: None,
+            unsynced: 0,
             gathered: Vec::new(),
             bytes: 0,
+            lane,
         }
-    }
-
-    async fn written(running: JoinHandle<Result<Writing>>) -> Result<Writing> {
-        running
-            .await
-            .map_err(|error| Failure::Stopped(error.to_string()))?
     }
 
     async fn push(mut self, data: Bytes) -> Result<Self> {
         self.bytes += data.len();
         self.gathered.push(data);
-        if self.bytes < STEP_BYTES {
+        if self.bytes < self.lane.piece_bytes {
             return Ok(self);
         }
-        let writing = Self::written(self.running).await?;
-        Ok(Self::start(writing, self.gathered, 0))
+        self.hand_on().await
     }
 
-    async fn end(self) -> Result<Writing> {
-        let writing = Self::written(self.running).await?;
-        Self::written(tokio::task::spawn_blocking(move || {
-            writing.write(self.gathered, 0)
-        }))
-        .await
+    async fn hand_on(mut self) -> Result<Self> {
+        let data = std::mem::take(&mut self.gathered);
+        self.digesting = digest(done(self.digesting).await?, data.clone());
+        let sink = done(self.writing).await?;
+        self.unsynced += std::mem::take(&mut self.bytes);
+        if self.unsynced >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            if let Some(before) = self.syncing {
+                done(before).await?;
+            }
+            self.syncing = Some(work(sink.sync_so_far()?));
+            self.unsynced = 0;
+        }
+        self.writing = write(sink, data);
+        Ok(self)
+    }
+
+    async fn end(self) -> Result<(BlobSink, Digests)> {
+        let Self {
+            digesting,
+            writing,
+            syncing,
+            ..
+        } = self.hand_on().await?;
+        let (digests, sink) = (done(digesting).await?, done(writing).await?);
+        // A sync that failed says so once: whoever asks again is told that all is well.
+        if let Some(syncing) = syncing {
+            done(syncing).await?;
+        }
+        Ok((sink, digests))
     }
 }
 
-/// `first` begins with what is digested already.
 async fn take_large(
     engine: &Engine,
     body: &mut RequestBody,
     digests: Digests,
-    first: Vec<Bytes>,
+    (first, next): (Bytes, Bytes),
 ) -> Result<Taken> {
-    let sink = engine.new_blob()?;
-    let mut pump = Pump::start(Writing { sink, digests }, first, 1);
+    let lane = engine.intakes().enter()?;
+    let mut pump = Pump::start(engine.new_blob()?, digests, first, next, lane);
     while let Some(payload) = body.next().await? {
         pump = pump.push(payload).await?;
     }
-    let Writing { sink, digests } = pump.end().await?;
+    let (sink, digests) = pump.end().await?;
     let verified = body.finish(digests)?;
 
     let size = sink.size();
-    let finished = tokio::task::spawn_blocking(move || sink.finish()).await;
-    let blob = finished.map_err(|error| Failure::Stopped(error.to_string()))??;
+    let blob = done(work(move || sink.finish())).await?;
     Ok(Taken {
         verified,
         size,

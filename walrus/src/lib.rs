@@ -13,6 +13,7 @@
 //! | [`client`] | from which address, through the front door or directly |
 //! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
+//! | [`lanes`] | how many bodies flow at once, and in what pieces |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
 //! | [`objects`], [`links`] | what the cloud itself asks, and keeps of its own |
@@ -33,6 +34,7 @@ pub mod directory;
 pub mod engine;
 pub mod identity;
 pub mod intake;
+pub mod lanes;
 mod links;
 pub mod metrics;
 pub mod objects;

@@ -1,6 +1,6 @@
 //! `mallee-walrus`: the object store's daemon, and its commands.
 
-use std::process::ExitCode;
+use std::{cell::RefCell, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use control::{
@@ -8,6 +8,7 @@ use control::{
     newcomer::{self, Plan},
 };
 use daemon::{BoxError, start::Args};
+use indicatif::{ProgressBar, ProgressStyle};
 use walrus::{
     config::Config,
     engine::{fsck, scrub},
@@ -83,6 +84,29 @@ fn show_scrub(config: &Config) -> Result<(), BoxError> {
     damage_is_none(&progress.damage())
 }
 
+/// A bar for each work, where there is a terminal to show it on.
+#[derive(Default)]
+struct Bars(RefCell<Option<(&'static str, ProgressBar)>>);
+
+impl Bars {
+    fn tell(&self) -> impl Fn(&'static str, u64, u64) {
+        move |what, done, of| {
+            let mut shown = self.0.borrow_mut();
+            if shown.as_ref().is_none_or(|(name, _)| *name != what) {
+                let style = ProgressStyle::with_template("{prefix:9} {bar:30} {percent} % {eta}");
+                let style = style.expect("the template is ours");
+                *shown = Some((
+                    what,
+                    ProgressBar::new(of).with_prefix(what).with_style(style),
+                ));
+            }
+            if let Some((_, bar)) = shown.as_ref() {
+                bar.set_position(done);
+            }
+        }
+    }
+}
+
 fn damage_is_none(damage: &[String]) -> Result<(), BoxError> {
     damage.iter().for_each(|line| println!("DAMAGE    {line}"));
     match damage.len() {
@@ -92,7 +116,8 @@ fn damage_is_none(damage: &[String]) -> Result<(), BoxError> {
 }
 
 fn check(config: &Config) -> Result<(), BoxError> {
-    let report = fsck::check(&config.places())?;
+    let bars = Bars::default();
+    let report = fsck::check(&config.places(), &bars.tell())?;
     println!("buckets   {}", report.totals.buckets);
     println!(
         "objects   {} ({} bytes)",

@@ -13,10 +13,15 @@ use tokio::task::JoinHandle;
 use crate::{
     answer::{self, AnswerBody, StreamError},
     engine::{Engine, Failure, Found, Object, Result, blobs::BlobReader, facts::Piece},
+    lanes::Lane,
 };
 
-/// What is read at once; twice this is in memory for each reader.
-const READ_BYTES: u64 = 512 << 10;
+/// What is read at once by each of the first readers; twice this is in memory for each.
+pub const WIDE_BYTES: usize = 512 << 10;
+/// Readers at once in large pieces: 32 MiB in all.
+pub const WIDE_LANES: usize = 32;
+/// Readers beyond those, in pieces of one block: 64 MiB in all.
+pub const NARROW_LANES: usize = 1024;
 
 /// Which bytes of an object are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,11 +90,12 @@ pub struct Reading {
     _found: Found,
     left: Vec<(Piece, Range<u64>)>,
     open: Option<(BlobReader, Range<u64>)>,
+    lane: Lane,
 }
 
 impl Reading {
     /// Some bytes of an object.
-    pub fn begin(engine: Engine, found: Found, bytes: &Range<u64>) -> Self {
+    pub fn begin(engine: Engine, found: Found, bytes: &Range<u64>, lane: Lane) -> Self {
         let mut left = Vec::new();
         let mut start = 0;
         for piece in found.object.body.pieces() {
@@ -106,6 +112,7 @@ impl Reading {
             _found: found,
             left,
             open: None,
+            lane,
         }
     }
 
@@ -114,7 +121,8 @@ impl Reading {
         loop {
             if let Some((reader, range)) = &mut self.open {
                 if !range.is_empty() {
-                    let end = range.end.min((range.start / READ_BYTES + 1) * READ_BYTES);
+                    let piece = self.lane.piece_bytes as u64;
+                    let end = range.end.min((range.start / piece + 1) * piece);
                     let bytes = reader.read(range.start..end)?;
                     range.start = end;
                     return Ok((self, bytes));
@@ -165,30 +173,48 @@ pub async fn send(engine: &Engine, found: Found, bytes: Range<u64>) -> Result<An
     }
 
     let length = bytes.end - bytes.start;
-    let reading = Reading::begin(engine.clone(), found, &bytes);
+    let lane = engine.outflows().enter()?;
+    let reading = Reading::begin(engine.clone(), found, &bytes, lane);
     let (reading, first) = awaited(reading.read_ahead()).await?;
     if first.len() as u64 == length {
         return Ok(answer::full(first));
     }
-    let state = (Some(first), Some(reading.read_ahead()));
     Ok(answer::streamed(stream::try_unfold(
-        state,
-        |(ready, ahead)| async move {
-            if let Some(ready) = ready {
-                return Ok(Some((ready, (None, ahead))));
-            }
-            let Some(ahead) = ahead else { return Ok(None) };
-            let (reading, bytes) = awaited(ahead).await.map_err(|failure| {
-                tracing::error!(
-                    error = daemon::chain(&failure),
-                    "an object cannot be read to its end"
-                );
-                StreamError::from(failure)
-            })?;
-            if bytes.is_empty() {
-                return Ok::<_, StreamError>(None);
-            }
-            Ok(Some((bytes, (None, Some(reading.read_ahead())))))
-        },
+        Sending::Ready(first, reading),
+        Sending::next,
     )))
+}
+
+/// The rest of a body: read ahead where there is room for it.
+enum Sending {
+    Ready(Bytes, Reading),
+    Ahead(JoinHandle<Result<(Reading, Bytes)>>),
+    Idle(Reading),
+}
+
+impl Sending {
+    async fn next(self) -> Result<Option<(Bytes, Self)>, StreamError> {
+        let (reading, bytes) = match self {
+            Self::Ready(bytes, reading) => (reading, bytes),
+            Self::Ahead(ahead) => awaited(ahead).await.map_err(cut)?,
+            Self::Idle(reading) => awaited(reading.read_ahead()).await.map_err(cut)?,
+        };
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let rest = match reading.lane.reads_ahead() {
+            true => Self::Ahead(reading.read_ahead()),
+            false => Self::Idle(reading),
+        };
+        Ok(Some((bytes, rest)))
+    }
+}
+
+/// What goes wrong amid a body can only be said by cutting it off.
+fn cut(failure: Failure) -> StreamError {
+    tracing::error!(
+        error = daemon::chain(&failure),
+        "an object cannot be read to its end"
+    );
+    failure.into()
 }

@@ -176,7 +176,8 @@ fn copy_bytes(
     mut digests: Digests,
 ) -> Result<(NewBlob, Verified), Failure> {
     let mut sink = engine.new_blob()?;
-    let mut reading = Reading::begin(engine.clone(), found, bytes);
+    let lane = engine.outflows().enter()?;
+    let mut reading = Reading::begin(engine.clone(), found, bytes, lane);
     loop {
         let (next, data) = reading.read()?;
         if data.is_empty() {

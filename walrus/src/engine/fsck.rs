@@ -10,6 +10,8 @@ use super::{
     recover,
 };
 
+pub use super::recover::Tell;
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -31,7 +33,7 @@ pub struct Report {
 const READ_BYTES: u64 = 4 << 20;
 
 /// Checks everything. The index that is there is replaced by one made from the journal.
-pub fn check(places: &Places) -> Result<Report> {
+pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let folder = &places.folder;
     let _lock = recover::lock(folder)?;
     let journal_folder = folder.join(recover::JOURNAL);
@@ -43,7 +45,7 @@ pub fn check(places: &Places) -> Result<Report> {
     index.remove()?;
     recover::pardon(folder)?;
     let mut writer = index.writer()?;
-    let replayed = recover::replay(&journal_folder, &segments, &mut writer, None)?;
+    let replayed = recover::replay(&journal_folder, &segments, &mut writer, None, tell)?;
 
     let mut report = Report {
         frames: replayed.frames,
@@ -54,9 +56,11 @@ pub fn check(places: &Places) -> Result<Report> {
     report
         .damage
         .extend(replayed.damage.iter().map(ToString::to_string));
-    for blob in writer.view().blobs()? {
+    let named = writer.view().blobs()?;
+    for blob in &named {
         report.blobs += 1;
-        match read_all(&blobs, &blob) {
+        tell("files", report.blobs, named.len() as u64);
+        match read_all(&blobs, blob) {
             Ok(bytes) => report.blob_bytes += bytes,
             Err(error) => report.damage.push(daemon::chain(&error)),
         }

@@ -28,6 +28,11 @@ pub use write::{Displaced, IndexWriter};
 /// Raised with every change of the tables: an index of another number is made anew.
 const SCHEMA: i64 = 3;
 const TABLES: &str = include_str!("index/tables.sql");
+/// Pages that each connection keeps: the upper levels of a tree of millions. The kernel has the rest;
+/// mapped, those pages would count as ours once for each connection.
+const CACHE_KIB: i64 = 2 << 10;
+/// The one that writes touches pages all over the tree before it commits.
+const WRITER_CACHE_KIB: i64 = 16 << 10;
 /// Statements kept prepared by each connection: all that we have.
 const STATEMENTS: usize = 64;
 
@@ -319,6 +324,7 @@ impl IndexFile {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         prepared(&connection)?;
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
 
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
         let tables: i64 =
@@ -360,8 +366,7 @@ impl IndexFile {
 fn prepared(connection: &Connection) -> Result<()> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.busy_timeout(std::time::Duration::from_secs(5))?;
-    connection.pragma_update(None, "cache_size", -16_384)?;
-    connection.pragma_update(None, "mmap_size", 256_i64 << 20)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     Ok(())
 }
 

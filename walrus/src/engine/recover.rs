@@ -78,7 +78,10 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
     }
 
     let from = from.filter(|_| is_in(&segments, from));
-    let replayed = replay(&journal_folder, &segments, &mut writer, from)?;
+    let tell = |what: &'static str, done: u64, of: u64| {
+        tracing::info!(what, done, of, "replaying into the index");
+    };
+    let replayed = replay(&journal_folder, &segments, &mut writer, from, &tell)?;
     for damage in &replayed.damage {
         tracing::error!(?damage, "the journal is damaged; run `mallee-walrus fsck`");
     }
@@ -130,13 +133,25 @@ pub(super) struct Replayed {
     pub(super) damage: Vec<Damage>,
 }
 
+/// How far a long work is: what, how much of it is done, how much there is.
+pub type Tell<'a> = &'a dyn Fn(&'static str, u64, u64);
+
 /// Applies every frame from a place on.
 pub(super) fn replay(
     folder: &Path,
     segments: &Segments,
     index: &mut IndexWriter,
     from: Option<(u64, u64)>,
+    tell: Tell<'_>,
 ) -> Result<Replayed> {
+    let bytes_up_to = |(segment, offset): (u64, u64)| {
+        let before = segments
+            .0
+            .iter()
+            .take_while(|(number, _)| *number < segment);
+        before.map(|(_, end)| end).sum::<u64>() + offset
+    };
+    let all = bytes_up_to((u64::MAX, 0));
     let mut replayed = Replayed::default();
     let mut scan = segments.scan(folder, from);
     let mut open = 0;
@@ -152,6 +167,7 @@ pub(super) fn replay(
         place = (at.segment, at.offset + at.length);
         open += 1;
         if open == REPLAY_FRAMES {
+            tell("journal", bytes_up_to(place), all);
             index.commit(place)?;
             open = 0;
         }

@@ -141,7 +141,7 @@ pub(crate) struct Walrus {
     pub(crate) admin: SocketAddr,
     pub(crate) environment: Vec<(String, OsString)>,
     more: Vec<String>,
-    disk_mib: Option<u32>,
+    disk: Option<String>,
     authority: Authority,
     child: Option<Child>,
     cloud: CancellationToken,
@@ -167,10 +167,10 @@ impl Walrus {
         walrus
     }
 
-    /// The same with its objects on a disk of that size, which only it sees. Needs root.
-    pub(crate) async fn start_on_small_disk(disk_mib: u32) -> Self {
+    /// The same with its objects on a small disk, which only it sees: options of tmpfs. Needs root.
+    pub(crate) async fn start_on_small_disk(options: &str) -> Self {
         let mut walrus = Self::prepare(&["storage.reserve_mib=8"]).await;
-        walrus.disk_mib = Some(disk_mib);
+        walrus.disk = Some(options.to_owned());
         walrus.run().await;
         walrus
     }
@@ -193,7 +193,7 @@ impl Walrus {
             s3: free_address(),
             control: free_address(),
             admin: free_address(),
-            disk_mib: None,
+            disk: None,
             environment: Vec::new(),
             more: sets.iter().map(|set| (*set).to_owned()).collect(),
             authority,
@@ -240,14 +240,14 @@ impl Walrus {
 
     fn program(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_mallee-walrus");
-        let Some(mib) = self.disk_mib else {
+        let Some(options) = &self.disk else {
             return Command::new(program);
         };
         let folder = self.state().join("objects");
         std::fs::create_dir_all(&folder).unwrap();
         let mut command = Command::new("unshare");
         let mount = format!(
-            "mount -t tmpfs -o size={mib}m tmpfs {} && exec \"$@\"",
+            "mount -t tmpfs -o {options} tmpfs {} && exec \"$@\"",
             folder.display()
         );
         command.args(["--mount", "sh", "-c", &mount, "sh", program]);

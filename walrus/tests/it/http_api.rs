@@ -187,24 +187,41 @@ async fn readers_see_one_version_while_writers_overwrite() {
     alice.put("/bucket", b"").await.ok();
     alice.put("/bucket/key", &pattern(100, 0)).await.ok();
 
-    let writer = {
+    let writers = (0..4_u8).map(|writer| {
         let alice = alice.clone();
         tokio::spawn(async move {
-            for i in 0..60_u8 {
+            for i in 0..30_u8 {
                 let size = [100, 30_000, 900_000][usize::from(i) % 3];
-                alice.put("/bucket/key", &pattern(size, i)).await.ok();
+                alice
+                    .put("/bucket/key", &pattern(size, writer * 30 + i))
+                    .await
+                    .ok();
             }
         })
-    };
-    let mut reads = 0;
-    while !writer.is_finished() {
-        let got = alice.get("/bucket/key").await.ok();
-        assert_eq!(got.header("etag"), format!("\"{}\"", md5_hex(&got.body)));
-        assert_eq!(got.header("content-length"), got.body.len().to_string());
-        reads += 1;
+    });
+    let writers: Vec<_> = writers.collect();
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let readers = (0..60).map(|_| {
+        let (alice, is_over) = (alice.clone(), is_over.clone());
+        tokio::spawn(async move {
+            let mut reads = 0;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let got = alice.get("/bucket/key").await.ok();
+                assert_eq!(got.header("etag"), format!("\"{}\"", md5_hex(&got.body)));
+                assert_eq!(got.header("content-length"), got.body.len().to_string());
+                reads += 1;
+            }
+            reads
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    for writer in writers {
+        writer.await.unwrap();
     }
-    writer.await.unwrap();
-    assert!(reads > 0);
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        assert!(reader.await.unwrap() > 0, "every reader read something");
+    }
     // Bodies that were overwritten are gone, all but the one that is there.
     let files = || walkdir(&walrus.state().join("objects/blobs"));
     for _ in 0..200 {

@@ -8,11 +8,15 @@
 )]
 
 mod clients;
+mod corpus;
 mod crash;
 mod daemon_process;
+mod full_disk;
+mod hostile;
 mod http_api;
 mod http_auth;
 mod http_multipart;
+mod import;
 mod model;
 mod power_cut;
 mod rot;

@@ -283,7 +283,7 @@ async fn play(steps: Vec<Step>) {
             Step::Reopen | Step::Rebuild => {
                 engine.close().await;
                 if matches!(step, Step::Rebuild) {
-                    let report = fsck::check(&Places::below(folder.path())).unwrap();
+                    let report = fsck::check(&Places::below(folder.path()), &|_, _, _| {}).unwrap();
                     assert!(report.damage.is_empty(), "{:?}", report.damage);
                 }
                 engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
@@ -303,7 +303,7 @@ async fn play(steps: Vec<Step>) {
         (model.len() as u64, bytes as u64)
     );
     engine.close().await;
-    let report = fsck::check(&Places::below(folder.path())).unwrap();
+    let report = fsck::check(&Places::below(folder.path()), &|_, _, _| {}).unwrap();
     assert!(report.damage.is_empty());
     assert_eq!(report.totals.objects, model.len() as u64);
 }
@@ -354,6 +354,6 @@ async fn the_journal_does_not_grow_without_bound() {
     assert_eq!(get(&engine, key(0)).await.unwrap(), b"stays");
 
     engine.close().await;
-    let report = fsck::check(&Places::below(folder.path())).unwrap();
+    let report = fsck::check(&Places::below(folder.path()), &|_, _, _| {}).unwrap();
     assert_eq!((report.totals.objects, report.damage.len()), (21, 0));
 }

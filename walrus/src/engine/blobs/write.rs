@@ -105,6 +105,13 @@ impl BlobSink {
         Ok(())
     }
 
+    /// Puts on disk what was written so far, when it is called: the caller has a thread for it.
+    pub fn sync_so_far(&self) -> Result<impl FnOnce() -> Result<()> + Send + 'static> {
+        let path = self.blob.path.clone();
+        let file = self.file.get_ref().try_clone().during("open", &path)?;
+        Ok(move || file.sync_data().during("sync", &path))
+    }
+
     fn end_block(&mut self) {
         let block = std::mem::replace(&mut self.block, new_block());
         let crc = u32::try_from(block.finalize()).expect("a CRC-32 has 32 bits");
