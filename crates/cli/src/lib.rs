@@ -53,6 +53,5 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Bench(ask) => commands::bench::run(output, ask).await,
         Command::Image(ask) => commands::image::run(admin, output, ask).await,
         Command::S3(ask) => commands::s3::run(output, ask).await,
-        Command::Image(ask) => commands::image::run(output, ask).await,
     }
 }
