@@ -1,11 +1,10 @@
 //! A world of one instance, in which every action takes its time and may fail, driven at random.
 
-use control::node::Seen;
+use control::node::{BundleSeen, BundleWish, Seen};
 use proptest::prelude::*;
 
 use super::*;
 use crate::fakes;
-use control::node::{BundleSeen, BundleWish, Seen};
 
 /// What there really is of the instance, as the machine cannot see it.
 #[derive(Debug, Default)]
