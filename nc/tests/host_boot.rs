@@ -123,9 +123,6 @@ struct Booted {
 
 async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
     let folder = tempfile::tempdir().unwrap();
-    // As the folders of instances are, which QEMU reaches as another user.
-    let reachable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-    std::fs::set_permissions(folder.path(), reachable).unwrap();
     let store = Store::serve(&std::fs::read(guest).unwrap()).await;
     let settings = Settings {
         folder: folder.path().join("cache"),

@@ -290,14 +290,6 @@ mod tests {
         false
     }
 
-    /// A folder that a job can reach.
-    fn folder() -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);
-        std::fs::set_permissions(folder.path(), mode).unwrap();
-        folder
-    }
-
     async fn debugfs(file_system: &str, commands: &[&str]) -> String {
         let script = commands.join("\n");
         let tool = Tool::new("debugfs").args(["-w", "-f", "/dev/stdin", file_system]);
@@ -359,7 +351,7 @@ mod tests {
             &["-b", "4096"],
             &["-b", "4096", "-O", "metadata_csum"],
         ] {
-            let folder = folder();
+            let folder = tempfile::tempdir().unwrap();
             let image = image(folder.path(), options, &[]).await;
             let disk = changed(&image, folder.path(), InjectKeys::Auto)
                 .await
@@ -380,7 +372,7 @@ mod tests {
         if !can_be_tried() {
             return;
         }
-        let folder = folder();
+        let folder = tempfile::tempdir().unwrap();
         let old = folder.path().join("old");
         std::fs::write(&old, "ssh-rsa AAAA old").unwrap();
         let write = format!("write {} authorized_keys", old.display());
@@ -401,7 +393,7 @@ mod tests {
         if !can_be_tried() {
             return;
         }
-        let folder = folder();
+        let folder = tempfile::tempdir().unwrap();
         let image = image(folder.path(), &[], &["mkdir /usr/bin/cloud-init"]).await;
         assert_eq!(changed(&image, folder.path(), InjectKeys::Auto).await, None);
         assert_eq!(
@@ -436,7 +428,7 @@ mod tests {
             ],
         ];
         for case in cases {
-            let folder = folder();
+            let folder = tempfile::tempdir().unwrap();
             let image = image(folder.path(), &[], case).await;
             let begun = std::time::Instant::now();
             changed(&image, folder.path(), InjectKeys::Auto).await;
@@ -446,7 +438,7 @@ mod tests {
         assert_eq!(left, 0, "nothing was written to the host");
 
         // A superblock of noise, and a file system that says it is large.
-        let folder = folder();
+        let folder = tempfile::tempdir().unwrap();
         let image = image(folder.path(), &[], &[]).await;
         for (offset, bytes) in [(1024 + 4, &[0xff; 4][..]), (1024, &[0xff; 1024])] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
