@@ -1,6 +1,14 @@
-//! A file written front to back in which blocks of zeros become holes.
+//! A file written front to back in which blocks of zeros become holes, and which is hashed on its way.
+//!
+//! The digest is SHA-256 over the blocks that are not zeros, each after its number, and the length at
+//! the end. Two files have the same digest if and only if they have the same bytes, as far as SHA-256
+//! tells, and zeros, which are most of a file system's image, cost nothing.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
+
+use sha2::{Digest, Sha256};
+
+use crate::digest::Sha256Digest;
 
 /// The unit that is kept or skipped: the block size of the file systems that hold images.
 const BLOCK: usize = 4096;
@@ -8,11 +16,14 @@ const BLOCK: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct SparseFile {
     file: File,
+    /// Where the first byte is in the file.
+    first: u64,
     /// Where `pending` begins in the file; a multiple of [`BLOCK`].
     start: u64,
     /// The beginning of a block whose rest has not come; whole blocks are written from where they are.
     pending: Vec<u8>,
     data_bytes: u64,
+    sha256: Sha256,
 }
 
 impl SparseFile {
@@ -21,9 +32,11 @@ impl SparseFile {
         debug_assert!(start.is_multiple_of(BLOCK as u64));
         Self {
             file,
+            first: start,
             start,
             pending: Vec::with_capacity(BLOCK),
             data_bytes: 0,
+            sha256: Sha256::new(),
         }
     }
 
@@ -56,13 +69,15 @@ impl SparseFile {
         self.write(&[0; BLOCK][..tail as usize])
     }
 
-    /// Writes what is pending, sets the file's length, and makes both durable. Returns the file and
-    /// the bytes that were not holes.
-    pub(crate) fn finish(mut self, length: u64) -> io::Result<(File, u64)> {
+    /// Writes what is pending, sets the file's length, and makes both durable. Returns the file, the
+    /// bytes that were not holes, and the digest of what was appended.
+    pub(crate) fn finish(mut self, length: u64) -> io::Result<(File, u64, Sha256Digest)> {
         self.flush()?;
+        self.sha256.update((self.start - self.first).to_le_bytes());
         self.file.set_len(length)?;
         self.file.sync_all()?;
-        Ok((self.file, self.data_bytes))
+        let digest = Sha256Digest::from_hasher(self.sha256);
+        Ok((self.file, self.data_bytes, digest))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -85,11 +100,22 @@ impl SparseFile {
             if !skip {
                 self.file.write_all_at(run, self.start)?;
                 self.data_bytes += length as u64;
+                self.hash(run);
             }
             self.start += length as u64;
             bytes = rest;
         }
         Ok(())
+    }
+}
+
+impl SparseFile {
+    fn hash(&mut self, run: &[u8]) {
+        let number = (self.start - self.first) / BLOCK as u64;
+        for (block, number) in run.chunks(BLOCK).zip(number..) {
+            self.sha256.update(number.to_le_bytes());
+            self.sha256.update(block);
+        }
     }
 }
 
@@ -115,7 +141,7 @@ mod tests {
         sparse.write_zeros(1 << 30).unwrap();
         sparse.write(&[0; 1 << 20]).unwrap();
         sparse.write(b"end").unwrap();
-        let (file, data_bytes) = sparse.finish((1 << 30) + (1 << 20) + 8).unwrap();
+        let (file, data_bytes, _) = sparse.finish((1 << 30) + (1 << 20) + 8).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 < 64 * 1024);
         assert!(data_bytes <= 2 * BLOCK as u64);
         let mut end = [0; 3];
@@ -140,7 +166,10 @@ mod tests {
                     false => sparse.write(&vec![fill; length]).unwrap(),
                 }
             }
-            let (file, _) = sparse.finish(expected.len() as u64).unwrap();
+            let (file, _, digest) = sparse.finish(expected.len() as u64).unwrap();
+            let mut whole = SparseFile::new(tempfile::tempfile().unwrap(), 1 << 20);
+            whole.write(&expected).unwrap();
+            prop_assert_eq!(whole.finish(0).unwrap().2, digest, "however it came, and wherever it is");
             let mut found = vec![0; expected.len()];
             file.read_exact_at(&mut found, 0).unwrap();
             prop_assert!(found == expected);

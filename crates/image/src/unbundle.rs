@@ -113,7 +113,8 @@ pub enum Shape {
 pub struct Unbundled {
     /// What the image was recognised as; [`Content::Unknown`] for [`Shape::Verbatim`].
     pub content: Content,
-    /// SHA-256 of the raw image.
+    /// SHA-256 of the raw image's blocks of 4 KiB that are not zeros, each after its number (eight
+    /// bytes, little-endian), and of the image's length in the same form.
     pub sha256: Sha256Digest,
     /// Bytes of the file, the room before a partition included.
     pub file_bytes: u64,

@@ -97,6 +97,19 @@ async fn run(order: Order, parts: Parts) -> Result<(Unbundled, std::fs::File), U
     Ok((unbundled, file))
 }
 
+/// What the digest of an image is said to be.
+fn content_digest(image: &[u8]) -> Sha256Digest {
+    let mut said = Vec::new();
+    for (number, block) in image.chunks(4096).enumerate() {
+        if block.iter().any(|byte| *byte != 0) {
+            said.extend_from_slice(&(number as u64).to_le_bytes());
+            said.extend_from_slice(block);
+        }
+    }
+    said.extend_from_slice(&(image.len() as u64).to_le_bytes());
+    Sha256Digest::of(&said)
+}
+
 /// Bytes that do not compress, the same in each run.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -139,7 +152,7 @@ async fn a_partition_image_comes_back_at_one_mebibyte() {
         unbundled.content,
         Content::Partition(FileSystem::Ext { unbootable: None })
     );
-    assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
+    assert_eq!(unbundled.sha256, content_digest(&image));
     assert_eq!(unbundled.file_bytes, (26 << 20));
     assert_eq!(unbundle::done_bytes(&meter), bundled_bytes);
     let mut found = vec![0; image.len()];
@@ -198,7 +211,7 @@ async fn a_bundle_made_by_tar_gzip_and_openssl_is_read() {
         shape: Shape::Disk,
     };
     let (unbundled, _) = run(order, Parts(parts)).await.unwrap();
-    assert_eq!(unbundled.sha256, Sha256Digest::of(&image));
+    assert_eq!(unbundled.sha256, content_digest(&image));
 }
 
 #[test]

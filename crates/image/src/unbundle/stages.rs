@@ -8,7 +8,6 @@ use std::{
 use aes::cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7, inout::InOutBuf};
 use bytes::{Buf, Bytes, BytesMut};
 use sha1::{Digest, Sha1};
-use sha2::Sha256;
 
 use super::{
     CHUNK_BYTES, Content, Order, Run, Shape, UnbundleError, Unbundled,
@@ -17,7 +16,7 @@ use super::{
     stage,
 };
 use crate::{
-    digest::{Sha1Digest, Sha256Digest},
+    digest::Sha1Digest,
     manifest::PART_BYTES,
     mbr,
     recognise::{HEAD_BYTES, recognise},
@@ -200,7 +199,6 @@ pub(super) fn write(
 struct ImageFile {
     shape: Shape,
     size_bytes: u64,
-    sha256: Sha256,
     head: Vec<u8>,
     state: ImageState,
 }
@@ -220,7 +218,6 @@ impl ImageFile {
         Self {
             shape: order.shape,
             size_bytes: order.size_bytes,
-            sha256: Sha256::new(),
             head: Vec::new(),
             state: ImageState::Head(file),
         }
@@ -234,7 +231,6 @@ impl ImageFile {
     }
 
     fn data(&mut self, data: &[u8]) -> Result<(), UnbundleError> {
-        self.sha256.update(data);
         let rest = self.fill_head(data)?;
         match &mut self.state {
             ImageState::Body { sparse, .. } => sparse.write(rest).map_err(UnbundleError::Write),
@@ -251,11 +247,6 @@ impl ImageFile {
         }
         if let ImageState::Body { sparse, .. } = &mut self.state {
             sparse.write_zeros(count).map_err(UnbundleError::Write)?;
-        }
-        while count > 0 {
-            let now = count.min(CHUNK_BYTES as u64);
-            self.sha256.update(&ZEROS[..now as usize]);
-            count -= now;
         }
         Ok(())
     }
@@ -314,8 +305,8 @@ impl ImageFile {
             Content::Partition(_) => mbr::disk_bytes(self.size_bytes),
             Content::Disk(_) | Content::Unknown => start + self.size_bytes,
         };
-        let (_, data_bytes) = sparse.finish(file_bytes).map_err(UnbundleError::Write)?;
-        let sha256 = Sha256Digest::from_hasher(self.sha256);
+        let finished = sparse.finish(file_bytes).map_err(UnbundleError::Write)?;
+        let (_, data_bytes, sha256) = finished;
         Ok(Unbundled {
             content,
             sha256,
