@@ -2,7 +2,7 @@
 //! TLS between them, and the Cloud Controller's own decisions of who waits for whom. What it costs
 //! the store is counted, with nodes that die on the way at seeded moments.
 
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, missing_docs)]
 
 #[path = "../nc/tests/images/store.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the faults are for other tests")]

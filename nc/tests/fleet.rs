@@ -39,6 +39,10 @@ use tokio::sync::watch;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A cache folder on each kind of file system.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there are three, for a moment each"
+)]
 enum Where {
     Local(tempfile::TempDir),
     Shared(fuse::Mounted),

@@ -114,8 +114,12 @@ impl Tickets for Board {
         match report.copy {
             Copied::Whole {
                 blocks: Some(blocks),
-            } => drop(self.blocks.lock().unwrap().get_or_insert(blocks)),
-            Copied::Gone => drop(self.gone.fetch_add(1, SeqCst)),
+            } => {
+                self.blocks.lock().unwrap().get_or_insert(blocks);
+            }
+            Copied::Gone => {
+                self.gone.fetch_add(1, SeqCst);
+            }
             Copied::Whole { blocks: None } | Copied::Filling { .. } => {}
         }
         Ok(())
@@ -279,7 +283,7 @@ async fn an_image_from_a_peer_is_the_same_entry_and_costs_the_store_nothing() {
     let heard = Mutex::new(BTreeSet::new());
     let from_peer = two
         .hear(&board, &|told| {
-            drop(heard.lock().unwrap().insert(told.doing.clone()))
+            heard.lock().unwrap().insert(told.doing.clone());
         })
         .await;
 

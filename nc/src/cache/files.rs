@@ -162,7 +162,11 @@ impl<T: Send + Sync + 'static> Owned<T> {
     /// Ends it, and returns when that is done or is not going to be.
     pub async fn end(mut self) {
         let inner = self.inner.take();
-        if let Err(error) = self.files.run(move |_| Ok(drop(inner))).await {
+        let end = move |_: &Folder| {
+            drop(inner);
+            Ok(())
+        };
+        if let Err(error) = self.files.run(end).await {
             tracing::warn!(%error, "something half made stays for now");
         }
     }

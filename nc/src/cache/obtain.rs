@@ -214,7 +214,7 @@ impl Obtaining {
                         Some(begun) => begun,
                         None => self.begin(name, image, map, lease).await?,
                     };
-                    if self.from_peers(name, image, &begun, peers, hear).await? {
+                    if self.ask_peers(name, image, &begun, peers, hear).await? {
                         let published = self.filler.publish(&begun.half, name).await?;
                         tracing::info!(entry = %name, ?published, "image cached from other nodes");
                         return Ok((published, false));
@@ -258,7 +258,7 @@ impl Obtaining {
     }
 
     /// False if no peer is left.
-    async fn from_peers(
+    async fn ask_peers(
         &self,
         name: &EntryName,
         image: &ImageRef,
