@@ -289,6 +289,7 @@ async fn nodes_that_share_a_folder_fill_once_and_take_over_from_the_dead() {
     let others = Told {
         doing: "waiting for node-00000009, which fetches it".to_owned(),
         percent: Some(30),
+        ..Told::default()
     };
     assert!(
         heard.lock().unwrap().contains(&others),

@@ -428,6 +428,7 @@ async fn while_another_node_reads_the_bundle_one_waits_and_says_so() {
     let waited = Told {
         doing: "waiting for node-00000007, which fetches it".to_owned(),
         percent: Some(30),
+        ..Told::default()
     };
     assert!(heard.lock().unwrap().contains(&waited));
 }
