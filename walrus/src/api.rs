@@ -2,11 +2,13 @@
 //! function that reads in that order.
 
 mod access;
+mod attributes;
 mod buckets;
 mod context;
 mod copy;
 mod cors;
 mod delete;
+mod encryption;
 mod list;
 mod lock;
 mod multipart;
@@ -43,6 +45,7 @@ use crate::{
     },
     identity::Identity,
     metrics::Metrics,
+    seal::MasterKey,
 };
 
 /// Everything that an operation needs.
@@ -61,6 +64,8 @@ pub struct Api {
     pub rules: Rules,
     /// What is counted.
     pub metrics: Metrics,
+    /// What data keys are wrapped under.
+    pub master_key: MasterKey,
 }
 
 /// One request on its way through an operation.
@@ -229,6 +234,7 @@ impl Ask<'_> {
             Operation::GetObject { at, get } => self.get_object(at, get, false).await,
             Operation::HeadObject { at, get } => self.get_object(at, get, true).await,
             Operation::DeleteObject { at, delete } => self.delete_object(at, delete).await,
+            Operation::GetObjectAttributes { at, get } => self.get_object_attributes(at, get).await,
             Operation::GetObjectTagging { at } => self.get_object_tagging(at).await,
             Operation::PutObjectTagging { at } => self.put_object_tagging(at, body).await,
             Operation::DeleteObjectTagging { at } => self.delete_object_tagging(at).await,

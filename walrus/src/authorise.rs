@@ -237,9 +237,13 @@ impl Wish<'_> {
     /// there (GetObject reference, "Permissions").
     pub fn on_absent(&self, bucket: &Bucket, key: &Key, version: Option<&VersionId>) -> s3::Error {
         let is_system = self.caller.account() == Some(&AccountId::system());
-        let listing = Self {
+        // As if the key were asked for by a list.
+        let context = self.context.clone().with("s3:prefix", key.as_str());
+        let listing = Wish {
+            caller: self.caller,
             action: Action::ListObjects,
-            ..*self
+            context: &context,
+            people: self.people,
         };
         match listing.on_bucket(bucket) {
             Err(denied) if !is_system => denied,
@@ -359,6 +363,7 @@ mod tests {
             checksum: None,
             tags: Tags::default(),
             lock: s3::documents::lock::Locked::default(),
+            encryption: None,
             body: crate::engine::Body::Inline,
             upload_id: None,
         }

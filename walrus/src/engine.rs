@@ -529,7 +529,7 @@ impl Engine {
             let blob = self.duplicate(piece).await?;
             pieces.push(facts::Piece {
                 blob: blob.id().clone(),
-                size: piece.size,
+                ..piece.clone()
             });
             blobs.push(blob);
         }

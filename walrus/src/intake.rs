@@ -14,6 +14,7 @@ use crate::{
         facts::{Body, Piece},
     },
     lanes::Lane,
+    seal::{DataKey, Sealer},
 };
 
 /// The largest body of one PUT (S3 user guide, "Uploading objects").
@@ -38,6 +39,8 @@ pub struct Taken {
     pub inline: Bytes,
     /// The file, if they are not.
     pub blob: Option<NewBlob>,
+    /// The salt of the file, if it is sealed.
+    pub salt: Option<String>,
 }
 
 impl Taken {
@@ -48,6 +51,8 @@ impl Taken {
             Some(blob) => Body::Pieces(vec![Piece {
                 blob: blob.id().clone(),
                 size: self.size,
+                salt: self.salt.clone(),
+                checksum: None,
             }]),
         }
     }
@@ -65,13 +70,28 @@ pub fn admit(engine: &Engine, body: &RequestBody) -> Result<Admitted> {
     engine.admit(length)
 }
 
-/// Takes a body in. `to_file`: even a small one lies in a file, as parts do.
+/// How a body is taken in.
+#[derive(Debug, Default)]
+pub struct Manner<'a> {
+    /// The checksum that is kept with it, if an upload has one.
+    pub plan: Option<Algorithm>,
+    /// Even a small one lies in a file, as parts do.
+    pub to_file: bool,
+    /// What it is sealed under, and the salt of a small one.
+    pub seal: Option<(&'a DataKey, &'a str)>,
+}
+
+/// Takes a body in.
 pub async fn take_in(
     engine: &Engine,
     body: &mut RequestBody,
-    plan: Option<Algorithm>,
-    to_file: bool,
+    manner: Manner<'_>,
 ) -> Result<Taken> {
+    let Manner {
+        plan,
+        to_file,
+        seal,
+    } = manner;
     let _room = admit(engine, body)?;
     let mut digests = Digests::for_object(body.claims(), plan);
     let inline_max = if to_file {
@@ -83,20 +103,26 @@ pub async fn take_in(
     let mut small = BytesMut::new();
     while let Some(payload) = body.next().await? {
         if small.len() + payload.len() > inline_max {
-            return take_large(engine, body, digests, (small.freeze(), payload)).await;
+            return take_large(engine, body, digests, (small.freeze(), payload), seal).await;
         }
         digests.update(&payload);
         small.extend_from_slice(&payload);
     }
     if to_file {
-        return take_large(engine, body, digests, Default::default()).await;
+        return take_large(engine, body, digests, Default::default(), seal).await;
     }
-    let (inline, verified) = (small.freeze(), body.finish(digests)?);
+    let (plain, verified) = (small.freeze(), body.finish(digests)?);
+    let size = plain.len() as u64;
+    let inline = match seal {
+        None => plain,
+        Some((key, salt)) => Bytes::from(key.seal(salt, &plain)),
+    };
     Ok(Taken {
         verified,
-        size: inline.len() as u64,
+        size,
         inline,
         blob: None,
+        salt: None,
     })
 }
 
@@ -119,10 +145,35 @@ fn digest(mut digests: Digests, data: Vec<Bytes>) -> Work<Digests> {
     })
 }
 
-fn write(mut sink: BlobSink, data: Vec<Bytes>) -> Work<BlobSink> {
+/// A file being written, sealed on its way if it is to be.
+struct File {
+    sink: BlobSink,
+    sealer: Option<Sealer>,
+    /// Bytes of the body that are in it.
+    size: u64,
+}
+
+impl File {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.size += bytes.len() as u64;
+        match &mut self.sealer {
+            None => self.sink.write(bytes),
+            Some(sealer) => self.sink.write(&sealer.push(bytes)),
+        }
+    }
+
+    fn finish(mut self) -> Result<(NewBlob, u64)> {
+        if let Some(sealer) = self.sealer {
+            self.sink.write(&sealer.finish())?;
+        }
+        Ok((self.sink.finish()?, self.size))
+    }
+}
+
+fn write(mut file: File, data: Vec<Bytes>) -> Work<File> {
     work(move || {
-        data.iter().try_for_each(|bytes| sink.write(bytes))?;
-        Ok(sink)
+        data.iter().try_for_each(|bytes| file.write(bytes))?;
+        Ok(file)
     })
 }
 
@@ -130,7 +181,7 @@ fn write(mut sink: BlobSink, data: Vec<Bytes>) -> Work<BlobSink> {
 /// on disk on a third, the next piece is gathered.
 struct Pump {
     digesting: Work<Digests>,
-    writing: Work<BlobSink>,
+    writing: Work<File>,
     syncing: Option<Work<()>>,
     unsynced: usize,
     gathered: Vec<Bytes>,
@@ -140,10 +191,10 @@ struct Pump {
 
 impl Pump {
     /// `first` is digested already.
-    fn start(sink: BlobSink, digests: Digests, first: Bytes, next: Bytes, lane: Lane) -> Self {
+    fn start(file: File, digests: Digests, first: Bytes, next: Bytes, lane: Lane) -> Self {
         Self {
             digesting: digest(digests, vec![next.clone()]),
-            writing: write(sink, vec![first, next]),
+            writing: write(file, vec![first, next]),
             syncing: None,
             unsynced: 0,
             gathered: Vec::new(),
@@ -164,33 +215,33 @@ impl Pump {
     async fn hand_on(mut self) -> Result<Self> {
         let data = std::mem::take(&mut self.gathered);
         self.digesting = digest(done(self.digesting).await?, data.clone());
-        let sink = done(self.writing).await?;
+        let file = done(self.writing).await?;
         self.unsynced += std::mem::take(&mut self.bytes);
         if self.unsynced >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
         {
             if let Some(before) = self.syncing {
                 done(before).await?;
             }
-            self.syncing = Some(work(sink.sync_so_far()?));
+            self.syncing = Some(work(file.sink.sync_so_far()?));
             self.unsynced = 0;
         }
-        self.writing = write(sink, data);
+        self.writing = write(file, data);
         Ok(self)
     }
 
-    async fn end(self) -> Result<(BlobSink, Digests)> {
+    async fn end(self) -> Result<(File, Digests)> {
         let Self {
             digesting,
             writing,
             syncing,
             ..
         } = self.hand_on().await?;
-        let (digests, sink) = (done(digesting).await?, done(writing).await?);
+        let (digests, file) = (done(digesting).await?, done(writing).await?);
         // A sync that failed says so once: whoever asks again is told that all is well.
         if let Some(syncing) = syncing {
             done(syncing).await?;
         }
-        Ok((sink, digests))
+        Ok((file, digests))
     }
 }
 
@@ -199,21 +250,29 @@ async fn take_large(
     body: &mut RequestBody,
     digests: Digests,
     (first, next): (Bytes, Bytes),
+    seal: Option<(&DataKey, &str)>,
 ) -> Result<Taken> {
     let lane = engine.intakes().enter()?;
-    let mut pump = Pump::start(engine.new_blob()?, digests, first, next, lane);
+    let salt = seal.map(|_| DataKey::salt());
+    let sealer = seal.zip(salt.as_ref());
+    let file = File {
+        sink: engine.new_blob()?,
+        sealer: sealer.map(|((key, _), salt)| key.sealer(salt)),
+        size: 0,
+    };
+    let mut pump = Pump::start(file, digests, first, next, lane);
     while let Some(payload) = body.next().await? {
         pump = pump.push(payload).await?;
     }
-    let (sink, digests) = pump.end().await?;
+    let (file, digests) = pump.end().await?;
     let verified = body.finish(digests)?;
 
-    let size = sink.size();
-    let blob = done(work(move || sink.finish())).await?;
+    let (blob, size) = done(work(move || file.finish())).await?;
     Ok(Taken {
         verified,
         size,
         inline: Bytes::new(),
         blob: Some(blob),
+        salt,
     })
 }

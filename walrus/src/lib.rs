@@ -14,6 +14,7 @@
 //! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`lanes`] | how many bodies flow at once, and in what pieces |
+//! | [`seal`] | bodies encrypted at rest |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
 //! | [`objects`], [`links`] | what the cloud itself asks, and keeps of its own |
@@ -39,6 +40,7 @@ mod links;
 pub mod metrics;
 pub mod objects;
 pub mod outflow;
+pub mod seal;
 pub mod server;
 pub mod upkeep;
 
@@ -75,6 +77,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
             ..Rules::S3
         },
         metrics: metrics.clone(),
+        master_key: seal::MasterKey::open(&config.state_dir)?,
     });
 
     let s3 = listen("s3.listen", config.s3.listen).await?;

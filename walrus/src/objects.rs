@@ -101,7 +101,12 @@ impl Objects for Service {
             );
             return Err(CallError::new(Code::Invalid, what));
         }
-        let body = outflow::send(&self.0.engine, found, 0..size).await;
+        let key = self
+            .0
+            .master_key
+            .open_data_key(found.object.encryption.as_ref(), None)
+            .map_err(|failure| refused(&in_s3_words(failure)))?;
+        let body = outflow::send(&self.0.engine, found, key, 0..size).await;
         let body = body.map_err(|failure| refused(&in_s3_words(failure)))?;
         let bytes = body
             .collect()

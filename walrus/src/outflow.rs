@@ -14,6 +14,7 @@ use crate::{
     answer::{self, AnswerBody, StreamError},
     engine::{Engine, Failure, Found, Object, Result, blobs::BlobReader, facts::Piece},
     lanes::Lane,
+    seal::{DataKey, Opener},
 };
 
 /// What is read at once by each of the first readers; twice this is in memory for each.
@@ -89,13 +90,47 @@ pub struct Reading {
     /// Its files stay while this lives.
     _found: Found,
     left: Vec<(Piece, Range<u64>)>,
-    open: Option<(BlobReader, Range<u64>)>,
+    open: Option<Open>,
+    /// What the files are sealed under.
+    key: Option<DataKey>,
+    /// Bytes that are there already: those of a body in the journal.
+    ready: Option<Bytes>,
     lane: Lane,
+}
+
+/// A file that is being read.
+#[derive(Debug)]
+struct Open {
+    reader: BlobReader,
+    opener: Option<Opener>,
+    /// Plain bytes in it.
+    size: u64,
+    /// Plain bytes that are still to be read.
+    range: Range<u64>,
+}
+
+impl Open {
+    fn read(&self, range: Range<u64>) -> Result<Bytes> {
+        match &self.opener {
+            None => self.reader.read(range),
+            Some(opener) => {
+                let sealed = self.reader.read(Opener::sealed_range(&range, self.size))?;
+                Ok(Bytes::from(opener.open(&range, &sealed)?))
+            }
+        }
+    }
 }
 
 impl Reading {
     /// Some bytes of an object.
-    pub fn begin(engine: Engine, found: Found, bytes: &Range<u64>, lane: Lane) -> Self {
+    pub fn begin(
+        engine: Engine,
+        found: Found,
+        key: Option<DataKey>,
+        bytes: &Range<u64>,
+        lane: Lane,
+    ) -> Result<Self> {
+        let ready = inline_bytes(&found, key.as_ref(), bytes)?;
         let mut left = Vec::new();
         let mut start = 0;
         for piece in found.object.body.pieces() {
@@ -107,24 +142,29 @@ impl Reading {
             start = end;
         }
         left.reverse();
-        Self {
+        Ok(Self {
             engine,
             _found: found,
             left,
             open: None,
+            key,
+            ready,
             lane,
-        }
+        })
     }
 
     /// Reads the next bytes; empty at the end.
     pub fn read(mut self) -> Result<(Self, Bytes)> {
+        if let Some(ready) = self.ready.take() {
+            return Ok((self, ready));
+        }
         loop {
-            if let Some((reader, range)) = &mut self.open {
-                if !range.is_empty() {
-                    let piece = self.lane.piece_bytes as u64;
-                    let end = range.end.min((range.start / piece + 1) * piece);
-                    let bytes = reader.read(range.start..end)?;
-                    range.start = end;
+            if let Some(open) = &mut self.open {
+                if !open.range.is_empty() {
+                    let (start, piece) = (open.range.start, self.lane.piece_bytes as u64);
+                    let end = open.range.end.min((start / piece + 1) * piece);
+                    let bytes = open.read(start..end)?;
+                    open.range.start = end;
                     return Ok((self, bytes));
                 }
                 self.open = None;
@@ -133,16 +173,22 @@ impl Reading {
                 return Ok((self, Bytes::new()));
             };
             let reader = self.engine.open_piece(&piece)?;
-            if reader.size() != piece.size {
+            if reader.size() != piece.stored_size() {
                 let what = format!(
                     "{:?} has {} bytes, not {}",
                     piece.blob,
                     reader.size(),
-                    piece.size
+                    piece.stored_size()
                 );
                 return Err(Failure::Damaged(what));
             }
-            self.open = Some((reader, range));
+            let opener = self.key.as_ref().zip(piece.salt.as_ref());
+            self.open = Some(Open {
+                opener: opener.map(|(key, salt)| key.opener(salt)),
+                reader,
+                size: piece.size,
+                range,
+            });
         }
     }
 
@@ -157,16 +203,38 @@ async fn awaited(reading: JoinHandle<Result<(Reading, Bytes)>>) -> Result<(Readi
         .map_err(|error| Failure::Stopped(error.to_string()))?
 }
 
+/// Some bytes of a body in the journal, opened; `None` if the body lies in files.
+pub fn inline_bytes(
+    found: &Found,
+    key: Option<&DataKey>,
+    bytes: &Range<u64>,
+) -> Result<Option<Bytes>> {
+    let Some(inline) = found.inline() else {
+        return Ok(None);
+    };
+    let too_short = || Failure::Damaged("an inline body is too short".to_owned());
+    let at = |place: u64| usize::try_from(place).expect("inline bodies are small");
+    let (start, end) = (at(bytes.start), at(bytes.end));
+    let plain = match (key, &found.object.encryption) {
+        (Some(key), Some(sealing)) => {
+            let whole = 0..found.object.size;
+            Bytes::from(key.opener(&sealing.salt).open(&whole, inline)?)
+        }
+        _ => inline.clone(),
+    };
+    plain.get(start..end).ok_or_else(too_short)?;
+    Ok(Some(plain.slice(start..end)))
+}
+
 /// The body of an answer: some bytes of an object. The object's files stay until the last is sent.
-pub async fn send(engine: &Engine, found: Found, bytes: Range<u64>) -> Result<AnswerBody> {
-    if let Some(inline) = found.inline() {
-        let at = |place: u64| usize::try_from(place).expect("inline bodies are small");
-        let range = at(bytes.start)..at(bytes.end);
-        let cut = inline
-            .get(range)
-            .map(|_| inline.slice(at(bytes.start)..at(bytes.end)));
-        let cut = cut.ok_or_else(|| Failure::Damaged("an inline body is too short".to_owned()))?;
-        return Ok(answer::full(cut));
+pub async fn send(
+    engine: &Engine,
+    found: Found,
+    key: Option<DataKey>,
+    bytes: Range<u64>,
+) -> Result<AnswerBody> {
+    if let Some(inline) = inline_bytes(&found, key.as_ref(), &bytes)? {
+        return Ok(answer::full(inline));
     }
     if bytes.is_empty() {
         return Ok(answer::empty());
@@ -174,7 +242,7 @@ pub async fn send(engine: &Engine, found: Found, bytes: Range<u64>) -> Result<An
 
     let length = bytes.end - bytes.start;
     let lane = engine.outflows().enter()?;
-    let reading = Reading::begin(engine.clone(), found, &bytes, lane);
+    let reading = Reading::begin(engine.clone(), found, key, &bytes, lane)?;
     let (reading, first) = awaited(reading.read_ahead()).await?;
     if first.len() as u64 == length {
         return Ok(answer::full(first));

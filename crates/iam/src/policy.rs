@@ -159,6 +159,12 @@ impl Policy {
         self.statements.iter().any(Statement::is_public)
     }
 
+    /// Whether it gives something to everyone but some.
+    pub fn gives_to_all_but(&self) -> bool {
+        let all_but = |s: &Statement| matches!(s.who, Who::AllBut(_)) && s.effect == Effect::Allow;
+        self.statements.iter().any(all_but)
+    }
+
     /// Every pattern of a resource that it names.
     pub fn resources(&self) -> impl Iterator<Item = &str> {
         let patterns = self.statements.iter().flat_map(|s| &s.resources.patterns);

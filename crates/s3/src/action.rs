@@ -163,7 +163,7 @@ actions! {
     AbortMultipartUpload Object "s3:AbortMultipartUpload" yes;
     ListParts Object "s3:ListMultipartUploadParts" yes;
 
-    GetObjectAttributes Object "s3:GetObjectAttributes" not_yet;
+    GetObjectAttributes Object "s3:GetObjectAttributes" yes;
     GetObjectTagging Object "s3:GetObjectTagging" yes;
     PutObjectTagging Object "s3:PutObjectTagging" yes;
     DeleteObjectTagging Object "s3:DeleteObjectTagging" yes;

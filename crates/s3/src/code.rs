@@ -53,6 +53,7 @@ codes! {
     InvalidBucketState 409 "The request is not valid for the current state of the bucket.";
     InvalidBucketName 400 "The specified bucket is not valid.";
     InvalidDigest 400 "The Content-MD5 or checksum value that you specified is not valid.";
+    InvalidEncryptionAlgorithmError 400 "The encryption request that you specified is not valid. The valid value is AES256.";
     InvalidPart 400 "One or more of the specified parts could not be found, or its entity tag did not match.";
     InvalidPartNumber 416 "The requested partnumber is not satisfiable";
     InvalidPartOrder 400 "The list of parts was not in ascending order.";

@@ -2,6 +2,7 @@
 //! euca2ools reads white space as text; requests are read strictly.
 
 pub mod access;
+pub mod attributes;
 pub mod bucket;
 pub mod copy;
 pub mod cors;

@@ -24,12 +24,7 @@ const MAX_METADATA_BYTES: usize = 2048;
 const METADATA: &str = "x-amz-meta-";
 
 /// Features that exist in S3 and not here yet, by the start of the header that asks for them.
-const NOT_YET: [&str; 4] = [
-    "x-amz-server-side-encryption",
-    "x-amz-copy-source-server-side-encryption",
-    "x-amz-mfa",
-    "x-amz-write-offset-bytes",
-];
+const NOT_YET: [&str; 2] = ["x-amz-mfa", "x-amz-write-offset-bytes"];
 
 /// Storage classes that are kept as a label; the ones that would need a restore are not.
 const STORAGE_CLASSES: [&str; 5] = [
@@ -479,7 +474,6 @@ mod tests {
     #[test]
     fn what_we_do_not_do_is_refused_by_name() {
         for name in [
-            "x-amz-server-side-encryption",
             "x-amz-mfa",
             "x-amz-write-offset-bytes",
         ] {

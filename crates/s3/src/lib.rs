@@ -15,6 +15,7 @@
 //! | [`checksum`] | checksum algorithms and how they are spelled |
 //! | [`acl`] | canned and explicit access lists |
 //! | [`documents`] | the XML bodies, read and written |
+//! | [`encryption`] | how an object is to be kept |
 //! | [`code`], [`error`] | what can go wrong, with its HTTP status |
 //! | [`xml`] | a writer, and a strict reader with limits |
 
@@ -26,6 +27,7 @@ pub mod code;
 pub mod conditions;
 pub mod copy_source;
 pub mod documents;
+pub mod encryption;
 pub mod error;
 pub mod headers;
 pub mod names;

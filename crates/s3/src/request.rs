@@ -13,7 +13,10 @@ use crate::{
     checksum::Algorithm,
     conditions::{DeleteConditions, ReadConditions, WriteConditions},
     copy_source::CopySource,
-    documents::{cors::Asked, lock::Locked, ownership::Ownership, tagging::Tags},
+    documents::{
+        attributes::Attribute, cors::Asked, lock::Locked, ownership::Ownership, tagging::Tags,
+    },
+    encryption::{CustomerKey, Encryption},
     headers::{Attributes, BodyClaims, ChecksumPlan},
     range::ByteRange,
     settings::Kind,
@@ -124,6 +127,10 @@ pub enum Operation {
     DeleteObject {
         at: Place,
         delete: DeleteObject,
+    },
+    GetObjectAttributes {
+        at: Place,
+        get: GetAttributes,
     },
     GetObjectTagging {
         at: Place,
@@ -348,6 +355,8 @@ pub struct PutObject {
     pub tags: Tags,
     /// Its lock.
     pub lock: Locked,
+    /// How it is kept.
+    pub encryption: Encryption,
 }
 
 /// A copy's source and when it may be taken.
@@ -359,6 +368,8 @@ pub struct Source {
     pub conditions: ReadConditions,
     /// `x-amz-source-expected-bucket-owner`.
     pub expected_owner: Option<String>,
+    /// The key that it is kept under.
+    pub key: Option<CustomerKey>,
 }
 
 /// Parameters of CopyObject.
@@ -378,6 +389,8 @@ pub struct CopyObject {
     pub tags: Option<Tags>,
     /// The copy's lock.
     pub lock: Locked,
+    /// How the copy is kept.
+    pub encryption: Encryption,
 }
 
 /// Parameters of GetObject and HeadObject.
@@ -393,6 +406,21 @@ pub struct GetObject {
     pub overrides: Vec<(&'static str, String)>,
     /// Whether the checksum is answered.
     pub checksum_mode: bool,
+    /// The key that it is kept under.
+    pub key: Option<CustomerKey>,
+}
+
+/// Parameters of GetObjectAttributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GetAttributes {
+    /// What is asked for.
+    pub attributes: Vec<Attribute>,
+    /// List parts after this number.
+    pub after: u32,
+    /// So many at most.
+    pub max_parts: u32,
+    /// The key that it is kept under.
+    pub key: Option<CustomerKey>,
 }
 
 /// Parameters of CreateMultipartUpload.
@@ -408,6 +436,8 @@ pub struct CreateUpload {
     pub tags: Tags,
     /// Its lock.
     pub lock: Locked,
+    /// How it is kept.
+    pub encryption: Encryption,
 }
 
 /// Parameters of CompleteMultipartUpload.
@@ -428,6 +458,8 @@ pub struct PartName {
     pub upload_id: String,
     /// 1 to 10,000.
     pub number: u32,
+    /// The key that the upload is kept under.
+    pub key: Option<CustomerKey>,
 }
 
 #[cfg(test)]

@@ -6,21 +6,23 @@ use http::HeaderMap;
 use s3::{
     Action, Code, Error, VersionId,
     documents::copy::write_copy,
+    encryption::Encryption,
     range::ByteRange,
     request::{CopyObject, PartName, Place, Source},
 };
 
-use super::{Ask, Done, same, versions::shown};
+use super::{Ask, Done, encryption::set_encryption, same, versions::shown};
 use crate::{
     answer,
     digests::{Digests, Verified},
     engine::{
-        Bucket, Change, Engine, Failure, Found, Object,
+        Body, Bucket, Change, Engine, Failure, Found, Object,
         blobs::NewBlob,
         change::PutChange,
-        facts::{Part, Piece},
+        facts::{Part, Piece, Sealing},
     },
     outflow::Reading,
+    seal::{DataKey, Sealer},
 };
 
 impl Ask<'_> {
@@ -49,7 +51,10 @@ impl Ask<'_> {
         let source = &copy.source.from;
         let onto_itself =
             (&source.bucket, &source.key) == (&at.bucket, &at.key) && source.version.is_none();
-        if onto_itself && copy.replace.is_none() && copy.storage_class.is_none() {
+        let changes = copy.replace.is_some()
+            || copy.storage_class.is_some()
+            || copy.encryption != Encryption::Default;
+        if onto_itself && !changes {
             return Err(Error::new(
                 Code::InvalidRequest,
                 "This copy request is illegal because it is trying to copy an object to itself \
@@ -63,10 +68,17 @@ impl Ask<'_> {
         let owner = self.owner_of_new(&bucket, copy.acl.as_ref());
         let acl = self.list_of_new(copy.acl, &bucket, &at.key, &owner)?;
         let origin_object = found.object.clone();
-        let (body, blobs) = self.api.engine.duplicate_body(&found).await?;
+        let old = self.key_of(&found.object, copy.source.key.as_ref())?;
+        let new = self.seal_new(&copy.encryption, &bucket);
+        let inline = Self::inline_again(&found, old.as_ref(), new.as_ref())?;
+        let found_object = &origin_object;
+        let (body, blobs) = match (&old, &new) {
+            (None, None) => self.api.engine.duplicate_body(&found).await?,
+            _ => self.copy_sealed(found, old, new.as_ref()).await?,
+        };
         let mut attributes = copy
             .replace
-            .unwrap_or_else(|| found.object.attributes.clone());
+            .unwrap_or_else(|| found_object.attributes.clone());
         attributes.storage_class = copy.storage_class;
         let object = Object {
             bucket: at.bucket,
@@ -75,11 +87,12 @@ impl Ask<'_> {
             owner,
             acl,
             attributes,
-            tags: copy.tags.unwrap_or_else(|| found.object.tags.clone()),
+            tags: copy.tags.unwrap_or_else(|| found_object.tags.clone()),
             lock: copy.lock,
+            encryption: new.map(|(sealing, _)| sealing),
             body,
             upload_id: None,
-            ..found.object.clone()
+            ..found_object.clone()
         };
         let document = write_copy(
             "CopyObjectResult",
@@ -87,10 +100,11 @@ impl Ask<'_> {
             object.modified,
             object.checksum.as_ref(),
         );
+        let sealing = object.encryption.clone();
         let put = PutChange {
             bucket: same(&bucket),
             object,
-            inline: found.inline().cloned().unwrap_or_default(),
+            inline,
             blobs,
             conditions: copy.conditions,
             unique: rand::random(),
@@ -99,8 +113,26 @@ impl Ask<'_> {
         let mut answer = answer::xml(document);
         let headers = answer.headers_mut();
         answer::set_version(headers, version.as_ref());
+        set_encryption(headers, sealing.as_ref());
         set_source_version(headers, shown(&origin, &origin_object));
         Ok(answer)
+    }
+
+    /// Every file again, opened and sealed anew. The object's files are as many as they were, so
+    /// that its parts stay its parts.
+    async fn copy_sealed(
+        &self,
+        found: Found,
+        old: Option<DataKey>,
+        new: Option<&(Sealing, DataKey)>,
+    ) -> Result<(Body, Vec<NewBlob>), Failure> {
+        if found.inline().is_some() {
+            return Ok((Body::Inline, Vec::new()));
+        }
+        let _room = self.api.engine.admit(found.object.size)?;
+        let new = new.map(|(_, key)| key.clone());
+        let work = move |engine: &Engine| seal_again(engine, found, old, new);
+        self.api.engine.blocking(work).await
     }
 
     pub(super) async fn upload_part_copy(
@@ -119,7 +151,16 @@ impl Ask<'_> {
 
         let digests = Digests::for_object(&Default::default(), upload.checksum.algorithm);
         let size = bytes.end - bytes.start;
-        let work = move |engine: &Engine| copy_bytes(engine, found, &bytes, digests);
+        let old = self.key_of(&found.object, source.key.as_ref())?;
+        let master = &self.api.master_key;
+        let new = master.open_data_key(upload.encryption.as_ref(), name.key.as_ref())?;
+        let salt = new.as_ref().map(|_| DataKey::salt());
+        let sealer = new.zip(salt.as_ref()).map(|(key, salt)| key.sealer(salt));
+        let work = move |engine: &Engine| {
+            let lane = engine.outflows().enter()?;
+            let reading = Reading::begin(engine.clone(), found, old, &bytes, lane)?;
+            copy_bytes(engine, reading, sealer, digests)
+        };
         let (blob, verified) = self.api.engine.blocking(work).await?;
 
         let part = Part {
@@ -131,6 +172,8 @@ impl Ask<'_> {
             piece: Piece {
                 blob: blob.id().clone(),
                 size,
+                salt,
+                checksum: None,
             },
         };
         let document = write_copy(
@@ -146,7 +189,9 @@ impl Ask<'_> {
         };
         self.api.engine.commit(change).await?;
         let mut answer = answer::xml(document);
-        set_source_version(answer.headers_mut(), source_version.as_ref());
+        let headers = answer.headers_mut();
+        set_encryption(headers, upload.encryption.as_ref());
+        set_source_version(headers, source_version.as_ref());
         Ok(answer)
     }
 }
@@ -171,22 +216,73 @@ fn part_range(range: Option<ByteRange>, size: u64) -> Result<Range<u64>, Error> 
 
 fn copy_bytes(
     engine: &Engine,
-    found: Found,
-    bytes: &Range<u64>,
+    mut reading: Reading,
+    mut sealer: Option<Sealer>,
     mut digests: Digests,
 ) -> Result<(NewBlob, Verified), Failure> {
     let mut sink = engine.new_blob()?;
-    let lane = engine.outflows().enter()?;
-    let mut reading = Reading::begin(engine.clone(), found, bytes, lane);
     loop {
         let (next, data) = reading.read()?;
         if data.is_empty() {
             break;
         }
         digests.update(&data);
-        sink.write(&data)?;
+        match &mut sealer {
+            None => sink.write(&data)?,
+            Some(sealer) => sink.write(&sealer.push(&data))?,
+        }
         reading = next;
+    }
+    if let Some(sealer) = sealer {
+        sink.write(&sealer.finish())?;
     }
     let verified = digests.verify(&Default::default(), &[])?;
     Ok((sink.finish()?, verified))
+}
+
+fn seal_again(
+    engine: &Engine,
+    found: Found,
+    old: Option<DataKey>,
+    new: Option<DataKey>,
+) -> Result<(Body, Vec<NewBlob>), Failure> {
+    let sizes: Vec<u64> = found.object.body.pieces().iter().map(|p| p.size).collect();
+    let (mut pieces, mut blobs) = (Vec::new(), Vec::new());
+    let whole = 0..found.object.size;
+    let lane = engine.outflows().enter()?;
+    let mut reading = Reading::begin(engine.clone(), found, old, &whole, lane)?;
+    for size in sizes {
+        let salt = new.as_ref().map(|_| DataKey::salt());
+        let mut sealer = new
+            .as_ref()
+            .zip(salt.as_ref())
+            .map(|(key, salt)| key.sealer(salt));
+        let mut sink = engine.new_blob()?;
+        let mut left = size;
+        while left > 0 {
+            // What is read at once never reaches over the end of a file.
+            let (next, data) = reading.read()?;
+            reading = next;
+            if data.is_empty() || data.len() as u64 > left {
+                return Err(Failure::Damaged("a file has another length".to_owned()));
+            }
+            left -= data.len() as u64;
+            match &mut sealer {
+                None => sink.write(&data)?,
+                Some(sealer) => sink.write(&sealer.push(&data))?,
+            }
+        }
+        if let Some(sealer) = sealer {
+            sink.write(&sealer.finish())?;
+        }
+        let blob = sink.finish()?;
+        pieces.push(Piece {
+            blob: blob.id().clone(),
+            size,
+            salt,
+            checksum: None,
+        });
+        blobs.push(blob);
+    }
+    Ok((Body::Pieces(pieces), blobs))
 }

@@ -13,7 +13,7 @@ use s3::{
     xml::MAX_DOCUMENT_BYTES,
 };
 
-use super::{Ask, Done, objects::put_answer, same};
+use super::{Ask, Done, encryption::set_encryption, objects::put_answer, same};
 use crate::{
     answer,
     body::RequestBody,
@@ -23,7 +23,7 @@ use crate::{
         change::{CompleteChange, no_such_upload},
         facts::{Part, Piece, Upload},
     },
-    intake::{self, Taken},
+    intake::{self, Manner, Taken},
 };
 
 impl Ask<'_> {
@@ -39,23 +39,27 @@ impl Ask<'_> {
                 kind: Some(Kind::FullObject),
             },
         };
+        let seal = self.seal_new(&create.encryption, &bucket);
         let upload = Upload {
             id: hex::encode(rand::random::<[u8; 16]>()),
             initiated: self.now,
             acl: self.list_of_new(create.acl, &bucket, &at.key, &owner)?,
             tags: create.tags,
             lock: create.lock,
+            encryption: seal.map(|(sealing, _)| sealing),
             attributes: create.attributes,
             checksum,
             owner,
             bucket: at.bucket,
             key: at.key,
         };
+        let sealing = upload.encryption.clone();
         let document = write_created(upload.bucket.as_str(), upload.key.as_str(), &upload.id);
         let change = Change::CreateUpload(same(&bucket), Box::new(upload));
         self.api.engine.commit(change).await?;
 
         let mut answer = answer::xml(document);
+        set_encryption(answer.headers_mut(), sealing.as_ref());
         if let (Some(algorithm), Some(kind)) = (checksum.algorithm, checksum.kind) {
             let headers = answer.headers_mut();
             answer::set(headers, "x-amz-checksum-algorithm", algorithm.name());
@@ -85,13 +89,20 @@ impl Ask<'_> {
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
         let upload = self.find_upload(&at, &name.upload_id).await?;
-        let plan = upload.checksum.algorithm;
-        let taken = intake::take_in(&self.api.engine, body, plan, true).await?;
+        let master = &self.api.master_key;
+        let key = master.open_data_key(upload.encryption.as_ref(), name.key.as_ref())?;
+        let manner = Manner {
+            plan: upload.checksum.algorithm,
+            to_file: true,
+            seal: key.as_ref().map(|key| (key, "")),
+        };
+        let taken = intake::take_in(&self.api.engine, body, manner).await?;
 
         let Taken {
             verified,
             size,
             blob,
+            salt,
             ..
         } = taken;
         let blob = blob.expect("a part lies in a file");
@@ -105,9 +116,12 @@ impl Ask<'_> {
             piece: Piece {
                 blob: blob.id().clone(),
                 size,
+                salt,
+                checksum: None,
             },
         };
-        let answer = put_answer(&part.etag, part.checksum.as_ref());
+        let mut answer = put_answer(&part.etag, part.checksum.as_ref());
+        set_encryption(answer.headers_mut(), upload.encryption.as_ref());
         let change = Change::PutPart {
             bucket: same(&bucket),
             part: Box::new(part),
@@ -153,7 +167,9 @@ impl Ask<'_> {
             &object.etag,
             object.checksum.as_ref(),
         ));
-        answer::set_version(answer.headers_mut(), version.as_ref());
+        let headers = answer.headers_mut();
+        answer::set_version(headers, version.as_ref());
+        set_encryption(headers, object.encryption.as_ref());
         Ok(answer)
     }
 

@@ -13,13 +13,13 @@ use s3::{
     request::{GetObject, Place, PutObject},
 };
 
-use super::{Ask, Done, same, versions::shown};
+use super::{Ask, Done, encryption::set_encryption, same, versions::shown};
 use crate::{
     answer,
     authorise::Extra,
     body::RequestBody,
     engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket},
-    intake::{self, Taken},
+    intake::{self, Manner, Taken},
     outflow::{self, Span},
 };
 
@@ -34,7 +34,14 @@ impl Ask<'_> {
         self.check_extras(&bucket, &at.key, Some(&put.tags), &put.lock)?;
         let owner = self.owner_of_new(&bucket, put.acl.as_ref());
         let acl = self.list_of_new(put.acl, &bucket, &at.key, &owner)?;
-        let taken = intake::take_in(&self.api.engine, body, None, false).await?;
+        let seal = self.seal_new(&put.encryption, &bucket);
+        let manner = Manner {
+            seal: seal
+                .as_ref()
+                .map(|(sealing, key)| (key, sealing.salt.as_str())),
+            ..Manner::default()
+        };
+        let taken = intake::take_in(&self.api.engine, body, manner).await?;
 
         let object = Object {
             etag: hex::encode(taken.verified.md5),
@@ -46,6 +53,7 @@ impl Ask<'_> {
             checksum: Some(taken.verified.checksum.clone()),
             tags: put.tags,
             lock: put.lock,
+            encryption: seal.map(|(sealing, _)| sealing),
             body: taken.body(),
             upload_id: None,
             bucket: at.bucket,
@@ -55,6 +63,7 @@ impl Ask<'_> {
         };
         self.api.metrics.received(object.size);
         let mut answer = put_answer(&object.etag, object.checksum.as_ref());
+        set_encryption(answer.headers_mut(), object.encryption.as_ref());
         let Taken { inline, blob, .. } = taken;
         let put = PutChange {
             bucket: same(&bucket),
@@ -118,6 +127,7 @@ impl Ask<'_> {
             return Err(Error::new(Code::InvalidRequest, why).into());
         }
         let (bucket, found) = self.find_allowed(at).await?;
+        let key = self.key_of(&found.object, get.key.as_ref())?;
         let version = shown(&bucket, &found.object).cloned();
         match get
             .conditions
@@ -137,7 +147,7 @@ impl Ask<'_> {
             answer::status(StatusCode::OK)
         } else {
             self.api.metrics.sent(span.bytes.end - span.bytes.start);
-            http::Response::new(outflow::send(&self.api.engine, found, span.bytes).await?)
+            http::Response::new(outflow::send(&self.api.engine, found, key, span.bytes).await?)
         };
         *answer.headers_mut() = headers;
         if span.is_part {
@@ -221,6 +231,7 @@ fn set_headers(headers: &mut HeaderMap, object: &Object, span: &Span, get: &GetO
         answer::set(headers, "x-amz-tagging-count", count);
     }
     set_lock(headers, &object.lock);
+    set_encryption(headers, object.encryption.as_ref());
     if let Some(to) = &said.redirect {
         answer::set(headers, "x-amz-website-redirect-location", to);
     }

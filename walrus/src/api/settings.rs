@@ -60,9 +60,8 @@ impl Ask<'_> {
         let bucket = self.find_bucket(name).await?;
         self.wish().on_bucket(&bucket)?;
         let text = bucket.settings.policy.as_ref();
-        let text = text.ok_or(Code::NoSuchBucketPolicy)?;
-        let is_public = BucketPolicy::parse(text).is_ok_and(|policy| policy.is_public())
-            || bucket.acl.is_public();
+        let by_policy = |text: &String| BucketPolicy::parse(text).is_ok_and(|p| p.is_public());
+        let is_public = text.is_some_and(by_policy) || bucket.acl.is_public();
         Ok(answer::xml(write_policy_status(is_public)))
     }
 }
@@ -78,6 +77,10 @@ fn put_status(kind: Kind) -> StatusCode {
 /// A policy must make sense, be about its bucket, and not be public where that is blocked.
 fn check_policy(text: &str, bucket: &Bucket) -> Result<(), Error> {
     let policy = BucketPolicy::parse(text)?;
+    if policy.gives_to_all_but() {
+        let why = "Allow with NotPrincipal is not allowed: it gives to everyone whom it forgets.";
+        return Err(Error::new(Code::MalformedPolicy, why));
+    }
     if !policy.is_about(&bucket.name) {
         let why = "Policy has invalid resource";
         return Err(Error::new(Code::MalformedPolicy, why));

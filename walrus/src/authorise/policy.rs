@@ -21,6 +21,11 @@ impl BucketPolicy {
         self.0.is_public()
     }
 
+    /// Whether it gives to everyone but some.
+    pub fn gives_to_all_but(&self) -> bool {
+        self.0.gives_to_all_but()
+    }
+
     /// Whether all that it names may be the bucket or in it. A region or an account in the middle
     /// of an ARN is no mistake, `*` means the bucket.
     pub fn is_about(&self, bucket: &BucketName) -> bool {

@@ -13,7 +13,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use types::Timestamp;
 
-use super::facts::{Body, Object, Part, Upload};
+use super::facts::{Body, Object, Part, Piece, Upload};
 
 /// Every part but the last has at least this size (S3 user guide, "Amazon S3 multipart upload limits").
 pub const PART_BYTES_MIN: u64 = 5 << 20;
@@ -64,9 +64,17 @@ pub fn assemble(
         checksum,
         tags: upload.tags,
         lock: upload.lock,
-        body: Body::Pieces(parts.iter().map(|part| part.piece.clone()).collect()),
+        encryption: upload.encryption,
+        body: Body::Pieces(parts.iter().map(|part| piece_of(part)).collect()),
         upload_id: Some(upload.id),
     })
+}
+
+fn piece_of(part: &Part) -> Piece {
+    Piece {
+        checksum: part.checksum.clone(),
+        ..part.piece.clone()
+    }
 }
 
 /// A client may leave the `-N` of a composite checksum away.
@@ -205,7 +213,7 @@ fn composite(algorithm: Algorithm, values: &[(Vec<u8>, u64)]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{blobs::BlobId, facts::Piece};
+    use crate::engine::blobs::BlobId;
     use s3::headers::{Attributes, ChecksumPlan};
 
     fn upload(algorithm: Algorithm, kind: Kind) -> Upload {
@@ -223,6 +231,7 @@ mod tests {
             },
             tags: Default::default(),
             lock: Default::default(),
+            encryption: None,
         }
     }
 
@@ -241,6 +250,8 @@ mod tests {
             piece: Piece {
                 blob: BlobId::mint(),
                 size: data.len() as u64,
+                salt: None,
+                checksum: None,
             },
         }
     }

@@ -285,7 +285,12 @@ fn lock(object: &Object, bucket: &Bucket) -> Result<Locked> {
     Ok(lock)
 }
 
-/// The version that is answered: none in a bucket that never had versions.
+/// The version that an answer names.
 fn told(version: &VersionId, bucket: &Bucket) -> Option<VersionId> {
     bucket.settings.versioning.map(|_| version.clone())
+}
+
+/// The version that the answer to a write names: one that the next write replaces has no name.
+fn told_written(version: &VersionId, bucket: &Bucket) -> Option<VersionId> {
+    told(version, bucket).filter(|version| !version.is_null())
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use types::{AccountId, Timestamp};
 
 use super::blobs::BlobId;
+use crate::seal;
 
 /// One change of what there is. The later of two facts about one thing is the true one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,6 +102,9 @@ pub struct Object {
     /// What keeps it from being deleted.
     #[serde(default, skip_serializing_if = "Locked::is_empty")]
     pub lock: Locked,
+    /// How its bytes are sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Sealing>,
     /// Where its bytes are.
     pub body: Body,
     /// The upload that it was made by, so that a repeated completion finds it.
@@ -142,8 +146,45 @@ impl Body {
 pub struct Piece {
     /// Its file.
     pub blob: BlobId,
-    /// Bytes of payload in it.
+    /// Bytes of the object that it holds.
     pub size: u64,
+    /// What makes its key another one than that of the object's other files, if it is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// The checksum that it had as a part of an upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<Checksum>,
+}
+
+impl Piece {
+    /// Bytes of the file.
+    pub fn stored_size(&self) -> u64 {
+        match self.salt {
+            None => self.size,
+            Some(_) => seal::sealed_size(self.size),
+        }
+    }
+}
+
+/// How an object's bytes are sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealing {
+    /// Under whose key.
+    pub under: Under,
+    /// The data key, wrapped under that key.
+    pub key: String,
+    /// The salt of a body in the journal.
+    pub salt: String,
+}
+
+/// Whose key wraps a data key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Under {
+    /// The key file's.
+    Server,
+    /// The customer's, with the MD5 of it.
+    Customer(String),
 }
 
 /// An upload that is under way.
@@ -173,6 +214,9 @@ pub struct Upload {
     /// The object's lock.
     #[serde(default, skip_serializing_if = "Locked::is_empty")]
     pub lock: Locked,
+    /// How the object's bytes are sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Sealing>,
 }
 
 /// A part of an upload.

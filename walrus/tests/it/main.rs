@@ -15,6 +15,7 @@ mod full_disk;
 mod hostile;
 mod http_api;
 mod http_auth;
+mod http_encryption;
 mod http_multipart;
 mod import;
 mod model;

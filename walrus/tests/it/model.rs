@@ -92,6 +92,8 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
         body = Body::Pieces(vec![Piece {
             blob: blob.id().clone(),
             size: data.len() as u64,
+            salt: None,
+            checksum: None,
         }]);
         blobs.push(blob);
     }
@@ -109,6 +111,7 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
         checksum: None,
         tags: Default::default(),
         lock: Default::default(),
+        encryption: None,
         body,
         upload_id: None,
     };

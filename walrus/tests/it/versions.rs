@@ -122,6 +122,7 @@ impl Play {
             checksum: None,
             tags: Default::default(),
             lock: Default::default(),
+            encryption: None,
             body: Body::Inline,
             upload_id: None,
         };
@@ -137,7 +138,8 @@ impl Play {
         let Done::Written(version) = done.unwrap() else {
             panic!("a put writes")
         };
-        assert_eq!(version.is_some(), self.versioning.is_some());
+        let enabled = self.versioning == Some(Versioning::Enabled);
+        assert_eq!(version.is_some(), enabled);
         self.push(number, version.unwrap_or_default(), Some(data));
     }
 

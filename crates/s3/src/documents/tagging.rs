@@ -15,7 +15,7 @@ pub const BUCKET_TAGS_MAX: usize = 50;
 const KEY_CHARS_MAX: usize = 128;
 const VALUE_CHARS_MAX: usize = 256;
 
-/// Names and values; no name twice.
+/// Names and values, by name; no name twice.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Tags(Vec<(String, String)>);
@@ -37,6 +37,8 @@ impl Tags {
                 return Err(invalid("Cannot provide multiple Tags with the same key"));
             }
         }
+        let mut pairs = pairs;
+        pairs.sort();
         Ok(Self(pairs))
     }
 

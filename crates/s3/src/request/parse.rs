@@ -3,15 +3,17 @@
 use http::request::Parts;
 
 use super::{
-    Complete, CopyObject, CreateBucket, CreateUpload, DeleteObject, GetObject, ListBuckets,
-    ListObjects, ListParts, ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE, MAX_PAGE,
-    MAX_PARTS, Operation, PartName, Place, PutObject, Request, Source, after_token, route,
+    Complete, CopyObject, CreateBucket, CreateUpload, DeleteObject, GetAttributes, GetObject,
+    ListBuckets, ListObjects, ListParts, ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE,
+    MAX_PAGE, MAX_PARTS, Operation, PartName, Place, PutObject, Request, Source, after_token,
+    route,
 };
 use crate::{
     Action, BucketName, Code, Error, Result, VersionId,
     address::{self, Address, Domains},
     copy_source::CopySource,
-    documents::{cors::Asked, ownership::Ownership},
+    documents::{attributes::Attribute, cors::Asked, ownership::Ownership},
+    encryption::CustomerKey,
     headers::{Attributes, BodyClaims, ChecksumPlan, Headers},
     query::Query,
     range::ByteRange,
@@ -159,6 +161,10 @@ impl<'a> Ask<'a> {
                 },
             },
             Action::PreflightCors => self.preflight(at.bucket)?,
+            Action::GetObjectAttributes => Operation::GetObjectAttributes {
+                at,
+                get: self.get_attributes()?,
+            },
             Action::GetObjectTagging => Operation::GetObjectTagging { at },
             Action::PutObjectTagging => Operation::PutObjectTagging { at },
             Action::DeleteObjectTagging => Operation::DeleteObjectTagging { at },
@@ -341,6 +347,7 @@ impl<'a> Ask<'a> {
             conditions: self.headers.write_conditions(),
             tags: self.headers.tags()?,
             lock: self.headers.lock()?,
+            encryption: self.headers.encryption()?,
         })
     }
 
@@ -351,6 +358,9 @@ impl<'a> Ask<'a> {
             from,
             conditions: self.headers.read_conditions("x-amz-copy-source-"),
             expected_owner: self.headers.text("x-amz-source-expected-bucket-owner"),
+            key: self
+                .headers
+                .customer_key("x-amz-copy-source-server-side-encryption-customer-")?,
         })
     }
 
@@ -372,6 +382,7 @@ impl<'a> Ask<'a> {
                 Directive::Replace => Some(self.headers.tags()?),
             },
             lock: self.headers.lock()?,
+            encryption: self.headers.encryption()?,
         })
     }
 
@@ -428,6 +439,21 @@ impl<'a> Ask<'a> {
             conditions: self.headers.read_conditions(""),
             overrides: overrides.collect(),
             checksum_mode: mode.eq_ignore_ascii_case("ENABLED"),
+            key: self.customer_key()?,
+        })
+    }
+
+    fn get_attributes(&self) -> Result<GetAttributes> {
+        let asked = self.headers.text("x-amz-object-attributes");
+        let number = |name| -> Result<Option<u32>> {
+            let number = self.headers.number(name)?;
+            Ok(number.map(|number| u32::try_from(number).unwrap_or(u32::MAX)))
+        };
+        Ok(GetAttributes {
+            attributes: Attribute::parse_all(asked.as_deref())?,
+            after: number("x-amz-part-number-marker")?.unwrap_or(0),
+            max_parts: number("x-amz-max-parts")?.unwrap_or(MAX_PAGE).min(MAX_PAGE),
+            key: self.customer_key()?,
         })
     }
 
@@ -438,7 +464,24 @@ impl<'a> Ask<'a> {
             checksum: ChecksumPlan::parse(self.headers)?,
             tags: self.headers.tags()?,
             lock: self.headers.lock()?,
+            encryption: self.headers.encryption()?,
         })
+    }
+
+    /// The key that comes with a request about something that is kept under one. Encryption by our
+    /// own keys is no matter of reading.
+    fn customer_key(&self) -> Result<Option<CustomerKey>> {
+        if self.headers.text("x-amz-server-side-encryption").is_some() {
+            let message =
+                "x-amz-server-side-encryption header is not supported for this operation.";
+            return Err(Error::invalid_argument(
+                "x-amz-server-side-encryption",
+                "",
+                message,
+            ));
+        }
+        self.headers
+            .customer_key("x-amz-server-side-encryption-customer-")
     }
 
     fn body_claims(&self, action: Action) -> Result<BodyClaims> {
@@ -480,6 +523,9 @@ impl<'a> Ask<'a> {
         Ok(PartName {
             upload_id: self.upload_id(),
             number: self.part_number()?,
+            key: self
+                .headers
+                .customer_key("x-amz-server-side-encryption-customer-")?,
         })
     }
 

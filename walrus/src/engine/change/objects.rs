@@ -14,7 +14,8 @@ use s3::{
 use types::Timestamp;
 
 use super::{
-    Decision, DeleteChange, Done, InlineBody, PutChange, SameBucket, Seen, place, same_bucket, told,
+    Decision, DeleteChange, Done, InlineBody, PutChange, SameBucket, Seen, place, same_bucket,
+    told, told_written,
 };
 use crate::engine::{
     facts::{Body, Bucket, Fact, Object},
@@ -52,7 +53,7 @@ pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
         .judge(current.map(|object| object.etag.as_str()))?;
 
     place(&mut object, &bucket, newest.as_ref(), put.unique)?;
-    let version = told(&object.version, &bucket);
+    let version = told_written(&object.version, &bucket);
     let fact = Fact::ObjectSet(Box::new(object));
     Ok(Decision {
         body: put.inline,
@@ -138,6 +139,7 @@ fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -
         checksum: None,
         tags: Tags::default(),
         lock: Locked::default(),
+        encryption: None,
         body: Body::Marker,
         upload_id: None,
     };

@@ -2,7 +2,9 @@
 
 use s3::{Code, Error, Key};
 
-use super::{CompleteChange, Decision, Done, SameBucket, no_such_upload, place, same_bucket, told};
+use super::{
+    CompleteChange, Decision, Done, SameBucket, no_such_upload, place, same_bucket, told_written,
+};
 use crate::engine::{
     assemble::assemble,
     blobs::NewBlob,
@@ -59,7 +61,7 @@ pub(super) fn complete(ask: &CompleteChange, view: View<'_>) -> Result<Decision>
         Err(Failure::Refused(error)) if error.code == Code::NoSuchUpload => {
             let made = current.filter(|old| old.upload_id.as_deref() == Some(&ask.upload_id));
             let made = made.ok_or(error)?.clone();
-            let version = told(&made.version, &bucket);
+            let version = told_written(&made.version, &bucket);
             let done = Done::Completed(Box::new(made), version);
             return Ok(Decision::of(Vec::new()).done(done));
         }
@@ -80,7 +82,7 @@ pub(super) fn complete(ask: &CompleteChange, view: View<'_>) -> Result<Decision>
     }
     place(&mut object, &bucket, newest.as_ref(), ask.unique)?;
 
-    let version = told(&object.version, &bucket);
+    let version = told_written(&object.version, &bucket);
     let facts = vec![
         Fact::ObjectSet(Box::new(object.clone())),
         Fact::UploadGone {
