@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::{Places, Tuning},
+    lifecycle::Day,
     upkeep::Pace,
 };
 
@@ -57,6 +58,8 @@ pub struct S3 {
     pub domains: Vec<String>,
     /// The region that buckets say they are in.
     pub region: String,
+    /// Seconds in a day of a lifecycle rule. Anything but 86400 is for tests of rules.
+    pub lifecycle_day_s: u32,
     /// Whether signatures of version 2 are accepted: euca2ools makes them, and so do boto3 and the
     /// aws CLI for presigned URLs.
     pub signature_v2: bool,
@@ -118,6 +121,13 @@ impl Config {
         self.tls.source(self.state_dir.join("public"), known)
     }
 
+    /// How long a day of a lifecycle rule lasts.
+    pub fn day(&self) -> Day {
+        Day {
+            ms: i64::from(self.s3.lifecycle_day_s) * 1000,
+        }
+    }
+
     /// Where the CLC reaches our control listener.
     pub fn control_address(&self) -> SocketAddr {
         self.control.advertise.unwrap_or(self.control.listen)
@@ -140,6 +150,9 @@ impl Settings for Config {
     }
 
     fn check(&self) -> Result<(), String> {
+        if self.s3.lifecycle_day_s == 0 {
+            return Err("s3.lifecycle_day_s must be at least 1".to_owned());
+        }
         if self.s3.region.is_empty() {
             return Err("s3.region must not be empty".to_owned());
         }
@@ -188,6 +201,7 @@ impl Default for S3 {
             listen: any(8779),
             domains: vec!["s3.localhost".to_owned()],
             region: "mallee-1".to_owned(),
+            lifecycle_day_s: 86_400,
             signature_v2: true,
         }
     }

@@ -82,11 +82,7 @@ pub struct Manner<'a> {
 }
 
 /// Takes a body in.
-pub async fn take_in(
-    engine: &Engine,
-    body: &mut RequestBody,
-    manner: Manner<'_>,
-) -> Result<Taken> {
+pub async fn take_in(engine: &Engine, body: &mut RequestBody, manner: Manner<'_>) -> Result<Taken> {
     let Manner {
         plan,
         to_file,

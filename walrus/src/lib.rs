@@ -14,6 +14,7 @@
 //! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`lanes`] | how many bodies flow at once, and in what pieces |
+//! | [`lifecycle`] | what buckets delete by themselves |
 //! | [`seal`] | bodies encrypted at rest |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
@@ -36,6 +37,7 @@ pub mod engine;
 pub mod identity;
 pub mod intake;
 pub mod lanes;
+pub mod lifecycle;
 mod links;
 pub mod metrics;
 pub mod objects;
@@ -114,6 +116,8 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         let scrub = upkeep::scrub(engine.clone(), pace, metrics.clone(), context.clone());
         context.spawn("scrub", scrub);
     }
+    let following = lifecycle::follow(engine.clone(), config.day(), context.clone());
+    context.spawn("lifecycle", following);
     context.spawn(
         "engine",
         upkeep::watch(engine, identity, metrics, context.clone()),

@@ -473,10 +473,7 @@ mod tests {
 
     #[test]
     fn what_we_do_not_do_is_refused_by_name() {
-        for name in [
-            "x-amz-mfa",
-            "x-amz-write-offset-bytes",
-        ] {
+        for name in ["x-amz-mfa", "x-amz-write-offset-bytes"] {
             let map = headers(&[(name, "x")]);
             let error = Headers(&map).refuse_unserved().unwrap_err();
             assert_eq!(error.code, Code::NotImplemented);

@@ -64,6 +64,7 @@ impl Ask<'_> {
         self.api.metrics.received(object.size);
         let mut answer = put_answer(&object.etag, object.checksum.as_ref());
         set_encryption(answer.headers_mut(), object.encryption.as_ref());
+        set_expiry(answer.headers_mut(), &bucket, &object);
         let Taken { inline, blob, .. } = taken;
         let put = PutChange {
             bucket: same(&bucket),
@@ -143,6 +144,7 @@ impl Ask<'_> {
         let mut headers = HeaderMap::new();
         set_headers(&mut headers, &found.object, &span, &get);
         answer::set_version(&mut headers, version.as_ref());
+        set_expiry(&mut headers, &bucket, &found.object);
         let mut answer = if is_head {
             answer::status(StatusCode::OK)
         } else {
@@ -182,6 +184,19 @@ fn set_checksum(headers: &mut HeaderMap, checksum: Option<&Checksum>) {
     if let Some(checksum) = checksum {
         answer::set(headers, checksum.algorithm.header(), &checksum.value);
         answer::set(headers, "x-amz-checksum-type", checksum.kind.as_str());
+    }
+}
+
+/// When the bucket's rules will delete the object.
+fn set_expiry(headers: &mut HeaderMap, bucket: &Bucket, object: &Object) {
+    let Some(rules) = &bucket.settings.lifecycle else {
+        return;
+    };
+    let key = object.key.as_str();
+    if let Some((date, rule)) = rules.expiry(key, &object.tags, object.size, object.modified) {
+        let date = date.http_date();
+        let text = format!("expiry-date=\"{date}\", rule-id=\"{rule}\"");
+        answer::set(headers, "x-amz-expiration", text);
     }
 }
 

@@ -140,6 +140,22 @@ impl View<'_> {
             .transpose()
     }
 
+    /// The buckets that delete something by themselves.
+    pub fn buckets_with_rules(self) -> Result<Vec<Bucket>> {
+        let mut query = self
+            .0
+            .prepare_cached("SELECT record, segment, offset, length FROM buckets ORDER BY name")?;
+        let rows = query.query_map([], record)?;
+        let mut found = Vec::new();
+        for row in rows {
+            let bucket = kept::<Bucket>(row?)?.thing;
+            if bucket.settings.lifecycle.is_some() {
+                found.push(bucket);
+            }
+        }
+        Ok(found)
+    }
+
     /// The buckets of an account by name, after a name, with a prefix.
     pub fn list_buckets(
         self,

@@ -110,6 +110,39 @@ impl View<'_> {
         Ok(null.map(|kept| kept.thing.order))
     }
 
+    /// All versions of the keys after one, each key's newest first: until there are enough, and those
+    /// of the last key to their end.
+    pub fn versions_by_key(
+        self,
+        bucket: &BucketName,
+        after: Option<&Key>,
+        enough: u32,
+    ) -> Result<Vec<Vec<Object>>> {
+        let mut query = self.0.prepare_cached(
+            "SELECT key, depth, record, segment, offset, length FROM objects \
+             WHERE bucket = ?1 AND key > ?2 \
+             UNION ALL \
+             SELECT key, depth, record, segment, offset, length FROM versions \
+             WHERE bucket = ?1 AND key > ?2 \
+             ORDER BY key, depth",
+        )?;
+        let after = after.map(|key| key.as_str().as_bytes()).unwrap_or_default();
+        let mut rows = query.query(params![bucket.as_str(), after])?;
+        let mut keys: Vec<Vec<Object>> = Vec::new();
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            let key: Vec<u8> = row.get(0)?;
+            let object = kept_at(&key, record_at(row, 2)?)?.thing;
+            match keys.last_mut() {
+                Some(last) if last[0].key == object.key => last.push(object),
+                _ if count >= enough => break,
+                _ => keys.push(vec![object]),
+            }
+            count += 1;
+        }
+        Ok(keys)
+    }
+
     /// Puts lines on the page up to where it is full, the rows are at their end or a prefix is to
     /// be stepped over; answers where to go on.
     fn walk_versions(
