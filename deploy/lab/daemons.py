@@ -184,9 +184,10 @@ def wait_listening(daemon):
             socket.create_connection((host, int(port)), timeout=2).close()
             return
         except OSError:
+            # One that has only just begun has no command line to be known by.
+            time.sleep(0.05)
             if not daemon.pid:
                 break
-            time.sleep(0.05)
     raise RuntimeError(f"{daemon.name} did not come up; see {daemon.dir}/{daemon.program}.log")
 
 
