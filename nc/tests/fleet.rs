@@ -38,6 +38,9 @@ use tokio::sync::watch;
 /// How long anything here may take: processes start and images of megabytes are written.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Makes one of them.
+type Make = fn() -> Where;
+
 /// A cache folder on each kind of file system.
 #[allow(
     clippy::large_enum_variant,
@@ -49,7 +52,7 @@ enum Where {
 }
 
 impl Where {
-    fn all() -> [(&'static str, fn() -> Self); 3] {
+    fn all() -> [(&'static str, Make); 3] {
         [
             ("local", || Self::Local(scratch())),
             ("fuse", || Self::shared(true)),
@@ -130,7 +133,7 @@ async fn host_processes_that_share_a_cache_fetch_an_image_once() {
             "{kind}: one fetched, the others waited"
         );
         assert!(is_whole(cache.path(), &store, &image), "{kind}");
-        assert_eq!(left_over(cache.path()), [PathBuf::new(); 0], "{kind}");
+        assert_eq!(left_over(cache.path()), Vec::<PathBuf>::new(), "{kind}");
     }
 }
 
@@ -398,7 +401,7 @@ async fn host_a_full_disk_refuses_early_and_the_reason_has_the_figures() {
     );
     assert!(reason.message.contains("free"), "{reason:?}");
     assert_eq!(store.hits(), 0, "before a byte is fetched");
-    assert_eq!(left_over(disk.0.path()), [PathBuf::new(); 0]);
+    assert_eq!(left_over(disk.0.path()), Vec::<PathBuf>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -425,7 +428,7 @@ async fn host_a_disk_that_others_fill_meanwhile_is_said_and_leaves_nothing() {
     assert!(reason.message.contains("0 are free"), "{reason:?}");
     drop(file);
     std::fs::remove_file(hog).unwrap();
-    assert_eq!(left_over(disk.0.path()), [PathBuf::new(); 0]);
+    assert_eq!(left_over(disk.0.path()), Vec::<PathBuf>::new());
     let holder = fakes::wish(2).instance;
     cache
         .hold(&store.image(), Form::Disk, &holder, &|_| {})

@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_entry_that_is_copied_by_its_blocks_is_the_same_and_as_sparse() {
-        let noise: Vec<u8> = (0..BLOCK_BYTES).map(|n| (n * n >> 7) as u8 | 1).collect();
+        let noise: Vec<u8> = (0..BLOCK_BYTES).map(|n| ((n * n) >> 7) as u8 | 1).collect();
         let end = 5 * BLOCK_BYTES + 1000;
         let pieces = [
             (0, &noise[..]),
