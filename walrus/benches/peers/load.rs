@@ -31,8 +31,8 @@ pub(crate) fn cases() -> [Case; 8] {
     [
         case("PUT 4 KiB, 1 connection", "PUT", 4 << 10, 1, 1000),
         case("PUT 4 KiB, 16 connections", "PUT", 4 << 10, 16, 500),
-        case("GET 4 KiB, 1 connection", "GET", 4 << 10, 1, 1000),
-        case("GET 4 KiB, 16 connections", "GET", 4 << 10, 16, 500),
+        case("GET 4 KiB, 1 connection", "GET", 4 << 10, 1, 100),
+        case("GET 4 KiB, 16 connections", "GET", 4 << 10, 16, 50),
         case("PUT 64 MiB, 1 connection", "PUT", 64 << 20, 1, 4),
         case("PUT 64 MiB, 4 connections", "PUT", 64 << 20, 4, 1),
         case("GET 64 MiB, 1 connection", "GET", 64 << 20, 1, 4),
