@@ -6,14 +6,16 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
+    extract::Request,
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    CallError, Code, DEADLINE_HEADER, REQUEST_ID_HEADER, VERSION, VERSION_HEADER,
+    CallError, Code, DEADLINE_HEADER, MESSAGE_BYTES_MAX, REQUEST_ID_HEADER, VERSION,
+    VERSION_HEADER,
     peer::{Peer, Role},
 };
 
@@ -21,6 +23,11 @@ use crate::{
 pub const DEADLINE_MS: u64 = 10_000;
 /// The longest deadline that a server grants: a long poll and its answer.
 pub const DEADLINE_MS_MAX: u64 = 60_000;
+/// How long a message may take to arrive: the largest at 2 MB/s.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest message of somebody without a certificate: a token's secret and a certificate
+/// request take 2 KiB.
+pub const STRANGER_BYTES_MAX: usize = 64 * 1024;
 /// What a poll may take beyond its wait, for the way there and back.
 pub const POLL_MARGIN_MS: u64 = 5_000;
 
@@ -128,13 +135,13 @@ fn call_of(headers: &HeaderMap, peer: Option<Peer>) -> Call {
     }
 }
 
-/// Serves one call: who, which version, what, then the handler within the deadline.
+/// Serves one call: who, which version, what, then the handler within the deadline. Who calls is
+/// judged by the head alone: of somebody who may not, no byte of a message is kept.
 #[doc(hidden)]
 pub async fn answer<A, B, F>(
     callers: Callers,
     peer: Option<Peer>,
-    headers: HeaderMap,
-    body: Bytes,
+    request: Request,
     handler: impl FnOnce(Call, A) -> F,
 ) -> Response
 where
@@ -144,11 +151,17 @@ where
 {
     let outcome = async {
         callers.admit(peer.as_ref())?;
-        check_version(&headers)?;
+        let (head, body) = request.into_parts();
+        check_version(&head.headers)?;
+        let bytes_max = match peer {
+            Some(_) => MESSAGE_BYTES_MAX,
+            None => STRANGER_BYTES_MAX,
+        };
+        let body = message(body, bytes_max).await?;
         let ask = serde_json::from_slice(&body).map_err(|error| {
             CallError::new(Code::Invalid, format!("unreadable message: {error}"))
         })?;
-        let call = call_of(&headers, peer);
+        let call = call_of(&head.headers, peer);
         let limit = Duration::from_millis(call.deadline_ms);
         tokio::time::timeout(limit, handler(call, ask))
             .await
@@ -165,6 +178,20 @@ where
             StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             &error,
         ),
+    }
+}
+
+async fn message(body: Body, bytes_max: usize) -> Result<Bytes, CallError> {
+    match tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, bytes_max)).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(CallError::new(
+            Code::Invalid,
+            format!("the message broke off, or is longer than {bytes_max} bytes: {error}"),
+        )),
+        Err(_) => Err(CallError::new(
+            Code::Deadline,
+            format!("the message took longer than {} s", BODY_TIMEOUT.as_secs()),
+        )),
     }
 }
 
@@ -242,14 +269,12 @@ macro_rules! rpc {
                         let service = service.clone();
                         move |
                             axum::Extension(peer): axum::Extension<crate::rpc::ConnectedPeer>,
-                            headers: axum::http::HeaderMap,
-                            body: axum::body::Bytes,
+                            request: axum::extract::Request,
                         | async move {
                             crate::rpc::answer(
                                 crate::rpc::callers!($callers),
                                 peer.0,
-                                headers,
-                                body,
+                                request,
                                 move |call, ask| async move { service.$method(&call, ask).await },
                             )
                             .await

@@ -10,8 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::Extension;
-use bytes::Bytes;
+use axum::{Extension, extract::Request};
 use control::{
     CallError, Changes, Feed, Role,
     cloud::{AccessKey, Account, IdentityChange, User},
@@ -19,7 +18,6 @@ use control::{
     rpc::{self, Call, Callers, ConnectedPeer},
 };
 use daemon::tls::{Authority, Identity, Issue, Peer, Tls};
-use http::HeaderMap;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Secret};
@@ -115,21 +113,14 @@ impl Identities {
 
 /// The one call of the CLC's that Walrus makes.
 fn routes(identities: Arc<Identities>) -> axum::Router {
-    let identity =
-        move |Extension(peer): Extension<ConnectedPeer>, headers: HeaderMap, body: Bytes| {
-            let identities = identities.clone();
-            let answer =
-                async move |_: Call, poll: Poll| -> Result<Changes<IdentityChange>, CallError> {
-                    Ok(identities.0.poll(&poll).await)
-                };
-            rpc::answer(
-                Callers::Roles(&[Role::Walrus]),
-                peer.0,
-                headers,
-                body,
-                answer,
-            )
-        };
+    let identity = move |Extension(peer): Extension<ConnectedPeer>, request: Request| {
+        let identities = identities.clone();
+        let answer =
+            async move |_: Call, poll: Poll| -> Result<Changes<IdentityChange>, CallError> {
+                Ok(identities.0.poll(&poll).await)
+            };
+        rpc::answer(Callers::Roles(&[Role::Walrus]), peer.0, request, answer)
+    };
     axum::Router::new().route("/v1/Cloud/identity", axum::routing::post(identity))
 }
 

@@ -7,3 +7,4 @@
 
 mod golden;
 mod mtls;
+mod strangers;

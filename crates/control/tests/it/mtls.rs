@@ -42,13 +42,13 @@ impl Storage for Sc {
     }
 }
 
-struct Lab {
-    authority: Authority,
+pub(crate) struct Lab {
+    pub(crate) authority: Authority,
     dir: tempfile::TempDir,
 }
 
 impl Lab {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let authority = Authority::create(SystemClock::shared().now_ms()).unwrap();
         Self {
             authority,
@@ -56,7 +56,7 @@ impl Lab {
         }
     }
 
-    fn tls(&self, role: Role, name: &str) -> Tls {
+    pub(crate) fn tls(&self, role: Role, name: &str) -> Tls {
         let peer = Peer::new(role, name, role.has_zone().then_some("mallee-1a")).unwrap();
         let dir = self.dir.path().join(name);
         std::fs::create_dir_all(&dir).unwrap();
@@ -69,7 +69,7 @@ impl Lab {
         Tls::open(&dir).unwrap()
     }
 
-    async fn serve(&self, stop: &CancellationToken) -> SocketAddr {
+    pub(crate) async fn serve(&self, stop: &CancellationToken) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = storage::routes(Arc::new(Sc {
@@ -86,7 +86,7 @@ impl Lab {
     }
 }
 
-fn wish(size_gib: u32) -> VolumeWish {
+pub(crate) fn wish(size_gib: u32) -> VolumeWish {
     VolumeWish {
         volume: "vol-0123456789abcdef0".parse().unwrap(),
         generation: 3,
