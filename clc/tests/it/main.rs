@@ -5,6 +5,7 @@ mod api;
 mod cloud;
 mod copies;
 mod edge;
+mod init;
 mod rig;
 mod schema;
 mod tasks;

@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -62,14 +62,47 @@ pub fn publish_mode(path: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(
     written
 }
 
-/// Makes a folder and its parents, readable by the owner only (0700) where it is new.
+/// Makes a folder, readable by the owner only (0700) where it is new. Parents that are new may be
+/// passed by everybody (0755): other users' folders will be beside this one.
 pub fn make_dir(path: impl AsRef<Path>) -> Result<(), Error> {
     let path = path.as_ref();
+    make_passable(folder_of(path)).map_err(Error::at("making the parents of folder", path))?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(path)
         .map_err(Error::at("making folder", path))
+}
+
+fn make_passable(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    make_passable(folder_of(dir))?;
+    match fs::create_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Not by the mode at its making, which the umask cuts.
+        made => made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o755))),
+    }
+}
+
+/// From now on this process is whoever owns the folder, if it is root now and the folder is there: a
+/// daemon that runs as that user can read what a command of the administrator's has made there.
+pub fn act_as_owner_of(folder: &Path) -> Result<(), Error> {
+    use nix::unistd::{Gid, Uid, geteuid, setegid, seteuid, setgroups};
+    let owner = match fs::metadata(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(Error::at("examining folder", folder))?,
+    };
+    let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+    if !geteuid().is_root() || user.is_root() {
+        return Ok(());
+    }
+    setgroups(&[group])
+        .and_then(|()| setegid(group))
+        .and_then(|()| seteuid(user))
+        .map_err(io::Error::from)
+        .map_err(Error::at("becoming the owner of folder", folder))
 }
 
 /// Reads a whole file; the error names it.
@@ -126,8 +159,6 @@ fn folder_of(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     #[test]
@@ -155,5 +186,26 @@ mod tests {
 
         let missing = publish(dir.path().join("no/such/folder"), b"x").unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_new_folder_is_private_and_its_new_parents_may_be_passed() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join("lib/mallee/cc");
+        // As in a unit with UMask=0077; each test has a process of its own.
+        nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+        make_dir(&own).unwrap();
+        make_dir(&own).unwrap();
+        assert_eq!(mode(&own), 0o700);
+        for parent in [dir.path().join("lib"), dir.path().join("lib/mallee")] {
+            assert_eq!(mode(&parent), 0o755, "{}", parent.display());
+        }
+        assert_eq!(mode(dir.path()), 0o700, "what was there stays as it was");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(make_dir(dir.path().join("file/cc")).is_err());
     }
 }

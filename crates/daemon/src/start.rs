@@ -62,6 +62,22 @@ impl Args {
     }
 }
 
+/// The commands whose help shows no example, by name, but for hidden ones; a test of each program holds that there is none.
+pub fn without_example(command: &clap::Command) -> Vec<String> {
+    let has_example = command
+        .get_after_help()
+        .is_some_and(|help| help.to_string().contains("Example"));
+    let mut without = Vec::new();
+    if !has_example && !command.has_subcommands() && !command.is_hide_set() {
+        without.push(command.get_name().to_owned());
+    }
+    for inner in command.get_subcommands() {
+        let names = without_example(inner).into_iter();
+        without.extend(names.map(|name| format!("{} {name}", command.get_name())));
+    }
+    without
+}
+
 /// Runs a daemon to its end. `run` opens what it needs, starts its tasks on the context and
 /// returns; from then on the daemon is up (`READY=1`) until a signal or a failed task.
 pub fn start<S: Settings, E: Into<BoxError>>(
@@ -84,15 +100,21 @@ pub fn start<S: Settings, E: Into<BoxError>>(
     })
 }
 
-/// Runs one command of a daemon (`init`, `join`, `token`) with its configuration.
+/// Runs one command of a daemon (`init`, `join`, `token`) with its configuration, as the user whose
+/// state it is.
 pub fn command<S: Settings, E: Into<BoxError>>(
     args: &Args,
     run: impl AsyncFnOnce(S) -> Result<(), E>,
 ) -> ExitCode {
-    match args.load::<S>() {
-        Ok(settings) => in_runtime(settings, run),
-        Err(error) => wrong_usage::<S>(&error),
+    let settings = match args.load::<S>() {
+        Ok(settings) => settings,
+        Err(error) => return wrong_usage::<S>(&error),
+    };
+    if let Err(error) = files::act_as_owner_of(settings.state_dir()) {
+        eprintln!("mallee-{}: {}", S::NAME, chain(&error));
+        return ExitCode::FAILURE;
     }
+    in_runtime(settings, run)
 }
 
 fn wrong_usage<S: Settings>(error: &config::Error) -> ExitCode {

@@ -603,6 +603,9 @@ mod tests {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o444);
+        let entries = fs::metadata(root.path().join("entries")).unwrap();
+        let passes = entries.permissions().mode() & 0o777;
+        assert_eq!(passes, 0o711, "QEMU's user passes through");
         assert!(list(&folder.filling()).unwrap().is_empty());
         assert!(folder.touch(&name).unwrap());
         assert_eq!(folder.name_of(&folder.entry(&name)), Some(name));
