@@ -47,6 +47,7 @@ pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
         state: config.state_dir,
         serves: config.control.listen,
         listens: vec![config.admin.listen],
+        pool: None,
         node: None,
     };
     Ok(newcomer::become_member(&plan, token).await?)

@@ -203,6 +203,7 @@ pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
         state: config.state_dir.clone(),
         serves: config.control.listen,
         listens: vec![config.admin.listen],
+        pool: None,
         node: Some(NodeWanted {
             cache: cache_dir(&config),
             libvirt_socket: libvirt_socket(&config.hypervisor.uri),

@@ -6,7 +6,7 @@ use control::{
     Member, Role,
     newcomer::{self, Plan},
 };
-use daemon::{Context, files};
+use daemon::Context;
 use store::Db;
 
 use crate::{Sc, config::Config, pool::FilePool, rows::MIGRATIONS};
@@ -28,10 +28,9 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
 
 /// Joins a cloud with a token from `mallee-clc token --role sc`, after a look at the host.
 pub async fn join(config: Config, token: &str) -> anyhow::Result<()> {
-    files::make_dir(&config.state_dir)?;
-    FilePool::open(config.pool_dir())?;
     let plan = Plan {
         role: Role::Sc,
+        pool: Some(config.pool_dir()),
         state: config.state_dir,
         serves: config.control.listen,
         listens: vec![config.admin.listen],

@@ -34,14 +34,26 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Become part of a cloud
+    #[command(after_help = "\
+Example:
+  mallee-walrus join --token \"$(ssh cloud mallee-clc token --role walrus)\"
+Looks at this host before and after; what would not work is said with its cause and what to do.")]
     Join {
         /// What `mallee-clc token --role walrus` printed
         #[arg(long)]
         token: String,
     },
     /// Read and check all that is kept, and make the index anew
+    #[command(after_help = "\
+Example:
+  systemctl stop mallee-walrus && mallee-walrus fsck && systemctl start mallee-walrus
+Exits 0 if every byte is right, 1 if something is damaged.")]
     Fsck,
     /// Show how far the background scrub is, and what it found
+    #[command(after_help = "\
+Example:
+  mallee-walrus scrub
+Exits 0 if it found no damage, 1 if it did. Walrus may run.")]
     Scrub,
 }
 
@@ -65,6 +77,7 @@ async fn join(config: Config, token: &str) -> Result<(), BoxError> {
         serves: config.control_address(),
         listens: vec![config.s3.listen, config.admin.listen],
         state: config.state_dir,
+        pool: None,
         node: None,
     };
     Ok(newcomer::become_member(&plan, token).await?)
@@ -130,4 +143,15 @@ fn check(config: &Config) -> Result<(), BoxError> {
     );
     println!("orphans   {} (deleted at the next start)", report.orphans);
     damage_is_none(&report.damage)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let command = super::Cli::command();
+        assert_eq!(daemon::start::without_example(&command), [""; 0]);
+    }
 }

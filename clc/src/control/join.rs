@@ -288,6 +288,7 @@ fn certify(
         zone: zone_of(peer)?,
         certificate_pem,
         ca_pem: authority.certificate_pem().to_owned(),
+        now_ms: Some(now.0),
     })
 }
 

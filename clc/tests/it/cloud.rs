@@ -1,6 +1,6 @@
 //! What daemons and the administrator ask: joining, tickets, identity, explain, verify; and `init`.
 
-use std::sync::Arc;
+use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use base64::Engine;
 use clc::{
@@ -248,20 +248,26 @@ async fn renewal_follows_a_move_and_ends_with_the_membership() {
     assert_eq!(refused.code, Code::Forbidden);
 }
 
-#[tokio::test]
-async fn a_daemon_joins_over_the_wire_and_its_certificate_opens_what_its_role_may() {
-    let rig = Rig::new().await;
+/// Serves the rig's cloud as its daemons reach it.
+async fn serve(rig: &Rig) -> std::net::SocketAddr {
     let places = Places::of(&rig.config);
     let tls = daemon::tls::Tls::open(places.tls()).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = control::cloud::routes(service(&rig));
+    let routes = control::cloud::routes(service(rig));
     tokio::spawn(control::server::serve(
         listener,
         tls.server_config(),
         routes,
         rig.context.cancel.clone(),
     ));
+    address
+}
+
+#[tokio::test]
+async fn a_daemon_joins_over_the_wire_and_its_certificate_opens_what_its_role_may() {
+    let rig = Rig::new().await;
+    let address = serve(&rig).await;
 
     let token = JoinToken {
         clc: address,
@@ -273,9 +279,13 @@ async fn a_daemon_joins_over_the_wire_and_its_certificate_opens_what_its_role_ma
         address: Some("127.0.0.1:5".parse().unwrap()),
         hostname: "h".to_owned(),
     };
-    control::join::join(dir.path(), &token, newcomer)
+    let welcome = control::join::join(dir.path(), &token, newcomer)
         .await
         .unwrap();
+    assert!(
+        welcome.clc_ahead_ms.is_some(),
+        "the cloud says what time it is"
+    );
     let member = control::member::Member::open(dir.path(), Role::Walrus).unwrap();
     let changes = member
         .cloud
@@ -655,4 +665,29 @@ async fn a_certificate_request_is_known_by_its_key() {
             .message
             .contains("control.advertise")
     );
+}
+
+#[tokio::test]
+async fn a_host_is_looked_at_again_when_it_has_joined() {
+    let rig = Rig::new().await;
+    let token = JoinToken {
+        clc: serve(&rig).await,
+        ..token(&service(&rig), Role::Walrus).await
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let plan = control::newcomer::Plan {
+        role: Role::Walrus,
+        state: dir.path().join("mallee/walrus"),
+        serves: "127.0.0.1:0".parse().unwrap(),
+        listens: Vec::new(),
+        pool: None,
+        node: None,
+    };
+    // The cloud lives at another time than this host, and only says so in its answer.
+    let joined = control::newcomer::become_member(&plan, token.to_text().reveal()).await;
+    let said = joined.unwrap_err().to_string();
+    assert!(said.contains("joined, but this host is not fit"), "{said}");
+    assert!(control::member::Member::open(&plan.state.join("tls"), Role::Walrus).is_ok());
+    let mode = std::fs::metadata(&plan.state).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "its database will be there");
 }

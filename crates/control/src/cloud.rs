@@ -47,6 +47,9 @@ pub struct Joined {
     pub certificate_pem: String,
     /// The cloud's CA, in PEM.
     pub ca_pem: String,
+    /// The CLC's time, UTC milliseconds: a host may see by it that its own clock is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub now_ms: Option<i64>,
 }
 
 /// Asks for the next certificate in place of the one that the call is made with.

@@ -7,13 +7,15 @@
 use std::{fmt, net::SocketAddr, path::Path, str::FromStr, sync::Arc};
 
 use daemon::{
-    BoxError, Context, files,
+    BoxError, Context,
+    clock::SystemClock,
+    files,
     tls::{self, Fingerprint, Identity, Joining, Role, Tls, join_config},
 };
 use types::Secret;
 
 use crate::{
-    CallError, Client, Cloud,
+    CallError, Client, Cloud, Code,
     cloud::{JoinAsk, Joined, RenewAsk},
     rpc::Call,
 };
@@ -76,8 +78,8 @@ pub enum JoinError {
     #[error("{0} joined already; empty {1} to join again under a new name")]
     Already(String, String),
     /// The CLC refused, or does not answer.
-    #[error("the Cloud Controller at {0}: {1}")]
-    Refused(SocketAddr, #[source] CallError),
+    #[error("the Cloud Controller at {0}: {1}\n     fix: {fix}", fix = fix_of(.1.code))]
+    Refused(SocketAddr, CallError),
     /// Files or certificates.
     #[error(transparent)]
     Tls(#[from] tls::Error),
@@ -87,6 +89,35 @@ pub enum JoinError {
     /// The file that holds the CLC's address does not.
     #[error("{0} holds no address; join again")]
     NoAddress(String),
+}
+
+/// What to do where the CLC takes no newcomer.
+pub(crate) const fn fix_of(code: Code) -> &'static str {
+    match code {
+        Code::Unreachable | Code::Deadline => {
+            "see that mallee-clc runs there, that control.advertise in its clc.toml is an address \
+             which this host reaches, and that this host's clock is right"
+        }
+        Code::Forbidden | Code::NotFound | Code::Conflict => {
+            "a token holds once, for a day and for one role: `mallee-clc token --role ROLE` there \
+             prints another"
+        }
+        Code::Invalid => {
+            "see that both hosts have the same release of Mallee, and that the token was made for \
+             this role and zone"
+        }
+        Code::NotReady | Code::NoRoom | Code::Internal => {
+            "`journalctl -u mallee-clc` on its host says more; mend that, and join again"
+        }
+    }
+}
+
+/// What came of a join.
+pub struct Welcome {
+    /// Who we are now.
+    pub identity: Identity,
+    /// How far the CLC's clock is ahead of ours, if it has said.
+    pub clc_ahead_ms: Option<i64>,
 }
 
 /// Who wants to join, and where it serves.
@@ -106,7 +137,7 @@ pub async fn join(
     tls_dir: impl AsRef<Path>,
     token: &JoinToken,
     newcomer: Newcomer,
-) -> Result<Identity, JoinError> {
+) -> Result<Welcome, JoinError> {
     let dir = tls_dir.as_ref();
     if Identity::exists(dir) {
         let who = Identity::load(dir).map_or_else(|error| error.to_string(), |i| i.peer.uri());
@@ -114,9 +145,16 @@ pub async fn join(
     }
     let joining = Joining::begin(dir)?;
     let config = join_config(token.authority)?;
+    let clock = SystemClock::shared();
+    let asked_ms = clock.now_ms();
     let joined = ask(&config, token, newcomer, joining.request_pem()?).await?;
+    // It looked at its clock somewhere between: the middle is wrong by half of that at most.
+    let ours_ms = asked_ms + (clock.now_ms() - asked_ms) / 2;
     files::publish(dir.join(CLOUD_FILE), token.clc.to_string().as_bytes())?;
-    Ok(joining.finish(&joined.ca_pem, &joined.certificate_pem)?)
+    Ok(Welcome {
+        identity: joining.finish(&joined.ca_pem, &joined.certificate_pem)?,
+        clc_ahead_ms: joined.now_ms.map(|theirs_ms| theirs_ms - ours_ms),
+    })
 }
 
 async fn ask(

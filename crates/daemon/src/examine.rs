@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::statvfs::statvfs;
+use nix::{sys::statvfs::statvfs, unistd::AccessFlags};
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
@@ -18,6 +18,12 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 const STATE_FREE_MIN: u64 = 2 << 30;
 /// Below this a node's cache holds hardly an image.
 const CACHE_FREE_MIN: u64 = 20 << 30;
+/// Below this a pool holds hardly a volume.
+const POOL_FREE_MIN: u64 = 10 << 30;
+/// Clocks this far apart make a log of two hosts hard to read.
+const CLOCK_OFF_WARNING_MS: u64 = 2_000;
+/// Clients' signatures are refused when their time is so far from ours, and certificates soon.
+const CLOCK_OFF_MAX_MS: u64 = 5 * 60 * 1000;
 /// How long a peer may take to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// A clock before this is not set: the project is younger.
@@ -113,6 +119,8 @@ pub struct Wanted {
     pub listens: Vec<SocketAddr>,
     /// The CLC's control listener, once a token or a membership says where it is.
     pub clc: Option<SocketAddr>,
+    /// Where a Storage Controller will have its pool.
+    pub pool: Option<PathBuf>,
     /// What a node needs besides.
     pub node: Option<NodeWanted>,
 }
@@ -130,12 +138,20 @@ pub struct NodeWanted {
 
 /// Looks at everything wanted. Changes nothing.
 pub async fn host(wanted: &Wanted, now_ms: i64) -> Vec<Finding> {
-    let mut found = vec![clock(now_ms), room("state", &wanted.state, STATE_FREE_MIN)];
+    let mut found = vec![
+        clock(now_ms),
+        room("state", &wanted.state, STATE_FREE_MIN),
+        writable("state", &wanted.state),
+    ];
     for listen in &wanted.listens {
         found.push(port(*listen).await);
     }
     if let Some(clc) = wanted.clc {
         found.push(route(clc).await);
+    }
+    if let Some(pool) = &wanted.pool {
+        found.push(room("pool", pool, POOL_FREE_MIN));
+        found.push(writable("pool", pool));
     }
     if let Some(node) = &wanted.node {
         found.extend(node_findings(node).await);
@@ -161,6 +177,52 @@ fn clock(now_ms: i64) -> Finding {
         "it is before this program was written: certificates would not be valid yet",
         "apt-get install chrony, and wait until `chronyc tracking` is satisfied",
     )
+}
+
+/// This host's clock beside the CLC's, which is so far ahead.
+pub fn clock_beside(clc_ahead_ms: i64) -> Finding {
+    let what = "clock beside the cloud controller's";
+    let seconds = clc_ahead_ms.unsigned_abs() as f64 / 1000.0;
+    let side = if clc_ahead_ms > 0 { "behind" } else { "ahead" };
+    let seen = format!("{seconds:.1} s {side}");
+    let fix =
+        "apt-get install chrony on both hosts, and wait until `chronyc tracking` is satisfied";
+    match clc_ahead_ms.unsigned_abs() {
+        0..=CLOCK_OFF_WARNING_MS => Finding::good(what, seen),
+        ..=CLOCK_OFF_MAX_MS => {
+            Finding::warning(what, format!("{seen}: records of the two do not fit"), fix)
+        }
+        _ => Finding::bad(
+            what,
+            format!("{seen}: signatures and certificates will be refused"),
+            fix,
+        ),
+    }
+}
+
+/// Whether whoever runs this may make the folder and files in it.
+fn writable(what: &str, folder: &Path) -> Finding {
+    let there = folder
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    let what = format!("folder for {what}");
+    let fix = format!(
+        "install -d -o USER -g USER {}, where USER is whom the daemon runs as (`User=` in its unit), or \
+         name another folder in the configuration",
+        folder.display()
+    );
+    if !there.is_dir() {
+        return Finding::bad(what, format!("{} is no folder", there.display()), fix);
+    }
+    match nix::unistd::eaccess(there, AccessFlags::W_OK | AccessFlags::X_OK) {
+        Ok(()) => Finding::good(what, format!("{} can be written", there.display())),
+        Err(error) => Finding::bad(
+            what,
+            format!("{} cannot be written: {error}", there.display()),
+            fix,
+        ),
+    }
 }
 
 fn room(what: &str, folder: &Path, free_min: u64) -> Finding {
@@ -427,6 +489,42 @@ mod tests {
             room("state", Path::new("/no/such/folder/yet"), 0).verdict,
             Verdict::Good
         );
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_how_far_it_is_from_the_clouds() {
+        for (ahead_ms, verdict, said) in [
+            (0, Verdict::Good, "0.0 s"),
+            (-1_999, Verdict::Good, "2.0 s ahead"),
+            (2_500, Verdict::Warning, "2.5 s behind"),
+            (-600_000, Verdict::Bad, "600.0 s ahead"),
+            (i64::MIN, Verdict::Bad, "ahead"),
+        ] {
+            let finding = clock_beside(ahead_ms);
+            assert_eq!(finding.verdict, verdict, "{ahead_ms}");
+            assert!(finding.cause.contains(said), "{finding}");
+            assert_eq!(finding.fix.is_empty(), verdict == Verdict::Good);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pool_that_cannot_be_is_found_before_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, pool) = (dir.path().join("file"), dir.path().join("srv/pool"));
+        fs::write(&file, "").unwrap();
+        for (pool, is_bad) in [(&pool, false), (&file, true), (&file.join("pool"), true)] {
+            let wanted = Wanted {
+                state: dir.path().to_owned(),
+                pool: Some(pool.clone()),
+                ..Wanted::default()
+            };
+            let found = host(&wanted, i64::MAX).await;
+            let found = found.iter().find(|one| one.what == "folder for pool");
+            let found = found.expect("it was looked at");
+            assert_eq!(found.verdict == Verdict::Bad, is_bad, "{found}");
+            assert_eq!(found.fix.contains(&pool.display().to_string()), is_bad);
+        }
+        assert!(!pool.exists(), "it was looked at, not made");
     }
 
     #[tokio::test]

@@ -284,6 +284,7 @@ fn joined() -> Joined {
         zone: Some(zone()),
         certificate_pem: text("PEM"),
         ca_pem: text("PEM"),
+        now_ms: None,
     }
 }
 
