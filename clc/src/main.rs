@@ -36,6 +36,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Make the cloud: authority, keys, first account. Safe to run again; prints the same each time
+    #[command(after_help = "\
+Examples:
+  mallee-clc init
+  mallee-clc init --region lab-1 --zone lab-1a --account physics --output json > credentials.json")]
     Init {
         /// The region; fixed for the life of the cloud
         #[arg(long)]
@@ -51,6 +55,11 @@ enum Command {
         output: Output,
     },
     /// Print a one-time token with which a daemon or an administrator joins
+    #[command(after_help = "\
+Examples:
+  mallee-clc token --role nc --zone mallee-1a
+  mallee-clc token --role walrus --valid-hours 1
+The daemon's host takes it: mallee-nc join --token TOKEN. A token holds once.")]
     Token {
         /// What joins: cc, nc, sc, walrus, admin
         #[arg(long)]
@@ -153,4 +162,15 @@ async fn token(config: &Config, ask: control::cloud::TokenAsk) -> anyhow::Result
         .map_err(|refused| refused.0)?;
     println!("{}", token.reveal());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let command = super::Cli::command();
+        assert_eq!(daemon::start::without_example(&command), [""; 0]);
+    }
 }

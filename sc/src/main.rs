@@ -23,6 +23,10 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Becomes part of a cloud; needs a token from `mallee-clc token --role sc --zone ZONE`
+    #[command(after_help = "\
+Example:
+  mallee-sc join --token \"$(ssh cloud mallee-clc token --role sc --zone mallee-1a)\"
+Looks at this host before and after; what would not work is said with its cause and what to do.")]
     Join {
         /// The token
         #[arg(long)]
@@ -39,5 +43,16 @@ fn main() -> ExitCode {
             })
         }
         None => daemon::start::start(&arguments.daemon, env!("CARGO_PKG_VERSION"), sc::run::run),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let command = super::Arguments::command();
+        assert_eq!(daemon::start::without_example(&command), [""; 0]);
     }
 }

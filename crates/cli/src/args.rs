@@ -70,10 +70,13 @@ pub struct Admin {
 )]
 pub enum Command {
     /// The cloud at a glance: daemons, nodes, storage, instances, addresses
+    #[command(after_help = "Examples:\n  mallee status\n  watch -n 5 mallee status")]
     Status,
     /// Nodes: reach, capacity, what is taken of it
+    #[command(after_help = "Examples:\n  mallee nodes\n  mallee nodes --output json")]
     Nodes,
     /// Instances of all accounts
+    #[command(after_help = "Examples:\n  mallee instances\n  mallee instances --output json")]
     Instances,
     /// Why an instance is what it is: its timeline, and why nodes were not chosen
     #[command(after_help = "Example:\n  mallee explain i-0123456789abcdef0 --output json")]
@@ -90,11 +93,13 @@ What the guest prints is shown without control sequences, since they could comma
     Console(Console),
     /// Looks for what is wrong with the cloud; says cause and fix
     #[command(
-        after_help = "Exits 0 if nothing is broken (there may be warnings), 2 if something is."
+        after_help = "Example:\n  mallee doctor\nExits 0 if nothing is broken (there may be warnings), 2 if something is."
     )]
     Doctor,
     /// Checks the invariants on the running cloud: nothing stuck, nothing twice, nothing orphaned
-    #[command(after_help = "Exits 0 if all hold, 2 if one is broken.")]
+    #[command(
+        after_help = "Example:\n  mallee verify --output json\nExits 0 if all hold, 2 if one is broken."
+    )]
     Verify,
     /// Accounts, and making one
     #[command(subcommand)]
@@ -126,7 +131,10 @@ Example:
 Bytes, content headers and metadata are copied; access lists, tags and old versions are not.")]
     Import(CopyBucket),
     /// Compares a bucket with that of another store
-    #[command(after_help = "Exits 0 if all objects are there and equal, 2 if not.")]
+    #[command(after_help = "\
+Example:
+  mallee s3 verify photos --read
+Exits 0 if all objects are there and equal, 2 if not.")]
     Verify(VerifyBucket),
 }
 
@@ -190,6 +198,7 @@ pub struct Console {
 #[derive(Debug, Subcommand)]
 pub enum Account {
     /// All accounts
+    #[command(after_help = "Example:\n  mallee account list --output json")]
     List,
     /// Makes an account with a default VPC and an access key; the secret is shown this once
     #[command(after_help = "Example:\n  mallee account create physics --output json")]
@@ -204,6 +213,10 @@ pub enum Account {
 pub enum Node {
     /// Says that a node will not come back: its cluster waits for it no longer. Its instances keep
     /// their records until somebody terminates them
+    #[command(after_help = "\
+Examples:
+  mallee node dead node-0123456789abcdef0          its host burnt
+  mallee node dead node-0123456789abcdef0 --undo   it did not")]
     Dead {
         /// The node
         node: NodeId,
@@ -529,6 +542,11 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        assert_eq!(daemon::start::without_example(&Args::command()), [""; 0]);
     }
 
     #[test]
