@@ -113,6 +113,8 @@ pub struct Limits {
     pub pending_s: u64,
     /// How long the making or removing of a volume may take before it is in error.
     pub volume_s: u64,
+    /// How long the copying of an image may be tried before it has failed.
+    pub image_copy_s: u64,
 }
 
 impl Default for Config {
@@ -178,6 +180,7 @@ impl Default for Limits {
             terminated_shown_s: 3600,
             pending_s: 1800,
             volume_s: 1800,
+            image_copy_s: 1800,
         }
     }
 }

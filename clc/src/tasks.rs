@@ -48,7 +48,10 @@ pub fn start(clc: &Arc<Clc>, context: &Context) {
         push_volumes::PushVolumes(clc.clone()),
         wakes.volumes.clone(),
     );
-    context.reconcile(keep_images::KeepImages(clc.clone()), wakes.images.clone());
+    context.reconcile(
+        keep_images::KeepImages::new(clc.clone()),
+        wakes.images.clone(),
+    );
     context.reconcile(
         push_roster::PushRoster::new(clc.clone()),
         wakes.roster.clone(),
@@ -78,6 +81,10 @@ fn wake_pushers(clc: &Clc) {
     clc.wakes.network.wake();
     clc.wakes.instances.wake();
     clc.wakes.volumes.wake();
+}
+
+fn millis(seconds: u64) -> i64 {
+    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 fn call(task: &'static str) -> Call {

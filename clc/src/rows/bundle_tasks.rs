@@ -192,24 +192,26 @@ pub fn fail_open_of(
     Ok(())
 }
 
-/// Ends those that were begun before then and have not ended.
+/// Ends those that were begun before then and have not ended; gives their instances.
 pub fn fail_overdue(
     tx: &Tx,
     before: Timestamp,
     why: &StateReason,
     now: Timestamp,
-) -> Result<usize, Error> {
-    Ok(tx
-        .prepare_cached(
-            "UPDATE bundle_tasks SET state = 'failed', error_code = :code, error_message = :message, \
-             updated_at = :now WHERE started_at < :before AND state NOT IN ('complete', 'failed', 'cancelled')",
-        )?
-        .execute(named_params! {
-            ":code": why.code,
-            ":message": why.message,
-            ":before": before.as_millis(),
-            ":now": now.as_millis(),
-        })?)
+) -> Result<Vec<InstanceId>, Error> {
+    let mut ended = tx.prepare_cached(
+        "UPDATE bundle_tasks SET state = 'failed', error_code = :code, error_message = :message, \
+         updated_at = :now WHERE started_at < :before AND state NOT IN ('complete', 'failed', 'cancelled') \
+         RETURNING instance",
+    )?;
+    let values = named_params! {
+        ":code": why.code,
+        ":message": why.message,
+        ":before": before.as_millis(),
+        ":now": now.as_millis(),
+    };
+    let rows = ended.query_map(values, |row| parsed(row, "instance"))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Forgets those that ended before then.

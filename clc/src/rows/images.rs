@@ -50,7 +50,7 @@ pub struct Image {
     pub deprecated_at: Option<Timestamp>,
     /// The image that it is a copy of; its parts are then the cloud's own.
     pub copied_from: Option<ImageId>,
-    /// Why the copy could not be made.
+    /// Why the copy could not be made, or is not made yet.
     pub copy_failure: Option<String>,
 }
 
@@ -273,11 +273,21 @@ pub fn list_pending(tx: &Tx) -> Result<Vec<Image>, Error> {
 
 /// A copy's parts are there, in that bucket.
 pub fn set_copied(tx: &Tx, id: &ImageId, bucket: &str) -> Result<(), Error> {
-    tx.prepare_cached("UPDATE images SET copy_state = 'available' WHERE id = ?1")?
-        .execute([id.as_str()])?;
+    tx.prepare_cached(
+        "UPDATE images SET copy_state = 'available', copy_failure = NULL WHERE id = ?1",
+    )?
+    .execute([id.as_str()])?;
     let rows = tx
         .prepare_cached("UPDATE image_manifests SET bucket = ?2, prefix = '' WHERE image = ?1")?
         .execute([id.as_str(), bucket])?;
+    store::changed_one(rows, id)
+}
+
+/// A copy is not made yet, and why.
+pub fn set_copy_waits(tx: &Tx, id: &ImageId, why: &str) -> Result<(), Error> {
+    let rows = tx
+        .prepare_cached("UPDATE images SET copy_failure = ?2 WHERE id = ?1")?
+        .execute([id.as_str(), why])?;
     store::changed_one(rows, id)
 }
 

@@ -9,7 +9,10 @@ use daemon::{
 use store::{Error, Tx};
 use types::{InstanceState, Timestamp, Zone};
 
-use super::observe::{self, Observed};
+use super::{
+    millis,
+    observe::{self, Observed},
+};
 use crate::{
     Clc, bundle_task,
     config::Limits,
@@ -61,7 +64,8 @@ impl Reconcile for Expire {
             now: clc.now(),
         };
         let summary = clc.db.write(move |tx| expire(tx, &due)).await?;
-        if summary.0.contains_key("given_up") || summary.0.contains_key("wishes") {
+        let wishes = ["given_up", "overdue_bundles", "wishes"];
+        if wishes.iter().any(|what| summary.0.contains_key(what)) {
             self.clc.wakes.instances.wake();
         }
         if summary.0.contains_key("networks") {
@@ -127,7 +131,11 @@ fn expire(tx: &Tx, due: &Due) -> Result<Summary, Error> {
     let bundles = bundle_tasks::forget_ended(tx, now.plus_millis(-BUNDLE_TASK_MS))? as u64;
     summary.count("bundle_tasks", bundles);
     let overdue = now.plus_millis(-BUNDLE_TASK_MS - BUNDLE_GRACE_MS);
-    bundle_tasks::fail_overdue(tx, overdue, &bundle_task::overdue(), now)?;
+    let given_up = bundle_tasks::fail_overdue(tx, overdue, &bundle_task::overdue(), now)?;
+    for instance in &given_up {
+        instances::touch(tx, instance)?;
+    }
+    summary.count("overdue_bundles", given_up.len() as u64);
     summary.count(
         "given_up",
         give_up(
@@ -198,8 +206,4 @@ fn why_overdue(volume: &Volume, due: &Due) -> String {
         }
         None => format!("the Storage Controller of {zone} has it and has not said that it is done"),
     }
-}
-
-fn millis(seconds: u64) -> i64 {
-    i64::try_from(seconds.saturating_mul(1000)).unwrap_or(i64::MAX)
 }

@@ -15,9 +15,9 @@ use daemon::{
     reconcile::{Reconcile, Summary},
 };
 use image::manifest::Manifest;
-use types::ImageId;
+use types::{ImageId, Timestamp};
 
-use super::call;
+use super::{call, millis};
 use crate::{
     Clc,
     rows::images::{self, Image},
@@ -27,7 +27,19 @@ use crate::{
 const LINK_MAX: usize = 1_000;
 
 /// See the module.
-pub struct KeepImages(pub Arc<Clc>);
+pub struct KeepImages {
+    clc: Arc<Clc>,
+    /// Since when we have been here: what our own absence took is nobody's delay.
+    since: Timestamp,
+}
+
+impl KeepImages {
+    /// Counts from now on.
+    pub fn new(clc: Arc<Clc>) -> Self {
+        let since = clc.now();
+        Self { clc, since }
+    }
+}
 
 impl Reconcile for KeepImages {
     const NAME: &'static str = "keep_images";
@@ -35,51 +47,65 @@ impl Reconcile for KeepImages {
 
     async fn pass(&mut self) -> Result<Summary, BoxError> {
         let mut summary = Summary::nothing();
-        let db = &self.0.db;
+        let db = &self.clc.db;
         let (pending, unused) = db
             .read(|tx| Ok::<_, store::Error>((images::list_pending(tx)?, images::list_unused(tx)?)))
             .await?;
-        for copy in &pending {
-            make(&self.0, &copy.id, &mut summary).await?;
+        for copy in pending {
+            self.make(copy, &mut summary).await?;
         }
         for image in unused {
-            forget(&self.0, image, &mut summary).await?;
+            forget(&self.clc, image, &mut summary).await?;
         }
         Ok(summary)
     }
 }
 
-async fn make(clc: &Clc, id: &ImageId, summary: &mut Summary) -> Result<(), BoxError> {
-    let Some(objects) = clc.peers.objects() else {
-        return Ok(());
-    };
-    let asked = id.clone();
-    let kept = clc.db.read(move |tx| images::manifest(tx, &asked)).await?;
-    let Some(kept) = kept else { return Ok(()) };
-    let made = link(&*objects, id, &kept).await;
-
-    let (id, bucket) = (id.clone(), bucket(id));
-    match made {
-        Ok(()) => {
+impl KeepImages {
+    async fn make(&self, copy: Image, summary: &mut Summary) -> Result<(), BoxError> {
+        let (id, db) = (copy.id.clone(), &self.clc.db);
+        let Err(error) = copied(&self.clc, &id).await else {
             summary.count("copied", 1);
-            clc.db
+            let bucket = bucket(&id);
+            return Ok(db
                 .write(move |tx| images::set_copied(tx, &id, &bucket))
-                .await?;
-        }
-        // What was to be copied is gone, or is somebody's who took it away: that is final.
-        Err(error) if matches!(error.code, Code::NotFound | Code::Forbidden | Code::Invalid) => {
+                .await?);
+        };
+        // What was to be copied is gone, or is somebody's who took it away: that does not pass.
+        if !error.code.may_pass() || self.is_overdue(&copy) {
             summary.count("refused", 1);
             let why = format!("The bundle cannot be copied: {}", error.message);
-            clc.db
-                .write(move |tx| images::set_copy_failed(tx, &id, &why))
+            db.write(move |tx| images::set_copy_failed(tx, &id, &why))
+                .await?;
+            return Ok(());
+        }
+        summary.count("failed", 1);
+        tracing::warn!(image = %id, %error, "an image is not copied yet");
+        let why = format!("The bundle is not copied yet: {}", error.message);
+        if copy.copy_failure.as_ref() != Some(&why) {
+            db.write(move |tx| images::set_copy_waits(tx, &id, &why))
                 .await?;
         }
-        Err(error) => {
-            summary.count("failed", 1);
-            tracing::warn!(image = %id, %error, "an image is not copied yet");
-        }
+        Ok(())
     }
-    Ok(())
+
+    fn is_overdue(&self, copy: &Image) -> bool {
+        let limit = millis(self.clc.config.limits.image_copy_s);
+        copy.created_at.max(self.since).plus_millis(limit) <= self.clc.now()
+    }
+}
+
+async fn copied(clc: &Clc, id: &ImageId) -> Result<(), CallError> {
+    let objects = clc
+        .peers
+        .objects()
+        .ok_or_else(|| CallError::new(Code::NotReady, "no object store has joined the cloud"))?;
+    let asked = id.clone();
+    let kept = clc.db.read(move |tx| images::manifest(tx, &asked)).await;
+    let kept = kept
+        .map_err(|error: store::Error| CallError::internal(&error))?
+        .ok_or_else(|| CallError::not_found(format_args!("the manifest of {id}")))?;
+    link(&*objects, id, &kept).await
 }
 
 async fn link(

@@ -254,7 +254,7 @@ impl World {
 
     /// One pass of the task that copies and forgets images.
     pub(crate) async fn keep_images(&self) {
-        let mut task = ::clc::tasks::keep_images::KeepImages(self.clc.clone());
+        let mut task = ::clc::tasks::keep_images::KeepImages::new(self.clc.clone());
         task.pass().await.unwrap();
     }
 
@@ -567,6 +567,8 @@ impl Storage for FakeStorage {
 pub(crate) struct FakeObjects {
     pub(crate) objects: Mutex<BTreeMap<(String, String), Vec<u8>>>,
     shared: Mutex<Vec<String>>,
+    /// What linking answers instead.
+    pub(crate) refusal: Mutex<Option<CallError>>,
 }
 
 impl FakeObjects {
@@ -638,6 +640,9 @@ impl Objects for FakeObjects {
     }
 
     async fn link_objects(&self, _: &rpc::Call, ask: LinkObjects) -> Result<Done, CallError> {
+        if let Some(refusal) = self.refusal.lock().unwrap().clone() {
+            return Err(refusal);
+        }
         for name in ask.names {
             let from = (
                 ask.from_bucket.clone(),

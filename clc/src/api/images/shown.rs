@@ -13,6 +13,7 @@ use ec2::{
     common::StateReason,
     images::{Image, ImageBlockDevice, ProductCode},
 };
+use types::ImageState;
 
 /// How all guests boot.
 pub(in crate::api) const BOOT_MODE: &str = "legacy-bios";
@@ -39,7 +40,13 @@ impl View<'_> {
     pub(super) fn shown(&self, image: Row, own_tags: Vec<(String, String)>) -> Image {
         let is_copy = image.copied_from.is_some();
         let failure = image.copy_failure.clone().map(|message| StateReason {
-            code: "Client.InternalError".to_owned(),
+            code: match image.state {
+                ImageState::Failed => "Client.InternalError",
+                ImageState::Pending | ImageState::Available | ImageState::Deregistered => {
+                    "Server.InternalError"
+                }
+            }
+            .to_owned(),
             message,
         });
         let alias = self.is_administrators(&image).then_some(CLOUDS_OWN[0]);

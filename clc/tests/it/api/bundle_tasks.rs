@@ -7,7 +7,7 @@ use types::{BundleId, InstanceId, InstanceState};
 use super::{World, all, enc, one, user};
 
 /// As `euca-bundle-instance` makes it: base64 of JSON, signed by HMAC-SHA1 over the base64.
-fn policy(world: &World, prefix: &str) -> (String, String, String) {
+pub(super) fn policy(world: &World, prefix: &str) -> (String, String, String) {
     let document = format!(
         r#"{{"conditions": [{{"acl": "ec2-bundle-read"}}, {{"bucket": "images"}}, ["starts-with", "$key", "{prefix}"]], "expiration": "2027-01-01T00:00:00Z"}}"#
     );
@@ -18,7 +18,11 @@ fn policy(world: &World, prefix: &str) -> (String, String, String) {
     (key.id.to_string(), policy, signature)
 }
 
-fn ask(instance: &str, prefix: &str, (key, policy, signature): (String, String, String)) -> String {
+pub(super) fn ask(
+    instance: &str,
+    prefix: &str,
+    (key, policy, signature): (String, String, String),
+) -> String {
     format!(
         "Action=BundleInstance&InstanceId={instance}&Storage.S3.Bucket=images&Storage.S3.Prefix={}\
          &Storage.S3.AWSAccessKeyId={key}&Storage.S3.UploadPolicy={}&Storage.S3.UploadPolicySignature={}",
@@ -28,7 +32,7 @@ fn ask(instance: &str, prefix: &str, (key, policy, signature): (String, String, 
     )
 }
 
-async fn running(world: &World) -> String {
+pub(super) async fn running(world: &World) -> String {
     let instance = world.launch(1, "").await.remove(0);
     set_state(world, &instance, InstanceState::Running).await;
     instance
@@ -212,4 +216,30 @@ async fn what_its_node_says_is_shown_and_a_failure_says_why() {
             .await,
         "IncorrectState"
     );
+}
+
+#[tokio::test]
+async fn a_task_whose_node_says_nothing_fails_and_the_node_is_told() {
+    let world = World::new().await;
+    let instance = running(&world).await;
+    let made = world
+        .ok(&ask(&instance, "mine/web", policy(&world, "mine/")))
+        .await;
+    let task = one(&made, "bundleId");
+    let wished = async || {
+        let id: InstanceId = instance.parse().unwrap();
+        let load = move |tx: &store::Tx| clc::rows::instances::load(tx, &id);
+        world.clc.db.read(load).await.unwrap().unwrap().generation
+    };
+    let before = wished().await;
+    world.expire().await;
+    assert_eq!(wished().await, before);
+
+    world.clock.jump(25 * 60 * 60 * 1000 + 1);
+    world.expire().await;
+    let shown = world
+        .ok(&format!("Action=DescribeBundleTasks&BundleId.1={task}"))
+        .await;
+    assert_eq!(one(&shown, "state"), "failed");
+    assert_eq!(wished().await, before + 1, "a wish without the task");
 }

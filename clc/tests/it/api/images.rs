@@ -6,6 +6,9 @@ use image::{
     manifest::{Architecture, Kind},
 };
 
+use control::{CallError, Code};
+use daemon::reconcile::Reconcile;
+
 use super::{OURS, THEIRS, World, all, enc, one, root, user};
 
 pub(super) const REGISTER: &str = "Action=RegisterImage&ImageLocation=b/f/tiny.manifest.xml";
@@ -651,6 +654,53 @@ async fn a_copy_that_cannot_be_made_says_why() {
         .await;
     world.keep_images().await;
     assert_eq!(world.count("images").await, 1);
+}
+
+#[tokio::test]
+async fn a_copy_that_waits_says_for_what_and_not_for_ever() {
+    let world = World::new().await;
+    upload(&world, OURS, Kind::Machine, None);
+    let first = one(&world.ok(REGISTER).await, "imageId");
+    let copy = format!("Action=CopyImage&SourceRegion=mallee-1&SourceImageId={first}&Name=second");
+    let second = one(&world.ok(&copy).await, "imageId");
+    let describe = format!("Action=DescribeImages&ImageId.1={second}");
+    let away = CallError::new(Code::Unreachable, "walrus is away");
+    *world.objects.refusal.lock().unwrap() = Some(away);
+
+    // A limit's time that we were away does not count.
+    let limit_ms = 1000 * i64::try_from(world.clc.config.limits.image_copy_s).unwrap();
+    world.clock.jump(limit_ms);
+    let mut task = ::clc::tasks::keep_images::KeepImages::new(world.clc.clone());
+    task.pass().await.unwrap();
+    let waits = world.ok(&describe).await;
+    assert_eq!(one(&waits, "imageState"), "pending");
+    assert!(one(&waits, "message").contains("not copied yet: walrus is away"));
+    world.clock.jump(limit_ms);
+    task.pass().await.unwrap();
+    let failed = world.ok(&describe).await;
+    assert_eq!(one(&failed, "imageState"), "failed");
+    assert!(one(&failed, "message").contains("cannot be copied: walrus is away"));
+}
+
+#[tokio::test]
+async fn a_copy_that_is_made_after_all_tells_of_no_trouble_and_a_conflict_ends_it_at_once() {
+    let world = World::new().await;
+    upload(&world, OURS, Kind::Machine, None);
+    let first = one(&world.ok(REGISTER).await, "imageId");
+    for (code, then) in [(Code::NotReady, "available"), (Code::Conflict, "failed")] {
+        let copy =
+            format!("Action=CopyImage&SourceRegion=mallee-1&SourceImageId={first}&Name={then}");
+        let made = one(&world.ok(&copy).await, "imageId");
+        *world.objects.refusal.lock().unwrap() = Some(CallError::new(code, "not now"));
+        world.keep_images().await;
+        *world.objects.refusal.lock().unwrap() = None;
+        world.keep_images().await;
+        let listed = world
+            .ok(&format!("Action=DescribeImages&ImageId.1={made}"))
+            .await;
+        assert_eq!(one(&listed, "imageState"), then);
+        assert_eq!(listed.contains("stateReason"), then == "failed");
+    }
 }
 
 #[tokio::test]
