@@ -23,9 +23,10 @@ use super::BundleTickets;
 
 /// Uploads at once: one on the wire while another is being synced by the store; 10 MiB each.
 const UPLOADS_MAX: usize = 2;
-/// Attempts at an object or a ticket: with the waits below, about 40 seconds, which outlast the
-/// restart of a daemon or a switch.
-const TRIES: u32 = 9;
+/// How often the store may get other bytes of an object than were sent: chance does not do it so often.
+const DAMAGED_MAX: u32 = 9;
+/// Between attempts at what fails for a reason that may pass: it is tried for as long as the task has,
+/// whose end drops the whole run. A store or a Cloud Controller may be away for hours.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// A part of 10 MiB in two minutes is 90 KB/s: slower than that is down.
@@ -107,25 +108,26 @@ impl StoreError {
     }
 }
 
-/// Where one bundle goes.
+/// Where one bundle goes. Cheap to clone.
+#[derive(Clone)]
 pub(super) struct Store {
     tickets: Arc<dyn BundleTickets>,
     http: Http,
     ask: BundleTicketAsk,
-    first: BundleTicket,
-    current: tokio::sync::Mutex<Current>,
+    first: Arc<BundleTicket>,
+    current: Arc<tokio::sync::Mutex<Current>>,
 }
 
 /// The addresses in use: from which part on, and since when.
 struct Current {
-    ticket: Arc<BundleTicket>,
+    ticket: BundleTicket,
     first_part: usize,
     got_at: Instant,
 }
 
 impl Current {
     fn place(&self, part: usize) -> Option<&BundlePlace> {
-        // At half of its life a ticket may not outlast the attempts at an object.
+        // At half of its life a ticket may not outlast an attempt at an object.
         let is_fresh = self.got_at.elapsed() < Duration::from_millis(self.ticket.valid_ms) / 2;
         let at = part.checked_sub(self.first_part).filter(|_| is_fresh)?;
         self.ticket.parts.get(at)
@@ -141,7 +143,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let first = patiently(|| async { ticket(&*tickets, ask.clone()).await }).await?;
         let current = Current {
-            ticket: Arc::new(first.clone()),
+            ticket: first.clone(),
             first_part: 0,
             got_at: Instant::now(),
         };
@@ -149,8 +151,8 @@ impl Store {
             tickets,
             http,
             ask,
-            first,
-            current: tokio::sync::Mutex::new(current),
+            first: Arc::new(first),
+            current: Arc::new(tokio::sync::Mutex::new(current)),
         })
     }
 
@@ -170,9 +172,8 @@ impl Store {
             tokio::select! {
                 part = parts.recv(), if !is_full => match part {
                     Some((index, bytes)) => {
-                        let place = self.place(index).await?;
-                        let what = format!("part {index}");
-                        uploads.spawn(self.upload(what, place, bytes));
+                        let store = self.clone();
+                        uploads.spawn(async move { store.put_part(index, bytes).await });
                     }
                     None => break,
                 },
@@ -187,10 +188,18 @@ impl Store {
 
     /// Stores the manifest: from then on there is a bundle.
     pub(super) async fn put_manifest(&self, text: Bytes) -> Result<(), StoreError> {
-        let ask = self.ask.clone();
-        let place = patiently(|| async { ticket(&*self.tickets, ask.clone()).await }).await?;
-        self.upload("the manifest".to_owned(), place.manifest, text)
-            .await
+        let bytes = &text;
+        patiently(|| async {
+            let place = ticket(&*self.tickets, self.ask.clone()).await?.manifest;
+            self.upload("the manifest", &place, bytes).await
+        })
+        .await
+    }
+
+    async fn put_part(&self, part: usize, bytes: Bytes) -> Result<(), StoreError> {
+        let (what, bytes) = (&format!("part {part}"), &bytes);
+        // Each attempt asks where to: what was a good address an hour ago is refused for ever.
+        patiently(|| async { self.upload(what, &self.place(part).await?, bytes).await }).await
     }
 
     /// Where a part goes; asks for more addresses if need be.
@@ -203,9 +212,8 @@ impl Store {
             first_part: u32::try_from(part).map_err(|_| StoreError::NoPlace(part))?,
             ..self.ask.clone()
         };
-        let fresh = patiently(|| async { ticket(&*self.tickets, ask.clone()).await }).await?;
         *current = Current {
-            ticket: Arc::new(fresh),
+            ticket: ticket(&*self.tickets, ask).await?,
             first_part: part,
             got_at: Instant::now(),
         };
@@ -213,22 +221,19 @@ impl Store {
         place.cloned().ok_or(StoreError::NoPlace(part))
     }
 
-    fn upload(
+    async fn upload(
         &self,
-        what: String,
-        place: BundlePlace,
-        bytes: Bytes,
-    ) -> impl Future<Output = Result<(), StoreError>> + Send + 'static {
-        let (http, acl) = (self.http.clone(), self.first.acl.clone());
-        async move {
-            // The entity tag of an object that was put whole is its MD5.
-            let etag = hex::encode(Md5::digest(&bytes));
-            if is_there(&http, &what, &place.head, &etag).await {
-                tracing::debug!(what, "is in the store already");
-                return Ok(());
-            }
-            patiently(|| put(&http, &what, &place.put, &acl, &bytes, &etag)).await
+        what: &str,
+        place: &BundlePlace,
+        bytes: &Bytes,
+    ) -> Result<(), StoreError> {
+        // The entity tag of an object that was put whole is its MD5.
+        let etag = hex::encode(Md5::digest(bytes));
+        if is_there(&self.http, what, &place.head, &etag).await {
+            tracing::debug!(what, "is in the store already");
+            return Ok(());
         }
+        put(&self.http, what, &place.put, &self.first.acl, bytes, &etag).await
     }
 }
 
@@ -239,22 +244,24 @@ async fn ticket(
     tickets.ticket(ask).await.map_err(StoreError::NoTicket)
 }
 
-/// Tries again what failed for a reason that may pass.
+/// Tries again what failed for a reason that may pass, until whoever waits no longer does.
 async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
     attempt: impl Fn() -> F,
 ) -> Result<T, StoreError> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match attempt().await {
-            Err(error) if error.may_pass() => {
-                tracing::debug!(%error, "trying again");
-            }
+    let (mut wait, mut damaged) = (FIRST_WAIT, 0);
+    loop {
+        let error = match attempt().await {
+            Err(error) if error.may_pass() => error,
             outcome => return outcome,
+        };
+        damaged += u32::from(matches!(error, StoreError::Damaged(_)));
+        if damaged == DAMAGED_MAX {
+            return Err(error);
         }
+        tracing::debug!(%error, "trying again");
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
     }
-    attempt().await
 }
 
 /// Whether an object of that entity tag is there. What cannot be found out is as good as no.
@@ -343,4 +350,72 @@ fn finished(
             why: error.to_string(),
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use control::{Code, cloud::BundleLabel};
+
+    use super::*;
+
+    /// A Cloud Controller that is away for so many asks, and then gives or refuses.
+    struct Away {
+        asks: AtomicU32,
+        refuses: bool,
+    }
+
+    #[async_trait::async_trait]
+    impl BundleTickets for Away {
+        async fn ticket(&self, _: BundleTicketAsk) -> Result<BundleTicket, CallError> {
+            match self.asks.fetch_add(1, Ordering::Relaxed) {
+                // Hours, at ten seconds each.
+                0..1_000 => Err(CallError::new(Code::Unreachable, "connection refused")),
+                _ if self.refuses => Err(CallError::new(Code::Conflict, "it has ended")),
+                _ => Ok(BundleTicket {
+                    key: Secret::new("00".repeat(16)),
+                    iv: Secret::new("00".repeat(16)),
+                    label: BundleLabel {
+                        name: "web".to_owned(),
+                        architecture: "x86_64".to_owned(),
+                        account: "123456789012".parse().unwrap(),
+                        kernel: None,
+                        ramdisk: None,
+                        cloud_key: Default::default(),
+                        user_key: Default::default(),
+                    },
+                    parts: Vec::new(),
+                    manifest: BundlePlace {
+                        put: Secret::new("http://127.0.0.1:1/m".to_owned()),
+                        head: Secret::new("http://127.0.0.1:1/m".to_owned()),
+                    },
+                    acl: "ec2-bundle-read".to_owned(),
+                    valid_ms: 900_000,
+                }),
+            }
+        }
+    }
+
+    async fn opened(refuses: bool) -> Result<Store, StoreError> {
+        let asks = AtomicU32::new(0);
+        let tickets = Arc::new(Away { asks, refuses });
+        let ask = BundleTicketAsk {
+            instance: "i-00000001".parse().unwrap(),
+            task: "bun-00000001".parse().unwrap(),
+            first_part: 0,
+        };
+        let roots = rustls::RootCertStore::empty();
+        let tls = daemon::public::client_config(roots);
+        Store::open(tickets, http(&tls), ask).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cloud_controller_that_is_away_for_hours_is_waited_for_and_a_refusal_is_not() {
+        assert!(opened(false).await.is_ok());
+        let Err(refusal) = opened(true).await else {
+            panic!("a task that has ended has a ticket");
+        };
+        assert!(matches!(refusal, StoreError::NoTicket(_)), "{refusal}");
+    }
 }
