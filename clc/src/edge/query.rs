@@ -33,7 +33,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(20);
 const ANSWER_LIMIT: Duration = Duration::from_secs(28);
 
 /// The actions whose `ClientToken` makes asking twice the same as asking once.
-const TOKEN_ACTIONS: [&str; 2] = ["RunInstances", "CreateVolume"];
+const TOKEN_ACTIONS: [&str; 3] = ["RunInstances", "CreateVolume", "CopyImage"];
 
 /// Fields that carry the signature and are no parameters of the action.
 const SIGNATURE_FIELDS: [&str; 7] = [

@@ -97,7 +97,7 @@ impl Behind for FakeCloud {
             .unwrap()
             .push(format!("{service}:{}", asked.action));
         match asked.action.as_str() {
-            "RunInstances" | "DescribeSlowly" => self.go_on.notified().await,
+            "RunInstances" | "CopyImage" | "DescribeSlowly" => self.go_on.notified().await,
             "DescribeNothing" => {
                 return Err(ec2::Error::new(
                     ec2::Code::InvalidAction,

@@ -61,6 +61,8 @@ async fn a_late_call_is_sent_again_by_itself_only_where_that_does_no_harm() {
     for (ask, status, code) in [
         ("RunInstances", 400, "IncorrectState"),
         ("RunInstances&ClientToken=once", 503, "Unavailable"),
+        ("CopyImage", 400, "IncorrectState"),
+        ("CopyImage&ClientToken=once", 503, "Unavailable"),
         ("DescribeSlowly", 503, "Unavailable"),
     ] {
         let body = format!("Action={ask}&Version=2015-10-01");
