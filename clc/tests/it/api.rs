@@ -2,6 +2,7 @@
 //! signatures.
 
 mod bundle_tasks;
+mod every_action;
 mod image_attributes;
 mod images;
 mod instances;

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{World, all, enc, one};
 
-const PUBLIC: &str = include_str!("../../../src/api/key_pairs/testdata/rsa.pub");
+pub(super) const PUBLIC: &str = include_str!("../../../src/api/key_pairs/testdata/rsa.pub");
 const MD5: &str = include_str!("../../../src/api/key_pairs/testdata/rsa.md5");
 
 #[tokio::test]
