@@ -823,6 +823,89 @@ fn every_message() -> BTreeMap<String, Value> {
     seen.files
 }
 
+/// The messages with fields that are mostly absent, with all of those there: `NAME.full.json`.
+fn full_messages() -> BTreeMap<String, Value> {
+    let mut seen = Messages::default();
+    let reason = StateReason::new("Server.InternalError", "the host's disk is full");
+    let wish = InstanceWish {
+        bundle: Some(BundleWish {
+            task: id("bun-", '9'),
+            cancelled: true,
+        }),
+        spec: InstanceSpec {
+            kernel: Some(ImageRef {
+                id: id("eki-", 'b'),
+                ..image_ref()
+            }),
+            ramdisk: Some(ImageRef {
+                id: id("eri-", 'c'),
+                ..image_ref()
+            }),
+            ..instance_wish().spec
+        },
+        ..instance_wish()
+    };
+    let report = InstanceReport {
+        impaired: Some(reason.clone()),
+        bundle: Some(BundleReport {
+            task: id("bun-", '9'),
+            seen: BundleSeen::Failed,
+            percent: 42,
+            error: Some(reason),
+        }),
+        ..instance_report()
+    };
+    let node = NodeReport {
+        network_failures: vec![NetworkFailure {
+            vpc: Some(id("vpc-", '2')),
+            why: text("nft: no such file"),
+        }],
+        not_ready: Some(text("libvirt does not answer")),
+        ..node_report()
+    };
+    let mut document = NetworkDocument {
+        open: vec!["10.212.0.1:8773".parse().unwrap()],
+        ..document()
+    };
+    // The rule without a code: absent is what it means.
+    document.vpcs[0].groups[0].ingress.truncate(2);
+    let joined = Joined {
+        now_ms: Some(1_795_000_000_000),
+        ..joined()
+    };
+    seen.message(text("Node.instance.ask.full.json"), &wish);
+    seen.message(text("Node.network.ask.full.json"), &document);
+    seen.message(text("Cloud.join.answer.full.json"), &joined);
+    let node_changes = vec![
+        NodeChange::Instance(Box::new(report)),
+        NodeChange::Node(node),
+    ];
+    seen.message(
+        text("Node.changes.answer.full.json"),
+        &changes(node_changes),
+    );
+    seen.files
+}
+
+fn has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(values) => values.iter().any(has_null),
+        Value::Object(fields) => fields.values().any(has_null),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+#[test]
+fn a_full_message_says_more_than_the_usual_one_and_leaves_nothing_out() {
+    let usual = every_message();
+    for (name, full) in full_messages() {
+        assert!(!has_null(&full), "{name}");
+        let usual = &usual[&name.replace(".full.json", ".json")];
+        assert_ne!(full, *usual, "{name}");
+    }
+}
+
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/v1")
 }
@@ -852,7 +935,7 @@ fn every_call_has_its_golden_messages() {
 #[test]
 fn messages_travel_as_version_1_says() {
     let write = std::env::var_os("MALLEE_GOLDEN").is_some_and(|value| value == "write");
-    for (name, value) in every_message() {
+    for (name, value) in every_message().into_iter().chain(full_messages()) {
         let file = folder().join(&name);
         let said = serde_json::to_string_pretty(&value).unwrap() + "\n";
         if write {
