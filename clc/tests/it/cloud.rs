@@ -301,7 +301,7 @@ async fn a_daemon_joins_over_the_wire_and_its_certificate_opens_what_its_role_ma
     assert_eq!(forbidden.code, Code::Forbidden);
 
     // The administrator's identity, as `init` left it.
-    let tls = daemon::tls::Tls::open(places.admin()).unwrap();
+    let tls = daemon::tls::Tls::open(Places::of(&rig.config).admin()).unwrap();
     let admin = control::Client::new(&tls.client_config(), address, Role::Clc, None);
     let status = admin.status(&call(), Ask {}).await.unwrap();
     assert_eq!((status.services.len(), status.nodes.len()), (3, 1));

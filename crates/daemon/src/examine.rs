@@ -187,16 +187,14 @@ pub fn clock_beside(clc_ahead_ms: i64) -> Finding {
     let seen = format!("{seconds:.1} s {side}");
     let fix =
         "apt-get install chrony on both hosts, and wait until `chronyc tracking` is satisfied";
-    match clc_ahead_ms.unsigned_abs() {
-        0..=CLOCK_OFF_WARNING_MS => Finding::good(what, seen),
-        ..=CLOCK_OFF_MAX_MS => {
-            Finding::warning(what, format!("{seen}: records of the two do not fit"), fix)
-        }
-        _ => Finding::bad(
-            what,
-            format!("{seen}: signatures and certificates will be refused"),
-            fix,
-        ),
+    let off_ms = clc_ahead_ms.unsigned_abs();
+    if off_ms <= CLOCK_OFF_WARNING_MS {
+        Finding::good(what, seen)
+    } else if off_ms <= CLOCK_OFF_MAX_MS {
+        Finding::warning(what, format!("{seen}: records of the two do not fit"), fix)
+    } else {
+        let seen = format!("{seen}: signatures and certificates will be refused");
+        Finding::bad(what, seen, fix)
     }
 }
 

@@ -49,6 +49,10 @@ pub struct Request {
 /// An operation with everything that its headers and parameters say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the S3 API reference")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one lives as long as its request, and is never in a list"
+)]
 pub enum Operation {
     ListBuckets(ListBuckets),
 
