@@ -409,7 +409,8 @@ async fn host_a_full_disk_refuses_early_and_the_reason_has_the_figures() {
 async fn host_a_disk_that_others_fill_meanwhile_is_said_and_leaves_nothing() {
     let disk = Tmpfs::of(300 << 20);
     let store = Store::serve(&noise(30 << 20)).await;
-    store.slow(Duration::from_millis(300));
+    // Slower than a disk is filled, on a busy machine too.
+    store.slow(Duration::from_secs(3));
     let cache = Cache::new(settings(disk.0.path(), PATIENCE), store.clone());
     let launch = tokio::spawn({
         let (cache, store) = (cache.clone(), store.clone());
