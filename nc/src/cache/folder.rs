@@ -21,6 +21,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -124,6 +125,8 @@ pub struct Folder {
     root: PathBuf,
     node: String,
     run: String,
+    /// Held while a file of ours that is being made is given its name or loses it.
+    naming: Arc<Mutex<()>>,
 }
 
 impl Folder {
@@ -133,6 +136,7 @@ impl Folder {
             root: root.to_owned(),
             node: node.to_owned(),
             run: format!("{:016x}", rand::random::<u64>()),
+            naming: Arc::default(),
         }
     }
 
@@ -351,6 +355,8 @@ impl Folder {
     /// A new, empty, private file in which an entry is made.
     pub fn begin(&self, name: &EntryName) -> Result<HalfMade, FolderError> {
         let path = self.part(name);
+        let naming = self.naming.clone();
+        let _held = lock(&naming);
         remove_if_there(&path)?;
         let file = OpenOptions::new()
             .read(true)
@@ -359,7 +365,11 @@ impl Folder {
             .mode(0o600)
             .open(&path)
             .map_err(at("making", &path))?;
-        Ok(HalfMade { path, file })
+        Ok(HalfMade {
+            path,
+            file,
+            naming: self.naming.clone(),
+        })
     }
 
     /// Publishes a synced file as the entry, unless one is there: an entry that is there is never
@@ -461,6 +471,7 @@ impl Folder {
 pub struct HalfMade {
     path: PathBuf,
     file: File,
+    naming: Arc<Mutex<()>>,
 }
 
 impl HalfMade {
@@ -472,9 +483,17 @@ impl HalfMade {
 
 impl Drop for HalfMade {
     fn drop(&mut self) {
-        // After publishing there is nothing under this name any more.
-        let _gone = fs::remove_file(&self.path);
+        // After publishing there is nothing under this name any more; or, as an end may come late,
+        // the next that we make.
+        let _held = lock(&self.naming);
+        if are_one(fs::metadata(&self.path), self.file.metadata()) {
+            let _gone = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn lock(naming: &Mutex<()>) -> MutexGuard<'_, ()> {
+    naming.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives a file another name, if that is free, and takes its old one away; false if it is taken.
@@ -518,8 +537,13 @@ fn take_name_or(
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {
-    let identity = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
-    matches!((identity(a), identity(b)), (Ok(a), Ok(b)) if a == b)
+    are_one(fs::metadata(a), fs::metadata(b))
+}
+
+/// Whether two names, or a name and an open file, are of one file that is there.
+fn are_one(a: io::Result<fs::Metadata>, b: io::Result<fs::Metadata>) -> bool {
+    let identity = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((a.map(identity), b.map(identity)), (Ok(a), Ok(b)) if a == b)
 }
 
 /// What file systems without hard links say.
@@ -661,6 +685,16 @@ mod tests {
         let left = folder.parts().unwrap();
         assert_eq!(left.len(), 1, "the other node's work is not ours to remove");
         assert_eq!(left[0].run, other.run());
+    }
+
+    #[test]
+    fn one_that_is_dropped_late_leaves_the_next_of_its_name_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = open(root.path(), 1);
+        let first = folder.begin(&name(1)).unwrap();
+        let second = folder.begin(&name(1)).unwrap();
+        drop(first);
+        assert_eq!(folder.publish(&second, &name(1)).unwrap(), Published::Ours);
     }
 
     #[test]
