@@ -30,7 +30,7 @@ use super::{
     fill::Filler,
     folder::{Published, at},
     lease::Lease,
-    peers::{Fetching, NotFromPeers, Partial, Serving},
+    peers::{Fetching, Partial, Serving},
     speed::Hear,
 };
 
@@ -267,12 +267,10 @@ impl Obtaining {
         hear: &Hear,
     ) -> Result<bool, CacheError> {
         match self.fetching.fetch(name, partial, peers, hear).await {
-            Ok(()) => Ok(true),
-            Err(NotFromPeers::NoneLeft) => Ok(false),
-            Err(NotFromPeers::Ours(error)) if error.is_for_want_of_room() => {
+            Err(error) if error.is_for_want_of_room() => {
                 Err(self.filler.filled_up(image, partial.map.data_bytes()).await)
             }
-            Err(NotFromPeers::Ours(error)) => Err(error),
+            fetched => fetched,
         }
     }
 

@@ -163,15 +163,6 @@ impl Blockwise for Serving {
     }
 }
 
-/// Why an entry did not come from peers.
-#[derive(Debug)]
-pub enum NotFromPeers {
-    /// Each was left: the last one's reason.
-    NoneLeft,
-    /// Our own disk.
-    Ours(CacheError),
-}
-
 /// Takes blocks from peers.
 pub struct Fetching {
     files: Files,
@@ -208,14 +199,15 @@ impl Fetching {
         Self { files, tls, times }
     }
 
-    /// Fetches all that is missing.
+    /// Fetches what is missing; false if no peer is left before all of it is there. What is under way
+    /// then is still kept: the next peers need not send it again. The error is our own disk's.
     pub async fn fetch(
         &self,
         name: &EntryName,
         partial: &Partial,
         peers: Vec<CopyPeer>,
         hear: &Hear,
-    ) -> Result<(), NotFromPeers> {
+    ) -> Result<bool, CacheError> {
         let client = |peer: CopyPeer| {
             let client = Client::new(&self.tls, peer.address, Role::Nc, Some(peer.node.as_str()));
             (peer, client)
@@ -232,9 +224,12 @@ impl Fetching {
         let fetched = stream::iter(missing)
             .map(|number| self.fetch_block(name, partial, &queue, number, hear))
             .buffered(FETCH_AHEAD);
-        fetched.try_for_each(async |()| Ok(())).await
+        fetched
+            .try_fold(true, async |all, got| Ok(all && got))
+            .await
     }
 
+    /// False if no peer is left.
     async fn fetch_block(
         &self,
         name: &EntryName,
@@ -242,7 +237,7 @@ impl Fetching {
         queue: &Queue,
         number: u64,
         hear: &Hear,
-    ) -> Result<(), NotFromPeers> {
+    ) -> Result<bool, CacheError> {
         while let Some((index, (peer, client))) = queue.first() {
             let call =
                 Call::new(format!("block-{number}")).within_ms(self.times.block.as_millis() as u64);
@@ -254,20 +249,19 @@ impl Fetching {
                     continue;
                 }
             };
-            match self.keep(partial, number, packed).await {
-                Ok(Ok(())) => {
+            match self.keep(partial, number, packed).await? {
+                Ok(()) => {
                     hear(Told {
                         doing: format!("fetching from {}", peer.node),
                         percent: Some(partial.percent()),
                         ..Told::default()
                     });
-                    return Ok(());
+                    return Ok(true);
                 }
-                Ok(Err(why)) => queue.leave(index, why),
-                Err(error) => return Err(NotFromPeers::Ours(error)),
+                Err(why) => queue.leave(index, why),
             }
         }
-        Err(NotFromPeers::NoneLeft)
+        Ok(false)
     }
 
     /// Checks and writes a block; the inner error is the peer's fault.
