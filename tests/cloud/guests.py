@@ -5,13 +5,16 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import signal
 import subprocess
 import time
 
 import demo
+import host
 from aws import Refused
 from lab import Failed, check, equal, eventually
+from layout import NODE_PORT, UNDERLAYS
 
 
 def test_client_tokens_launch_once(cloud):
@@ -120,6 +123,53 @@ def test_security_groups_decide_about_packets(cloud):
         check(refused.code in ("DependencyViolation", "InvalidGroup.InUse"), f"{refused}")
     cloud.terminate(instance)
     ec2.call("DeleteSecurityGroup", GroupId=group)
+
+
+def test_a_guest_reaches_no_node_and_no_daemon_but_the_public_api(cloud):
+    here, port = cloud.layout.root_address, cloud.layout.port
+    daemons = [(here, port(name)) for name in ("clc", "cc", "sc", "objects", "s3")]
+    nodes = [(node.address, NODE_PORT) for node in cloud.layout.nodes]
+    # From the host each of them answers: that a guest is refused says something.
+    for address, number in [*daemons, *nodes]:
+        check(cloud.reachable(address, number), f"nothing listens on {address}:{number}")
+    instance, *_ = cloud.launch()
+    address = cloud.wait_state(instance, "running")
+    cloud.ssh(address, "true")
+
+    def tried(end, number):
+        return cloud.ssh(address, f"nc -w 3 {end} {number} </dev/null >/dev/null 2>&1 && echo open || echo closed")
+
+    def shut_out():
+        equal(tried(here, port("api")), "open", "the public API for a guest")
+        for end, number in [*daemons, *nodes]:
+            equal(tried(end, number), "closed", f"{end}:{number} for a guest")
+        for end in [here, *(end for end, _ in nodes)]:
+            equal(cloud.ssh(address, f"ping -c1 -W2 {end} >/dev/null && echo answers || echo silent"), "silent", f"a guest's ping to {end}")
+
+    shut_out()
+    # And where nobody has configured a range: the Cloud Controller knows its own nodes and daemons.
+    clc = cloud.daemon("clc")
+    written = clc.config.read_text()
+    bare = re.sub(r"(?m)^protected = .*\n", "", written)
+    check(bare != written, "no range was configured")
+    check(_configured_range_is_in_force(cloud), "the configured range is in force")
+    clc.stop()
+    try:
+        clc.config.write_text(bare)
+        cloud.restart(clc)
+        eventually(lambda: not _configured_range_is_in_force(cloud), 30)
+        shut_out()
+    finally:
+        clc.stop()
+        clc.config.write_text(written)
+        cloud.restart(clc)
+    cloud.terminate(instance)
+
+
+def _configured_range_is_in_force(cloud):
+    ours = [name for name in host.namespaces() if name.startswith(f"ml{cloud.layout.slot}-")]
+    rules = [host.in_namespace(name, "nft", "list", "ruleset") for name in ours]
+    return any("set protected" in said and UNDERLAYS in said for said in rules)
 
 
 def test_metadata_tells_a_guest_about_itself_with_and_without_tokens(cloud):
