@@ -148,7 +148,7 @@ async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
     let root = made.unwrap().disks[0].file.clone();
     std::fs::copy(&root.path, folder.path().join("before")).unwrap();
 
-    let (console, ssh_port) = (folder.path().join("console"), free_port());
+    let (console, ssh_port) = (folder.path().join("console"), testkit::ports::free().port());
     let machine = start(&root, &console, ssh_port, &folder.path().join("log"));
     says(&console, expected).await;
     says(&console, "guest: root mounted").await;
@@ -163,11 +163,6 @@ async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
 
 async fn boots(guest: &Path, expected: &str) {
     booted(guest, "", expected).await;
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Runs a command in the guest by ssh, until it answers.

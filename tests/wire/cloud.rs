@@ -9,7 +9,7 @@ use clc::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
 /// A running cloud controller, freshly made.
@@ -27,8 +27,8 @@ impl Cloud {
             state_dir: folder.path().to_owned(),
             ..Config::default()
         };
-        config.api.listen = free_address().await;
-        config.control.listen = free_address().await;
+        config.api.listen = testkit::ports::free();
+        config.control.listen = testkit::ports::free();
         let address = config.api.listen;
         let credentials = init(&config, &Choices::default()).await.unwrap();
         let context = daemon::Context::new("clc", "0", folder.path());
@@ -72,14 +72,6 @@ impl Drop for Cloud {
     fn drop(&mut self) {
         self.context.cancel.cancel();
     }
-}
-
-async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }
 
 /// What an answer must hold: `name` an element, empty or not; `name=text` one with that text.

@@ -7,6 +7,7 @@
 //! | [`node`] | a Node Controller that behaves, without libvirt; hundreds fit into a test |
 //! | [`faults`] | links that drop, delay, duplicate and part |
 //! | [`tls`] | a cloud's certificates in a temporary folder |
+//! | [`ports`] | addresses for daemons that are told where to listen |
 //! | [`samples`] | wishes, rosters, shapes |
 //! | [`schema`] | that released migrations stay as they were, and what they make |
 //!
@@ -15,6 +16,7 @@
 
 pub mod faults;
 pub mod node;
+pub mod ports;
 pub mod samples;
 pub mod schema;
 pub mod seed;

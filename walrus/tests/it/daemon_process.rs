@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -138,13 +138,6 @@ pub(crate) struct Walrus {
     cloud: CancellationToken,
 }
 
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-}
-
 impl Walrus {
     /// A new cloud with a Walrus that serves.
     pub(crate) async fn start() -> Self {
@@ -181,9 +174,9 @@ impl Walrus {
         identity(&tls, &authority, Role::Walrus, "walrus");
         std::fs::write(tls.join("cloud"), clc.to_string()).unwrap();
         Self {
-            s3: free_address(),
-            control: free_address(),
-            admin: free_address(),
+            s3: testkit::ports::free(),
+            control: testkit::ports::free(),
+            admin: testkit::ports::free(),
             disk: None,
             environment: Vec::new(),
             more: sets.iter().map(|set| (*set).to_owned()).collect(),
