@@ -7,6 +7,7 @@ mod caches;
 mod copies;
 mod explain;
 pub mod join;
+mod quotas;
 mod status;
 mod ticket;
 mod verify;
@@ -25,6 +26,7 @@ use control::{
     },
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done},
+    objects::{AskQuotas, Quotas, SetQuota},
     rpc::Call,
 };
 use daemon::tls::{Authority, Peer};
@@ -131,6 +133,14 @@ impl Cloud for Service {
 
     async fn accounts(&self, _: &Call, _: Ask) -> Result<AccountList, CallError> {
         accounts::list(&self.clc).await
+    }
+
+    async fn quotas(&self, call: &Call, ask: AskQuotas) -> Result<Quotas, CallError> {
+        quotas::ask(&self.clc, call, ask).await
+    }
+
+    async fn set_quota(&self, call: &Call, ask: SetQuota) -> Result<Done, CallError> {
+        quotas::set(&self.clc, call, ask).await
     }
 
     async fn declare_dead(&self, _: &Call, ask: DeadAsk) -> Result<Done, CallError> {

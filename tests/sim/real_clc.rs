@@ -34,8 +34,8 @@ use control::{
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Taken},
     objects::{
-        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStats, ObjectsStatus,
-        ReadObject, StatObjects,
+        AskObjectsStatus, AskQuotas, DropObjects, LinkObjects, ObjectBytes, ObjectStats,
+        ObjectsStatus, Quotas, ReadObject, SetQuota, StatObjects,
     },
     rpc,
     storage::{StorageChange, VolumeWish},
@@ -548,6 +548,14 @@ impl Objects for Absent {
     }
 
     async fn link_objects(&self, _: &rpc::Call, _: LinkObjects) -> Result<Done, CallError> {
+        absent()
+    }
+
+    async fn quotas(&self, _: &rpc::Call, _: AskQuotas) -> Result<Quotas, CallError> {
+        absent()
+    }
+
+    async fn set_quota(&self, _: &rpc::Call, _: SetQuota) -> Result<Done, CallError> {
         absent()
     }
 

@@ -11,8 +11,10 @@ use daemon::{
 };
 use serde::{Deserialize, Serialize};
 
+use types::quota::Bounds;
+
 use crate::{
-    engine::{Places, Tuning},
+    engine::{Places, Tuning, quota::Defaults},
     lifecycle::Day,
     upkeep::Pace,
 };
@@ -35,6 +37,28 @@ pub struct Config {
     pub tls: Tls,
     /// How objects are kept.
     pub storage: Storage,
+    /// How much accounts and buckets may hold for which `mallee s3 quota set` says nothing else.
+    pub quota: Quota,
+}
+
+/// The section `[quota]`. What is absent has no limit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quota {
+    /// MiB of all versions of all objects of an account, with the parts of unfinished uploads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_mib: Option<u64>,
+    /// Versions of objects of an account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account_objects: Option<u64>,
+    /// Buckets of an account.
+    pub account_buckets: u64,
+    /// MiB of a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket_mib: Option<u64>,
+    /// Versions of objects of a bucket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket_objects: Option<u64>,
 }
 
 /// The section `[control]`.
@@ -96,6 +120,7 @@ impl Config {
     pub fn tuning(&self) -> Tuning {
         Tuning {
             reserve_bytes: self.storage.reserve_mib << 20,
+            quotas: self.quota.defaults(),
             ..Tuning::default()
         }
     }
@@ -131,6 +156,24 @@ impl Config {
     /// Where the CLC reaches our control listener.
     pub fn control_address(&self) -> SocketAddr {
         self.control.advertise.unwrap_or(self.control.listen)
+    }
+}
+
+impl Quota {
+    fn defaults(&self) -> Defaults {
+        let bytes = |mib: Option<u64>| mib.map(|mib| mib.saturating_mul(1 << 20));
+        Defaults {
+            account: Bounds {
+                bytes: bytes(self.account_mib),
+                objects: self.account_objects,
+                buckets: Some(self.account_buckets),
+            },
+            bucket: Bounds {
+                bytes: bytes(self.bucket_mib),
+                objects: self.bucket_objects,
+                buckets: None,
+            },
+        }
     }
 }
 
@@ -182,6 +225,7 @@ impl Default for Config {
             s3: S3::default(),
             tls: Tls::default(),
             storage: Storage::default(),
+            quota: Quota::default(),
         }
     }
 }
@@ -203,6 +247,18 @@ impl Default for S3 {
             region: "mallee-1".to_owned(),
             lifecycle_day_s: 86_400,
             signature_v2: true,
+        }
+    }
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            account_mib: None,
+            account_objects: None,
+            account_buckets: crate::engine::quota::BUCKETS_DEFAULT,
+            bucket_mib: None,
+            bucket_objects: None,
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `compact` | sealed segments are thinned out, oldest first |
 //! | [`pins`] | files live as long as their readers |
 //! | [`fsck`] | the same scan, for an administrator |
+//! | [`quota`] | how much accounts and buckets may hold |
 //! | [`scrub`] | everything read again in the background |
 //!
 //! Order is everything here. A body is on disk before the fact that names it; the fact is on disk
@@ -30,6 +31,7 @@ pub mod fsck;
 pub mod index;
 pub mod journal;
 pub mod pins;
+pub mod quota;
 mod recover;
 pub mod scrub;
 
@@ -66,6 +68,8 @@ const READERS_KEPT: usize = 16;
 const LOOKS_MAX: usize = 100;
 /// A look that took longer than this waited for the disk.
 const GLANCE_SLOW: Duration = Duration::from_micros(500);
+/// Below this the commit alone looks at quotas: a smaller body is soon read.
+const FORESEEN_BYTES_MIN: u64 = 256 << 10;
 /// Looks after a slow one that are made away from the async threads: what was cold once is likely
 /// to be followed by more of it.
 const GLANCES_AWAY: u32 = 64;
@@ -98,6 +102,8 @@ pub struct Tuning {
     pub segment_bytes: u64,
     /// Room that is left on the disk for deletes and the index; writes are refused below it.
     pub reserve_bytes: u64,
+    /// Quotas of those for whom none were set.
+    pub quotas: quota::Defaults,
 }
 
 impl Default for Tuning {
@@ -106,6 +112,7 @@ impl Default for Tuning {
             inline_bytes_max: 16 << 10,
             segment_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
+            quotas: quota::Defaults::OPEN,
         }
     }
 }
@@ -237,6 +244,7 @@ impl Engine {
             index: recovered.writer,
             pins: pins.clone(),
             segment_bytes: tuning.segment_bytes,
+            quotas: tuning.quotas,
             batch: recovered.batch,
             stop: stop.clone(),
             groups: count,
@@ -567,6 +575,28 @@ impl Engine {
             return Err(s3::Code::InsufficientStorage.into());
         }
         Ok(admitted)
+    }
+
+    /// Refuses a large body before any of it is read, if a quota has no room for it.
+    pub async fn foresee(
+        &self,
+        bucket: &Bucket,
+        intended: quota::Intended,
+        bytes: u64,
+    ) -> Result<()> {
+        if bytes < FORESEEN_BYTES_MIN {
+            return Ok(());
+        }
+        let (bucket, defaults) = (bucket.clone(), self.0.tuning.quotas);
+        let look = move |engine: &Self| {
+            engine.view_now(|view| quota::foresee(&bucket, &intended, bytes, view, &defaults))
+        };
+        self.glance(look).await
+    }
+
+    /// Quotas of those for whom none were set.
+    pub fn default_quotas(&self) -> quota::Defaults {
+        self.0.tuning.quotas
     }
 
     /// What there is in all.

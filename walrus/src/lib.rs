@@ -19,6 +19,7 @@
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
 //! | [`engine`] | what is kept, and how it survives |
 //! | [`objects`], [`links`] | what the cloud itself asks, and keeps of its own |
+//! | `quotas` | how much accounts and buckets may hold, asked and set by the cloud |
 //! | [`metrics`], [`upkeep`] | what is counted; what runs beside the requests |
 //!
 //! Walrus authenticates S3 requests itself, whoever passed them on. It decides policies by
@@ -42,6 +43,7 @@ mod links;
 pub mod metrics;
 pub mod objects;
 pub mod outflow;
+mod quotas;
 pub mod seal;
 pub mod server;
 pub mod upkeep;

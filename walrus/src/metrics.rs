@@ -1,5 +1,6 @@
 //! What is counted: requests by operation and code, their times, bytes, and group commits.
 
+use control::objects::QuotaLine;
 use prometheus_client::metrics::{
     counter::Counter,
     family::Family,
@@ -8,6 +9,9 @@ use prometheus_client::metrics::{
 };
 
 use crate::engine::{Room, Totals, scrub::Progress};
+
+/// Accounts and buckets that are shown with their quota.
+const QUOTAS_MAX: usize = 1_000;
 
 type Labels = Vec<(&'static str, String)>;
 
@@ -30,6 +34,8 @@ pub struct Metrics {
     changes: Gauge,
     identity: Gauge,
     connections: Gauge,
+    quota_used: Family<Labels, Gauge>,
+    quota_limit: Family<Labels, Gauge>,
 }
 
 impl Metrics {
@@ -54,6 +60,8 @@ impl Metrics {
             changes: Gauge::default(),
             identity: Gauge::default(),
             connections: Gauge::default(),
+            quota_used: Family::default(),
+            quota_limit: Family::default(),
         };
         let all = metrics.clone();
         shown.register(|registry| {
@@ -100,6 +108,16 @@ impl Metrics {
                 "Revision of the CLC's feed",
                 all.identity,
             );
+            registry.register(
+                "quota_used",
+                "Bytes or objects of those that have a quota",
+                all.quota_used,
+            );
+            registry.register(
+                "quota_limit",
+                "Bytes or objects that they may have",
+                all.quota_limit,
+            );
             registry.register("connections", "Open connections for S3", all.connections);
         });
         metrics
@@ -144,6 +162,31 @@ impl Metrics {
         self.buckets.set(number(totals.buckets));
         self.objects.set(number(totals.objects));
         self.stored.set(number(totals.bytes));
+    }
+
+    /// What those hold that have a quota: the fullest, where there are many.
+    pub fn quotas(&self, mut lines: Vec<QuotaLine>) {
+        let fullness = |line: &QuotaLine| {
+            let of = |used: u64, limit: Option<u64>| {
+                limit.map_or(0.0, |limit| used as f64 / limit.max(1) as f64)
+            };
+            of(line.used.bytes, line.bounds.bytes).max(of(line.used.objects, line.bounds.objects))
+        };
+        lines.sort_by(|a, b| fullness(b).total_cmp(&fullness(a)));
+        lines.truncate(QUOTAS_MAX);
+        self.quota_used.clear();
+        self.quota_limit.clear();
+        for line in lines {
+            for (what, used, limit) in [
+                ("bytes", line.used.bytes, line.bounds.bytes),
+                ("objects", line.used.objects, line.bounds.objects),
+            ] {
+                let Some(limit) = limit else { continue };
+                let labels = vec![("of", line.of.to_string()), ("what", what.to_owned())];
+                self.quota_used.get_or_create(&labels).set(number(used));
+                self.quota_limit.get_or_create(&labels).set(number(limit));
+            }
+        }
     }
 
     /// How far the scrub is.

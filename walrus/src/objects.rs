@@ -9,8 +9,8 @@ use control::{
     CallError, Code, Objects,
     node::Done,
     objects::{
-        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStat, ObjectStats,
-        ObjectsStatus, Principal, ReadObject, StatObjects,
+        AskObjectsStatus, AskQuotas, DropObjects, LinkObjects, ObjectBytes, ObjectStat,
+        ObjectStats, ObjectsStatus, Principal, Quotas, ReadObject, SetQuota, StatObjects,
     },
     rpc::Call,
 };
@@ -23,7 +23,7 @@ use crate::{
     authorise::Wish,
     directory::{ADMIN, Caller},
     engine::{Failure, Found, Sought},
-    links, outflow,
+    links, outflow, quotas,
 };
 
 /// Objects of one question.
@@ -158,6 +158,14 @@ impl Objects for Service {
         let now = Timestamp(self.0.clock.now_ms());
         links::drop_bucket(&self.0.engine, &ask.bucket, now).await?;
         Ok(Done {})
+    }
+
+    async fn quotas(&self, _: &Call, ask: AskQuotas) -> Result<Quotas, CallError> {
+        quotas::ask(&self.0.engine, ask).await
+    }
+
+    async fn set_quota(&self, _: &Call, ask: SetQuota) -> Result<Done, CallError> {
+        quotas::set(&self.0.engine, ask).await
     }
 
     async fn status(&self, _: &Call, _: AskObjectsStatus) -> Result<ObjectsStatus, CallError> {

@@ -9,6 +9,7 @@ use crate::{
     engine::{Engine, Result, scrub::Scrub},
     identity::Identity,
     metrics::Metrics,
+    quotas,
 };
 
 /// How often gauges are set.
@@ -28,6 +29,7 @@ pub async fn watch(
     loop {
         metrics.state(engine.groups(), identity.revision());
         metrics.room(&engine.room()?, engine.totals().await.unwrap_or_default());
+        metrics.quotas(quotas::limited(&engine).await.unwrap_or_default());
         tokio::select! {
             why = engine.stopped() => return Err(why.into()),
             () = context.cancel.cancelled() => return Ok(()),

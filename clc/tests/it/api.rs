@@ -52,8 +52,8 @@ use control::{
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, InstanceWish, NetworkTaken, Taken},
     objects::{
-        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStat, ObjectStats,
-        ObjectsStatus, ReadObject, StatObjects,
+        AskObjectsStatus, AskQuotas, DropObjects, LinkObjects, ObjectBytes, ObjectStat,
+        ObjectStats, ObjectsStatus, Quotas, ReadObject, SetQuota, StatObjects,
     },
     rpc,
     storage::{StorageChange, VolumeWish},
@@ -656,6 +656,14 @@ impl Objects for FakeObjects {
                 .ok_or_else(|| CallError::not_found(format!("{}/{}", from.0, from.1)))?;
             objects.insert((ask.to_bucket.clone(), name), bytes);
         }
+        Ok(Done {})
+    }
+
+    async fn quotas(&self, _: &rpc::Call, _: AskQuotas) -> Result<Quotas, CallError> {
+        Ok(Quotas::default())
+    }
+
+    async fn set_quota(&self, _: &rpc::Call, _: SetQuota) -> Result<Done, CallError> {
         Ok(Done {})
     }
 

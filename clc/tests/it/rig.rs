@@ -34,8 +34,8 @@ use control::{
         NodeReport, Seen, Shape, Taken, Wanted,
     },
     objects::{
-        AskObjectsStatus, DropObjects, LinkObjects, ObjectBytes, ObjectStats, ObjectsStatus,
-        ReadObject, StatObjects,
+        AskObjectsStatus, AskQuotas, DropObjects, LinkObjects, ObjectBytes, ObjectStats,
+        ObjectsStatus, Quotas, ReadObject, SetQuota, StatObjects,
     },
     rpc::Call,
     storage::{StorageChange, VolumeReport, VolumeSeen, VolumeWanted, VolumeWish},
@@ -291,6 +291,14 @@ impl Objects for FakeObjects {
     }
 
     async fn link_objects(&self, _: &Call, _: LinkObjects) -> Result<Done, CallError> {
+        Ok(Done {})
+    }
+
+    async fn quotas(&self, _: &Call, _: AskQuotas) -> Result<Quotas, CallError> {
+        Ok(Quotas::default())
+    }
+
+    async fn set_quota(&self, _: &Call, _: SetQuota) -> Result<Done, CallError> {
         Ok(Done {})
     }
 

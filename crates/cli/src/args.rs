@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use types::{AccountId, ImageId, InstanceId, NodeId};
+use types::{AccountId, ImageId, InstanceId, NodeId, quota::Limit};
 
 use crate::output::Output;
 
@@ -113,7 +113,7 @@ What the guest prints is shown without control sequences, since they could comma
     /// Measures this host; asks no cloud
     #[command(subcommand)]
     Bench(Bench),
-    /// Buckets of another S3: copied here, or compared
+    /// Buckets of another S3, copied here or compared; how much accounts and buckets may hold
     #[command(subcommand)]
     S3(S3),
 }
@@ -136,6 +136,97 @@ Example:
   mallee s3 verify photos --read
 Exits 0 if all objects are there and equal, 2 if not.")]
     Verify(VerifyBucket),
+    /// How much accounts and buckets may hold, and do
+    #[command(subcommand)]
+    Quota(Quota),
+}
+
+/// `mallee s3 quota`
+#[derive(Debug, Subcommand)]
+pub enum Quota {
+    /// All accounts that have buckets or limits, and all buckets with limits of their own
+    #[command(after_help = "\
+Examples:
+  mallee s3 quota list
+  mallee s3 quota list --output json
+
+Bytes are those of all versions of all objects and of the parts of unfinished uploads; objects are
+versions, delete markers are none. A limit with a star is the default of walrus.toml.")]
+    List,
+    /// One account or bucket
+    #[command(after_help = "\
+Examples:
+  mallee s3 quota show --account physics
+  mallee s3 quota show --bucket photos --output json")]
+    Show(QuotaOf),
+    /// Says how much one may hold; what it holds already stays
+    #[command(after_help = "\
+Examples:
+  mallee s3 quota set --account physics --bytes 500GiB --objects 1000000 --buckets 20
+  mallee s3 quota set --bucket photos --bytes 10GiB
+  mallee s3 quota set --account physics --bytes none          no limit, whatever walrus.toml says
+  mallee s3 quota set --account physics --bytes default       what walrus.toml says
+
+A write that would go beyond is answered 403 QuotaExceeded; deletes always go through.")]
+    Set(SetQuota),
+}
+
+/// Which account or bucket.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub struct QuotaOf {
+    /// An account, by name or number
+    #[arg(long, value_name = "ACCOUNT")]
+    pub account: Option<String>,
+    /// A bucket
+    #[arg(long, value_name = "BUCKET")]
+    pub bucket: Option<String>,
+}
+
+/// `mallee s3 quota set`
+#[derive(Debug, clap::Args)]
+pub struct SetQuota {
+    /// Whose
+    #[command(flatten)]
+    pub of: QuotaOf,
+    /// Bytes: a number with or without KiB, MiB, GiB, TiB; none; default
+    #[arg(long, value_name = "SIZE", value_parser = limit_of_bytes)]
+    pub bytes: Option<Limit>,
+    /// Versions of objects: a number; none; default
+    #[arg(long, value_name = "NUMBER", value_parser = limit)]
+    pub objects: Option<Limit>,
+    /// Buckets of the account: a number; none; default
+    #[arg(long, value_name = "NUMBER", value_parser = limit, conflicts_with = "bucket")]
+    pub buckets: Option<Limit>,
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit::None),
+        "default" => Ok(Limit::Default),
+        number => match number.parse() {
+            Ok(number) => Ok(Limit::At(number)),
+            Err(_) => Err("neither a number, nor `none`, nor `default`".to_owned()),
+        },
+    }
+}
+
+fn limit_of_bytes(text: &str) -> Result<Limit, String> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let unit = UNITS
+        .iter()
+        .find_map(|(unit, bits)| Some((text.strip_suffix(unit)?, *bits)));
+    let Some((number, bits)) = unit else {
+        return limit(text);
+    };
+    let number: u64 = number
+        .trim_end()
+        .parse()
+        .map_err(|_| format!("{number:?} is no number"))?;
+    match number.checked_mul(1 << bits) {
+        Some(bytes) => Ok(Limit::At(bytes)),
+        None => Err("more than there can be".to_owned()),
+    }
 }
 
 /// `mallee s3 import`

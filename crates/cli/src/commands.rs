@@ -8,6 +8,7 @@ pub mod explain;
 pub mod image;
 pub mod instances;
 pub mod nodes;
+pub mod quota;
 pub mod s3;
 pub mod status;
 pub mod verify;

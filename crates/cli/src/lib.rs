@@ -5,7 +5,7 @@
 //!
 //! | way | for | by |
 //! |---|---|---|
-//! | [`admin`] | status, nodes, instances, explain, console, doctor, verify, accounts | the CLC's control port, with an administrator's certificate |
+//! | [`admin`] | status, nodes, instances, explain, console, doctor, verify, accounts, s3 quota | the CLC's control port, with an administrator's certificate |
 //! | [`object_store`] | s3 import, verify | any two S3 stores, with a key of each |
 //! | [`public`] | image bundle, upload, register, install | the public S3 and EC2 API, with an access key |
 //!
@@ -52,6 +52,6 @@ pub async fn run(args: Args) -> Result<(), Failure> {
         Command::Node(ask) => commands::nodes::change(admin, output, ask).await,
         Command::Bench(ask) => commands::bench::run(output, ask).await,
         Command::Image(ask) => commands::image::run(admin, output, ask).await,
-        Command::S3(ask) => commands::s3::run(output, ask).await,
+        Command::S3(ask) => commands::s3::run(admin, output, ask).await,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     error::CallError,
     feed::{Changes, Poll},
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done, ImageRef},
-    objects::ObjectsStatus,
+    objects::{AskQuotas, ObjectsStatus, Quotas, SetQuota},
     peer::Role,
     rpc::rpc,
     storage::PoolReport,
@@ -459,6 +459,10 @@ rpc! {
         create_account(AccountAsk) -> NewAccount, by [Role::Admin];
         /// All accounts.
         accounts(Ask) -> AccountList, by [Role::Admin];
+        /// How much accounts and buckets may hold in the object store, and do.
+        quotas(AskQuotas) -> Quotas, by [Role::Admin];
+        /// Says how much one may hold.
+        set_quota(SetQuota) -> Done, by [Role::Admin];
         /// Declares a node dead, or not.
         declare_dead(DeadAsk) -> Done, by [Role::Admin];
         /// Checks the invariants.

@@ -1,7 +1,10 @@
 //! What Walrus answers to the Cloud Controller: objects, read in somebody's name.
 
 use serde::{Deserialize, Serialize};
-use types::AccountId;
+use types::{
+    AccountId,
+    quota::{Bounds, Limit, Limits, QuotaOf, Usage},
+};
 
 use crate::{error::CallError, node::Done, peer::Role, rpc::rpc};
 
@@ -104,6 +107,54 @@ pub struct ObjectsStatus {
     pub identity_revision: u64,
 }
 
+/// Asks how much accounts and buckets may hold, and do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskQuotas {
+    /// Of which: `NotFound` if there is no such bucket. Absent: of all accounts that have buckets or
+    /// limits, and of all buckets that have limits of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<QuotaOf>,
+}
+
+/// How much one account or bucket may hold, and does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaLine {
+    /// Which.
+    pub of: QuotaOf,
+    /// What was set for it.
+    pub limits: Limits,
+    /// What holds: that, or what Walrus's configuration says.
+    pub bounds: Bounds,
+    /// What it holds.
+    pub used: Usage,
+    /// How many buckets an account has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<u64>,
+}
+
+/// How much accounts and buckets may hold, and do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// One for each.
+    pub quotas: Vec<QuotaLine>,
+}
+
+/// Asks that an account or a bucket may hold so much. A limit that is absent stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetQuota {
+    /// Which: `NotFound` if there is no such account or bucket.
+    pub of: QuotaOf,
+    /// The limit of its bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<Limit>,
+    /// The limit of its versions of objects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<Limit>,
+    /// The limit of an account's buckets; `Invalid` for a bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<Limit>,
+}
+
 rpc! {
     /// Walrus, to the cloud itself. Only the CLC may call it.
     trait Objects serves Role::Walrus {
@@ -116,6 +167,10 @@ rpc! {
         link_objects(LinkObjects) -> Done, by [Role::Clc];
         /// Removes a bucket of the cloud's own. `Conflict` if it is somebody's.
         drop_objects(DropObjects) -> Done, by [Role::Clc];
+        /// How much accounts and buckets may hold, and do.
+        quotas(AskQuotas) -> Quotas, by [Role::Clc];
+        /// Says how much one may hold. What it holds already stays.
+        set_quota(SetQuota) -> Done, by [Role::Clc];
         /// How it is.
         status(AskObjectsStatus) -> ObjectsStatus, by [Role::Clc];
     }

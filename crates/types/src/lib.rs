@@ -15,6 +15,7 @@
 //! | [`arn`] | Amazon resource names |
 //! | [`mac`] | Ethernet addresses |
 //! | [`network`] | the versioned network document that the CLC compiles and nodes apply |
+//! | [`quota`] | how much an account or a bucket of the object store may hold |
 //! | [`secret`] | text that never prints itself |
 //! | [`time`] | UTC milliseconds |
 
@@ -25,6 +26,7 @@ pub mod image;
 pub mod instance;
 pub mod mac;
 pub mod network;
+pub mod quota;
 pub mod secret;
 pub mod size;
 mod text;

@@ -20,6 +20,7 @@ use crate::{
         blobs::NewBlob,
         change::PutChange,
         facts::{Part, Piece, Sealing},
+        quota::Intended,
     },
     outflow::Reading,
     seal::{DataKey, Sealer},
@@ -67,6 +68,9 @@ impl Ask<'_> {
         self.check_extras(&bucket, &at.key, copy.tags.as_ref(), &copy.lock)?;
         let owner = self.owner_of_new(&bucket, copy.acl.as_ref());
         let acl = self.list_of_new(copy.acl, &bucket, &at.key, &owner)?;
+        let intended = Intended::Object(at.key.clone());
+        let engine = &self.api.engine;
+        engine.foresee(&bucket, intended, found.object.size).await?;
         let origin_object = found.object.clone();
         let old = self.key_of(&found.object, copy.source.key.as_ref())?;
         let new = self.seal_new(&copy.encryption, &bucket);
@@ -147,10 +151,12 @@ impl Ask<'_> {
         let (origin, found) = self.source(&source).await?;
         let source_version = shown(&origin, &found.object).cloned();
         let bytes = part_range(range, found.object.size)?;
-        let _room = self.api.engine.admit(bytes.end - bytes.start)?;
+        let size = bytes.end - bytes.start;
+        let intended = Intended::Part(name.upload_id.clone(), name.number);
+        self.api.engine.foresee(&bucket, intended, size).await?;
+        let _room = self.api.engine.admit(size)?;
 
         let digests = Digests::for_object(&Default::default(), upload.checksum.algorithm);
-        let size = bytes.end - bytes.start;
         let old = self.key_of(&found.object, source.key.as_ref())?;
         let master = &self.api.master_key;
         let new = master.open_data_key(upload.encryption.as_ref(), name.key.as_ref())?;

@@ -22,6 +22,7 @@ use crate::{
         self, Change, Failure,
         change::{CompleteChange, no_such_upload},
         facts::{Part, Piece, Upload},
+        quota::Intended,
     },
     intake::{self, Manner, Taken},
 };
@@ -89,6 +90,11 @@ impl Ask<'_> {
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
         let upload = self.find_upload(&at, &name.upload_id).await?;
+        let intended = Intended::Part(name.upload_id.clone(), name.number);
+        let engine = &self.api.engine;
+        engine
+            .foresee(&bucket, intended, body.claims().length()?)
+            .await?;
         let master = &self.api.master_key;
         let key = master.open_data_key(upload.encryption.as_ref(), name.key.as_ref())?;
         let manner = Manner {

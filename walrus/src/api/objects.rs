@@ -18,7 +18,7 @@ use crate::{
     answer,
     authorise::Extra,
     body::RequestBody,
-    engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket},
+    engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket, quota::Intended},
     intake::{self, Manner, Taken},
     outflow::{self, Span},
 };
@@ -34,6 +34,11 @@ impl Ask<'_> {
         self.check_extras(&bucket, &at.key, Some(&put.tags), &put.lock)?;
         let owner = self.owner_of_new(&bucket, put.acl.as_ref());
         let acl = self.list_of_new(put.acl, &bucket, &at.key, &owner)?;
+        let intended = Intended::Object(at.key.clone());
+        let engine = &self.api.engine;
+        engine
+            .foresee(&bucket, intended, body.claims().length()?)
+            .await?;
         let seal = self.seal_new(&put.encryption, &bucket);
         let manner = Manner {
             seal: seal

@@ -3,6 +3,7 @@
 
 mod buckets;
 mod objects;
+mod quotas;
 mod uploads;
 
 use bytes::Bytes;
@@ -11,7 +12,10 @@ use s3::{
     conditions::{DeleteConditions, WriteConditions},
     documents::{delete::Deleted, lock::Locked, multipart::NamedPart, versions::Versioning},
 };
-use types::Timestamp;
+use types::{
+    Timestamp,
+    quota::{Limit, QuotaOf},
+};
 
 use super::{
     blobs::NewBlob,
@@ -20,7 +24,7 @@ use super::{
     index::{Kept, View},
 };
 
-pub use buckets::{BUCKETS_MAX, BucketChange};
+pub use buckets::BucketChange;
 pub use objects::{ObjectChange, no_lock};
 
 /// A bucket as the request saw it: another one of the same name is not meant.
@@ -79,6 +83,19 @@ pub enum Change {
         /// Its id.
         upload_id: String,
     },
+    /// Set how much an account or a bucket may hold.
+    SetQuota(QuotaOf, QuotaChange),
+}
+
+/// Limits to be set; those that are absent stay as they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QuotaChange {
+    /// Of bytes.
+    pub bytes: Option<Limit>,
+    /// Of versions of objects.
+    pub objects: Option<Limit>,
+    /// Of buckets.
+    pub buckets: Option<Limit>,
 }
 
 /// Which object a request looked at before it changed something about it.
@@ -186,6 +203,8 @@ pub(super) struct Decision {
     pub(super) body: Bytes,
     pub(super) blobs: Vec<NewBlob>,
     pub(super) done: Done,
+    /// The bucket that it is about, where objects or parts change.
+    pub(super) bucket: Option<Bucket>,
 }
 
 impl Decision {
@@ -195,7 +214,13 @@ impl Decision {
             body: Bytes::new(),
             blobs: Vec::new(),
             done: Done::Made,
+            bucket: None,
         }
+    }
+
+    fn inside(self, bucket: Bucket) -> Self {
+        let bucket = Some(bucket);
+        Self { bucket, ..self }
     }
 
     fn done(self, done: Done) -> Self {
@@ -231,6 +256,7 @@ impl Change {
                 key,
                 upload_id,
             } => uploads::abort(&bucket, &key, upload_id, view),
+            Self::SetQuota(of, change) => quotas::set(of, change, view),
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     index::{Displaced, IndexWriter, Kept},
     journal::{self, Journal, Location},
     pins::Pins,
-    recover,
+    quota, recover,
 };
 
 /// Requests of one group: enough to fill a sync, few enough to answer the first soon.
@@ -81,6 +81,7 @@ pub(super) struct Committer {
     pub(super) pins: Pins,
     pub(super) compactor: Compactor,
     pub(super) segment_bytes: u64,
+    pub(super) quotas: quota::Defaults,
     pub(super) batch: u64,
     /// Set once, when nothing more will be written.
     pub(super) stop: Stop,
@@ -206,8 +207,10 @@ impl Committer {
             body,
             blobs,
             done,
+            bucket,
         } = change.decide(self.index.view(), &inline)?;
         if !facts.is_empty() {
+            quota::check(&facts, bucket.as_ref(), &mut self.index, &self.quotas)?;
             let displaced = self.put(&facts, &body, group)?;
             group.displaced.extend(displaced);
             group.kept.extend(blobs);

@@ -10,7 +10,10 @@ use s3::{
     settings::Settings,
 };
 use serde::{Deserialize, Serialize};
-use types::{AccountId, Timestamp};
+use types::{
+    AccountId, Timestamp,
+    quota::{Limits, QuotaOf},
+};
 
 use super::blobs::BlobId;
 use crate::seal;
@@ -44,6 +47,19 @@ pub enum Fact {
     },
     /// A part of an upload is so.
     PartSet(Box<Part>),
+    /// The quota of an account or a bucket is so.
+    QuotaSet(Quota),
+    /// An account or a bucket has no quota of its own any more.
+    QuotaGone(QuotaOf),
+}
+
+/// What an administrator set for one account or bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quota {
+    /// For which.
+    pub of: QuotaOf,
+    /// How much it may hold.
+    pub limits: Limits,
 }
 
 /// A bucket.
@@ -266,11 +282,13 @@ mod tests {
     }
 
     #[test]
-    fn versions_say_what_they_are() {
+    fn later_facts_are_read_and_written_as_they_were() {
         for line in [
             r#"{"object_gone":{"bucket":"photos","key":"a","version":"v1"}}"#,
             r#"{"bucket_set":{"name":"photos","id":"00ff","owner":"111111111111","created":1,"acl":[],"settings":{"versioning":"enabled"}}}"#,
             r#"{"object_set":{"bucket":"photos","key":"a","version":"v2","order":3,"etag":"","size":0,"modified":2,"owner":"111111111111","acl":[],"attributes":{},"body":"marker"}}"#,
+            r#"{"quota_set":{"of":{"account":"111111111111"},"limits":{"bytes":{"at":5},"buckets":"none"}}}"#,
+            r#"{"quota_gone":{"bucket":"photos"}}"#,
         ] {
             let fact: Fact = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&fact).unwrap(), line);

@@ -1,5 +1,6 @@
 //! Checks a folder that no daemon uses: reads every frame, makes the index anew in memory's place
-//! beside the old one, and reads every block of every file that a fact names.
+//! beside the old one, counts what buckets hold again, and reads every block of every file that a fact
+//! names.
 
 use super::{
     Places,
@@ -56,6 +57,9 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     report
         .damage
         .extend(replayed.damage.iter().map(ToString::to_string));
+    if let Err(error) = writer.view().check_totals() {
+        report.damage.push(daemon::chain(&error));
+    }
     let named = writer.view().blobs()?;
     for blob in &named {
         report.blobs += 1;

@@ -7,6 +7,7 @@
 mod check;
 mod list;
 mod list_versions;
+mod quotas;
 mod versions;
 mod write;
 
@@ -23,10 +24,11 @@ use super::{
     journal::Location,
 };
 
+pub use quotas::Count;
 pub use write::{Displaced, IndexWriter};
 
 /// Raised with every change of the tables: an index of another number is made anew.
-const SCHEMA: i64 = 3;
+const SCHEMA: i64 = 4;
 const TABLES: &str = include_str!("index/tables.sql");
 /// Pages that each connection keeps: the upper levels of a tree of millions. The kernel has the rest;
 /// mapped, those pages would count as ours once for each connection.
@@ -34,7 +36,7 @@ const CACHE_KIB: i64 = 2 << 10;
 /// The one that writes touches pages all over the tree before it commits.
 const WRITER_CACHE_KIB: i64 = 16 << 10;
 /// Statements kept prepared by each connection: all that we have.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 96;
 
 /// Something together with where its fact lies.
 #[derive(Debug, Clone, PartialEq)]

@@ -20,6 +20,7 @@ mod http_multipart;
 mod import;
 mod model;
 mod power_cut;
+mod quotas;
 mod rot;
 mod s3_client;
 mod versions;

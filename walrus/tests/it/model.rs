@@ -19,12 +19,14 @@ use walrus::engine::{
     change::{DeleteChange, PutChange, SameBucket},
     facts::Piece,
     fsck,
+    quota::Defaults,
 };
 
 const TUNING: Tuning = Tuning {
     inline_bytes_max: 64,
     segment_bytes: 4096,
     reserve_bytes: 0,
+    quotas: Defaults::OPEN,
 };
 
 #[derive(Debug, Clone)]

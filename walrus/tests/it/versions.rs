@@ -17,6 +17,7 @@ use walrus::engine::{
     Body, Bucket, Change, Done, Engine, Object, Places, Sought, Tuning,
     change::{BucketChange, DeleteChange, PutChange, SameBucket},
     fsck,
+    quota::Defaults,
 };
 
 use crate::{
@@ -28,6 +29,7 @@ const TUNING: Tuning = Tuning {
     inline_bytes_max: 64,
     segment_bytes: 2048,
     reserve_bytes: 0,
+    quotas: Defaults::OPEN,
 };
 
 #[derive(Debug, Clone)]

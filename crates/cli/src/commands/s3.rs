@@ -18,7 +18,8 @@ use serde::Serialize;
 
 use crate::{
     Failure,
-    args::{CopyBucket, S3},
+    args::{self, CopyBucket, S3},
+    commands::quota,
     environment,
     object_store::{Credentials, Listed, ObjectStore, StoreBody},
     output::Output,
@@ -43,10 +44,11 @@ const KEPT: [HeaderName; 6] = [
 ];
 
 /// Runs one of the commands.
-pub async fn run(output: Output, ask: S3) -> Result<(), Failure> {
+pub async fn run(admin: &args::Admin, output: Output, ask: S3) -> Result<(), Failure> {
     let said = match ask {
         S3::Import(of) => between(of)?.import().await?,
         S3::Verify(ask) => between(ask.of)?.verify(ask.read).await?,
+        S3::Quota(ask) => return quota::run(admin, output, ask).await,
     };
     output.print(&said, || said.text())?;
     match said.differing.len() {

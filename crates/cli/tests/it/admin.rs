@@ -12,6 +12,7 @@ use control::{
     cloud::*,
     feed::Poll,
     node::{ConsoleRead, ConsoleText, ConsoleWrite, Done},
+    objects::{AskQuotas, QuotaLine, Quotas, SetQuota},
     rpc::Call,
 };
 use daemon::{
@@ -19,7 +20,10 @@ use daemon::{
     tls::{Authority, Identity, Issue, Peer, Tls},
 };
 use serde_json::json;
-use types::Timestamp;
+use types::{
+    Timestamp,
+    quota::{Bounds, Limits, QuotaOf, Usage},
+};
 
 use crate::{Folder, Ran, mallee};
 
@@ -31,6 +35,7 @@ struct FakeCloud {
     console: Mutex<Vec<u8>>,
     is_broken: bool,
     caches: Mutex<FakeCaches>,
+    quota: Mutex<Limits>,
 }
 
 const IMAGE: &str = "emi-1234abcd";
@@ -164,6 +169,36 @@ impl Cloud for FakeCloud {
         Ok(AccountList {
             accounts: vec![serde_json::from_value(account).unwrap()],
         })
+    }
+    async fn quotas(&self, _: &Call, ask: AskQuotas) -> Result<Quotas, CallError> {
+        let limits = *self.quota.lock().unwrap();
+        let defaults = Bounds {
+            buckets: Some(10_000),
+            ..Bounds::default()
+        };
+        let of = ask.of.unwrap_or(QuotaOf::Bucket("photos".into()));
+        Ok(Quotas {
+            quotas: vec![QuotaLine {
+                buckets: matches!(of, QuotaOf::Account(_)).then_some(1),
+                of,
+                limits,
+                bounds: limits.or(defaults),
+                used: Usage {
+                    bytes: 77,
+                    objects: 7,
+                },
+            }],
+        })
+    }
+    async fn set_quota(&self, _: &Call, ask: SetQuota) -> Result<Done, CallError> {
+        if ask.of == QuotaOf::Bucket("absent".into()) {
+            return Err(CallError::not_found(ask.of));
+        }
+        let mut limits = self.quota.lock().unwrap();
+        limits.bytes = ask.bytes.unwrap_or(limits.bytes);
+        limits.objects = ask.objects.unwrap_or(limits.objects);
+        limits.buckets = ask.buckets.unwrap_or(limits.buckets);
+        Ok(Done {})
     }
     async fn declare_dead(&self, _: &Call, ask: DeadAsk) -> Result<Done, CallError> {
         match ask.node.as_str() {
@@ -465,4 +500,50 @@ async fn what_is_in_use_is_not_removed_and_that_is_said() {
     let kept = cloud.run(&evict).await;
     assert_eq!(kept.code, 1);
     assert!(kept.out.contains("in use by 1 instances"), "{kept:?}");
+}
+
+#[tokio::test]
+async fn quotas_are_set_in_units_of_people_and_shown() {
+    let cloud = Served::start(FakeCloud::default()).await;
+    let quota = |words: &'static [&'static str]| [&["s3", "quota"][..], words].concat();
+    let set = quota(&[
+        "set",
+        "--account",
+        "admin",
+        "--bytes",
+        "5GiB",
+        "--objects",
+        "none",
+    ]);
+    let told = cloud.run(&set).await;
+    assert_eq!(told.code, 0, "{told:?}");
+    for expected in ["account 123456789012", "5368709120 ", "none ", "10000*"] {
+        assert!(told.out.contains(expected), "{expected} {}", told.out);
+    }
+    let show = quota(&["show", "--bucket", "photos", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&cloud.run(&show).await.out).unwrap();
+    assert_eq!(json[0]["limits"]["bytes"]["at"], 5_u64 << 30);
+    assert_eq!(json[0]["used"]["objects"], 7);
+    assert!(
+        cloud
+            .run(&quota(&["list"]))
+            .await
+            .out
+            .contains("bucket photos")
+    );
+
+    for (words, code) in [
+        (&["set", "--account", "nobody", "--bytes", "1"][..], 3),
+        (&["set", "--bucket", "absent", "--bytes", "1"], 3),
+        (&["set", "--bucket", "photos", "--bytes", "5 apples"], 64),
+        (&["set", "--bucket", "photos", "--buckets", "5"], 64),
+        (&["set", "--bytes", "5"], 64),
+        (
+            &["set", "--bucket", "photos", "--bytes", "99999999999TiB"],
+            64,
+        ),
+    ] {
+        let told = cloud.run(&quota(words)).await;
+        assert_eq!(told.code, code, "{words:?} {told:?}");
+    }
 }

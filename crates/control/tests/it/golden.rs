@@ -648,6 +648,38 @@ fn every_message() -> BTreeMap<String, Value> {
     };
     seen.call("Objects/link_objects", &link, &Done {});
     seen.call("Objects/drop_objects", &drop, &Done {});
+    let of = types::quota::QuotaOf::Bucket(text("images"));
+    let quotas = Quotas {
+        quotas: vec![QuotaLine {
+            of: types::quota::QuotaOf::Account(account()),
+            limits: types::quota::Limits {
+                bytes: types::quota::Limit::At(1 << 30),
+                objects: types::quota::Limit::None,
+                ..Default::default()
+            },
+            bounds: types::quota::Bounds {
+                bytes: Some(1 << 30),
+                objects: None,
+                buckets: Some(10_000),
+            },
+            used: types::quota::Usage {
+                bytes: 5,
+                objects: 1,
+            },
+            buckets: Some(1),
+        }],
+    };
+    let set = SetQuota {
+        of: of.clone(),
+        bytes: Some(types::quota::Limit::At(5)),
+        objects: Some(types::quota::Limit::Default),
+        buckets: None,
+    };
+    let ask = AskQuotas { of: Some(of) };
+    for who in ["Objects", "Cloud"] {
+        seen.call(&format!("{who}/quotas"), &ask, &quotas);
+        seen.call(&format!("{who}/set_quota"), &set, &Done {});
+    }
     seen.call("Objects/status", &AskObjectsStatus {}, &objects_status());
 
     let join = JoinAsk {

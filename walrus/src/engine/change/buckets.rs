@@ -6,6 +6,7 @@ use s3::{
     documents::{ownership::Ownership, versions::Versioning},
     settings::{Kind, Setting},
 };
+use types::quota::QuotaOf;
 
 use super::{Decision, Done, SameBucket, same_bucket};
 use crate::engine::{
@@ -13,9 +14,6 @@ use crate::engine::{
     failure::Result,
     index::{Kept, View},
 };
-
-/// The most buckets of one account. S3's own default limit is 10,000 since 2024.
-pub const BUCKETS_MAX: u64 = 10_000;
 
 /// Something about a bucket that is changed.
 #[derive(Debug)]
@@ -31,9 +29,6 @@ pub enum BucketChange {
 pub(super) fn create(bucket: Bucket, view: View<'_>) -> Result<Decision> {
     if let Some(Kept { thing, .. }) = view.find_bucket(&bucket.name)? {
         return again(&bucket, &thing);
-    }
-    if view.count_buckets(&bucket.owner)? >= BUCKETS_MAX {
-        return Err(Code::TooManyBuckets.into());
     }
     Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
 }
@@ -65,6 +60,10 @@ pub(super) fn delete(seen: &SameBucket, view: View<'_>) -> Result<Decision> {
         .into_iter()
         .map(|upload_id| Fact::UploadGone { upload_id })
         .collect();
+    let quota = QuotaOf::Bucket(bucket.name.as_str().to_owned());
+    if view.find_quota(&quota)?.is_some() {
+        facts.push(Fact::QuotaGone(quota));
+    }
     facts.push(Fact::BucketGone(bucket.name));
     Ok(Decision::of(facts))
 }

@@ -59,7 +59,7 @@ pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
         body: put.inline,
         blobs: put.blobs,
         done: Done::Written(version),
-        ..Decision::of(vec![fact])
+        ..Decision::of(vec![fact]).inside(bucket)
     })
 }
 
@@ -119,7 +119,8 @@ fn delete_version(
         key: object.key,
         version: version.clone(),
     };
-    Ok(Decision::of(vec![fact]).done(Done::Deleted(deleted)))
+    let decision = Decision::of(vec![fact]).inside(bucket.clone());
+    Ok(decision.done(Done::Deleted(deleted)))
 }
 
 /// With versions a delete deletes nothing: a marker becomes the newest version. Where versioning is
@@ -149,7 +150,8 @@ fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -
         is_marker: true,
     };
     let fact = Fact::ObjectSet(Box::new(marker));
-    Ok(Decision::of(vec![fact]).done(Done::Deleted(deleted)))
+    let decision = Decision::of(vec![fact]).inside(bucket.clone());
+    Ok(decision.done(Done::Deleted(deleted)))
 }
 
 fn apply(change: ObjectChange, object: &mut Object, bucket: &Bucket) -> Result<()> {
@@ -214,6 +216,6 @@ pub(super) fn set(
     Ok(Decision {
         body,
         done: Done::Written(version),
-        ..Decision::of(vec![fact])
+        ..Decision::of(vec![fact]).inside(bucket)
     })
 }

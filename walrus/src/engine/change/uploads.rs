@@ -31,11 +31,12 @@ pub(super) fn put_part(
     blob: NewBlob,
     view: View<'_>,
 ) -> Result<Decision> {
-    find_upload(&same_bucket(bucket, view)?, None, &part.upload_id, view)?;
+    let bucket = same_bucket(bucket, view)?;
+    find_upload(&bucket, None, &part.upload_id, view)?;
     let fact = Fact::PartSet(part);
     Ok(Decision {
         blobs: vec![blob],
-        ..Decision::of(vec![fact])
+        ..Decision::of(vec![fact]).inside(bucket)
     })
 }
 
@@ -89,5 +90,6 @@ pub(super) fn complete(ask: &CompleteChange, view: View<'_>) -> Result<Decision>
             upload_id: ask.upload_id.clone(),
         },
     ];
-    Ok(Decision::of(facts).done(Done::Completed(Box::new(object), version)))
+    let decision = Decision::of(facts).inside(bucket);
+    Ok(decision.done(Done::Completed(Box::new(object), version)))
 }

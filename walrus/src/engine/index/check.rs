@@ -1,5 +1,5 @@
 //! Whether the index is what was written: SQLite's own check of its pages, then every record's
-//! checksum and every key beside its record. What it finds is mended by making the index anew.
+//! checksum, every key beside its record, and the totals counted again. What it finds is mended by making the index anew.
 
 use rusqlite::Row;
 
@@ -12,16 +12,17 @@ impl View<'_> {
         self.check_pages("PRAGMA quick_check(1)")?;
         self.position()?;
         let mut rows = self.blobs()?.len() as u64;
-        for table in ["buckets", "uploads", "parts"] {
+        for table in ["buckets", "uploads", "parts", "quotas"] {
             let sql = format!("SELECT record, segment, offset, length FROM {table}");
-            rows += self.each(&sql, |row| {
+            rows += self.each(&sql, &mut |row| {
                 kept::<serde::de::IgnoredAny>(record_at(row, 0)?).map(|_| ())
             })?;
         }
         for table in ["objects", "versions"] {
             let columns = "record, segment, offset, length, bucket, key, version, depth";
-            rows += self.each(&format!("SELECT {columns} FROM {table}"), check_object)?;
+            rows += self.each(&format!("SELECT {columns} FROM {table}"), &mut check_object)?;
         }
+        self.check_totals()?;
         Ok(rows)
     }
 
@@ -39,7 +40,11 @@ impl View<'_> {
         }
     }
 
-    fn each(self, sql: &str, check: impl Fn(&Row<'_>) -> Result<()>) -> Result<u64> {
+    pub(super) fn each(
+        self,
+        sql: &str,
+        check: &mut dyn FnMut(&Row<'_>) -> Result<()>,
+    ) -> Result<u64> {
         let mut query = self.0.prepare(sql)?;
         let mut rows = query.query([])?;
         let mut count = 0;

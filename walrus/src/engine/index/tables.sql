@@ -1,4 +1,4 @@
--- The index of Walrus: schema 3. Everything here can be made anew from the journal. A record begins
+-- The index of Walrus: schema 4. Everything here can be made anew from the journal. A record begins
 -- with a checksum over itself and its place (`sealed` in index.rs).
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 
@@ -37,5 +37,10 @@ CREATE TABLE parts (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE blobs (id TEXT PRIMARY KEY, sum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE totals (bucket TEXT PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- Versions that are no markers, their bytes, and the bytes of the parts of unfinished uploads.
+CREATE TABLE totals (bucket TEXT PRIMARY KEY, objects INTEGER NOT NULL, bytes INTEGER NOT NULL, parts INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE quotas (
+    scope TEXT PRIMARY KEY, record TEXT NOT NULL,
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE segments (number INTEGER PRIMARY KEY, live INTEGER NOT NULL) STRICT;

@@ -5,7 +5,7 @@
 use rusqlite::{OptionalExtension, params};
 use s3::{BucketName, Key, VersionId};
 
-use super::{Kept, View, kept_at, record, sealed};
+use super::{Kept, View, kept_at, quotas::Count, record, sealed};
 use crate::engine::{
     facts::Object,
     failure::Result,
@@ -98,7 +98,7 @@ impl IndexWriter {
     ) -> Result<()> {
         let (bucket, key) = (&object.bucket, &object.key);
         self.take_out(bucket, key, &object.version, displaced)?;
-        self.count(object, at, 1);
+        self.count_version(object, at, 1)?;
 
         let newest = self.view().find_newest(bucket, key)?;
         let is_newest = newest.is_none_or(|newest| newest.thing.order <= object.order);
@@ -146,7 +146,7 @@ impl IndexWriter {
         };
         let pieces = old.thing.body.pieces();
         displaced.extend(pieces.iter().map(|piece| piece.blob.clone()));
-        self.count(&old.thing, old.at, -1);
+        self.count_version(&old.thing, old.at, -1)?;
         self.delete(table, &old.thing)
     }
 
@@ -196,12 +196,9 @@ impl IndexWriter {
     }
 
     /// Markers take room in the journal and are no objects.
-    fn count(&mut self, object: &Object, at: Location, sign: i64) {
+    fn count_version(&mut self, object: &Object, at: Location, sign: i64) -> Result<()> {
         self.add_live(at, sign);
-        if !object.is_marker() {
-            let total = self.totals.entry(object.bucket.clone()).or_default();
-            total.0 += sign;
-            total.1 += sign * object.size.cast_signed();
-        }
+        let count = Count::of_object(object);
+        self.count(&object.bucket, if sign < 0 { -count } else { count })
     }
 }

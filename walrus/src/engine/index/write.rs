@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, params};
 use s3::BucketName;
+use types::{AccountId, quota::Usage};
 
-use super::{Kept, View, blob_seal, position_seal, sealed};
+use super::{Kept, View, blob_seal, position_seal, quotas::Count, sealed};
 use crate::engine::{
     blobs::BlobId,
     facts::{Bucket, Fact, Part, Upload},
@@ -23,7 +24,10 @@ pub type Displaced = BTreeSet<BlobId>;
 pub struct IndexWriter {
     connection: Connection,
     live: BTreeMap<u64, i64>,
-    pub(super) totals: HashMap<BucketName, (i64, i64)>,
+    /// What changed of the totals since [`IndexWriter::begin`].
+    pub(super) totals: HashMap<BucketName, Count>,
+    /// What accounts hold, as far as somebody asked. A rollback forgets it.
+    pub(super) accounts: HashMap<AccountId, Usage>,
 }
 
 impl IndexWriter {
@@ -32,6 +36,7 @@ impl IndexWriter {
             connection,
             live: BTreeMap::new(),
             totals: HashMap::new(),
+            accounts: HashMap::new(),
         }
     }
 
@@ -48,6 +53,9 @@ impl IndexWriter {
 
     /// Forgets everything since [`IndexWriter::begin`].
     pub fn roll_back(&mut self) -> Result<()> {
+        if !self.totals.is_empty() {
+            self.accounts.clear();
+        }
         Ok(self.connection.execute_batch("ROLLBACK")?)
     }
 
@@ -60,12 +68,8 @@ impl IndexWriter {
                 params![segment, change],
             )?;
         }
-        for (bucket, (objects, bytes)) in std::mem::take(&mut self.totals) {
-            self.run(
-                "INSERT INTO totals VALUES (?1, ?2, ?3) ON CONFLICT (bucket) \
-                 DO UPDATE SET objects = objects + ?2, bytes = bytes + ?3",
-                params![bucket.as_str(), objects, bytes],
-            )?;
+        for (bucket, count) in std::mem::take(&mut self.totals) {
+            self.add_total(&bucket, count)?;
         }
         self.run(
             "INSERT INTO position VALUES (1, ?1, ?2, ?3) \
@@ -131,6 +135,8 @@ impl IndexWriter {
                 self.remove_part(&part.upload_id, part.number, displaced)?;
                 self.set_part(part, at)
             }
+            Fact::QuotaSet(quota) => self.set_quota(quota, at),
+            Fact::QuotaGone(of) => self.remove_quota(of),
         }
     }
 
@@ -170,6 +176,10 @@ impl IndexWriter {
         if let Some(Kept { at, .. }) = self.view().find_upload(&upload.id)? {
             self.add_live(at, -1);
             self.run("DELETE FROM uploads WHERE id = ?1", params![upload.id])?;
+        } else {
+            // In a journal that was compacted parts may come before their upload.
+            let bytes = self.view().bytes_of_parts(&upload.id)?;
+            self.count(&upload.bucket, Count::of_parts(bytes))?;
         }
         self.add_live(at, 1);
         self.run(
@@ -193,14 +203,17 @@ impl IndexWriter {
             self.add_live(*at, -1);
         }
         self.run("DELETE FROM parts WHERE upload = ?1", params![upload_id])?;
-        if let Some(Kept { at, .. }) = self.view().find_upload(upload_id)? {
+        if let Some(Kept { at, thing: upload }) = self.view().find_upload(upload_id)? {
             self.add_live(at, -1);
+            let bytes: u64 = parts.iter().map(|part| part.thing.piece.size).sum();
+            self.count(&upload.bucket, -Count::of_parts(bytes))?;
         }
         self.run("DELETE FROM uploads WHERE id = ?1", params![upload_id])
     }
 
     fn set_part(&mut self, part: &Part, at: Location) -> Result<()> {
         self.add_live(at, 1);
+        self.count_part(&part.upload_id, Count::of_parts(part.piece.size))?;
         self.run(
             "INSERT INTO parts VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             params![
@@ -216,6 +229,7 @@ impl IndexWriter {
 
     fn remove_part(&mut self, upload: &str, number: u32, displaced: &mut Displaced) -> Result<()> {
         if let Some(Kept { thing, at }) = self.view().find_part(upload, number)? {
+            self.count_part(upload, -Count::of_parts(thing.piece.size))?;
             displaced.insert(thing.piece.blob);
             self.add_live(at, -1);
             let sql = "DELETE FROM parts WHERE upload = ?1 AND number = ?2";
@@ -236,7 +250,11 @@ impl IndexWriter {
             Fact::PartSet(part) => view
                 .find_part(&part.upload_id, part.number)?
                 .map(|kept| kept.at),
-            Fact::BucketGone(_) | Fact::ObjectGone { .. } | Fact::UploadGone { .. } => None,
+            Fact::QuotaSet(quota) => view.find_quota(&quota.of)?.map(|kept| kept.at),
+            Fact::BucketGone(_)
+            | Fact::ObjectGone { .. }
+            | Fact::UploadGone { .. }
+            | Fact::QuotaGone(_) => None,
         };
         Ok(place == Some(at))
     }
