@@ -11,6 +11,7 @@ mod delete;
 mod encryption;
 mod list;
 mod lock;
+mod logging;
 mod multipart;
 mod objects;
 mod settings;
@@ -32,6 +33,7 @@ use sigv4::{Rules, vouch::Origin};
 use types::Timestamp;
 
 use crate::{
+    access_log::{AccessLog, Trail, Watch},
     answer::{self, Answer},
     auth,
     authorise::Wish,
@@ -66,6 +68,8 @@ pub struct Api {
     pub metrics: Metrics,
     /// What data keys are wrapped under.
     pub master_key: MasterKey,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
 }
 
 /// One request on its way through an operation.
@@ -79,6 +83,8 @@ struct Ask<'a> {
     now: Timestamp,
     host: String,
     path: String,
+    trail: &'a Trail,
+    is_logged: bool,
 }
 
 /// What an operation answers; a failure becomes an error of S3 in [`told`].
@@ -99,7 +105,8 @@ impl Api {
         let origin = client::origin(&mut parts, client, &directory, now);
         let is_head = parts.method == http::Method::HEAD;
         let resource = parts.uri.path().to_owned();
-        let mut page = None;
+        let (mut page, mut watch, mut received) = (None, None, None);
+        let trail = Trail::default();
 
         let (action, outcome) = match Request::parse(&parts, &self.domains) {
             Err(error) => {
@@ -112,11 +119,22 @@ impl Api {
             Ok(request) => {
                 let action = request.action;
                 page = asking_page(&parts, &request);
+                watch = Watch::begin(
+                    &self.access_log,
+                    &parts,
+                    &request,
+                    request_id,
+                    (client, origin.address),
+                    now,
+                    &directory,
+                );
                 let mut body = RequestBody::new(stream, request.body.clone());
-                let outcome = self.run(&parts, request, &mut body, origin).await;
+                let trail = (&trail, watch.is_some());
+                let outcome = self.run(&parts, request, &mut body, origin, trail).await;
                 if outcome.is_err() {
                     body.drain().await;
                 }
+                received = body.ended_at();
                 (
                     Some(action),
                     outcome.map_err(|failure| told(failure, request_id)),
@@ -140,8 +158,12 @@ impl Api {
             "answered"
         );
 
+        let error = outcome.as_ref().err().map(|error| error.code.as_str());
         let mut answer =
             outcome.unwrap_or_else(|error| answer::error(&error, &resource, request_id, is_head));
+        if let Some(watch) = watch {
+            answer = watch.answered(answer, error, trail, received);
+        }
         if let Some((bucket, asked)) = page {
             self.allow_origin(bucket, asked, answer.headers_mut()).await;
         }
@@ -154,6 +176,7 @@ impl Api {
         request: Request,
         body: &mut RequestBody,
         origin: Origin,
+        (trail, is_logged): (&Trail, bool),
     ) -> Done {
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
@@ -161,6 +184,9 @@ impl Api {
             auth::authenticate(parts, &request, &self.domains, &directory, &self.rules, now)?;
         let context = context::of(parts, &request, &known, origin, now);
         body.verify_with(known.body);
+        if is_logged {
+            trail.is_by(known.caller.principal.clone(), known.signed);
+        }
 
         let header = |name| {
             let value = parts
@@ -179,6 +205,8 @@ impl Api {
             now,
             host: header(http::header::HOST),
             path: request.resource,
+            trail,
+            is_logged,
         };
         ask.run(request.operation, body).await
     }
@@ -288,6 +316,7 @@ impl Ask<'_> {
             action,
             context: &self.context,
             people: &self.directory,
+            list_needed: self.is_logged.then_some(&self.trail.list_needed),
         }
     }
 

@@ -36,6 +36,22 @@ impl Signed {
         }
     }
 
+    /// How access logs call it.
+    pub fn log_kind(&self) -> Option<&'static str> {
+        self.how.map(|(_, is_query)| match is_query {
+            true => "QueryString",
+            false => "AuthHeader",
+        })
+    }
+
+    /// How access logs call the version.
+    pub fn log_version(&self) -> Option<&'static str> {
+        self.how.map(|(version, _)| match version {
+            Version::Four => "SigV4",
+            Version::One | Version::Two => "SigV2",
+        })
+    }
+
     /// The name of the version.
     pub fn version(&self) -> Option<&'static str> {
         self.how.map(|(version, _)| match version {

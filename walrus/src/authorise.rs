@@ -3,7 +3,10 @@
 //!
 //! An access list is a policy of its resource: what it grants to the caller becomes one statement.
 
+mod delivery;
 mod policy;
+
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use iam::{Context, Policies, Policy, Principal, Request, Statement};
 use s3::{
@@ -17,6 +20,7 @@ use crate::{
     engine::facts::{Bucket, Object},
 };
 
+pub use delivery::may_deliver_log;
 pub use policy::BucketPolicy;
 
 /// What an owner may do whatever its own policy says.
@@ -37,6 +41,8 @@ pub struct Wish<'a> {
     pub context: &'a Context,
     /// Who is who, for policies that call accounts by name.
     pub people: &'a Directory,
+    /// Where it is noted that nothing but an access list allowed it, if somebody wants to know.
+    pub list_needed: Option<&'a AtomicBool>,
 }
 
 /// What is asked of, and what its bucket says about it.
@@ -72,6 +78,7 @@ impl Wish<'_> {
                 .map_or_else(|| acl.clone(), |bucket| effective(acl, bucket));
             resource.extend(grant(&acl, asked, account, action));
         }
+        let granted = !resource.is_empty();
         let policy = target
             .bucket
             .and_then(|bucket| self.policy_of(bucket, action, target.owner));
@@ -94,6 +101,11 @@ impl Wish<'_> {
             resource: &resource,
         };
         if iam::decide(&request, &policies).is_allow() {
+            if let Some(noted) = self.list_needed.filter(|_| granted) {
+                let resource = &resource[1..];
+                let alone = iam::decide(&request, &Policies { identity, resource });
+                noted.fetch_or(!alone.is_allow(), Ordering::Relaxed);
+            }
             Ok(())
         } else {
             denied()
@@ -244,6 +256,7 @@ impl Wish<'_> {
             action: Action::ListObjects,
             context: &context,
             people: self.people,
+            list_needed: None,
         };
         match listing.on_bucket(bucket) {
             Err(denied) if !is_system => denied,
@@ -393,6 +406,7 @@ mod tests {
             action,
             context: &Context::new(),
             people: &Directory::default(),
+            list_needed: None,
         })
         .is_ok()
     }
@@ -486,6 +500,7 @@ mod tests {
                 action: Action::GetObject,
                 context: &Context::new(),
                 people: &Directory::default(),
+                list_needed: None,
             };
             wish.on_absent(&bucket(acl), &key, None).code
         };

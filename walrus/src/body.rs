@@ -1,7 +1,7 @@
 //! A request's body as it comes: payload out of frames, verified on the way. Nothing may be kept
 //! before [`RequestBody::finish`] has answered.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
@@ -26,6 +26,7 @@ pub struct RequestBody {
     claims: BodyClaims,
     buffer: Bytes,
     ended: bool,
+    ended_at: Option<Instant>,
 }
 
 impl RequestBody {
@@ -37,12 +38,18 @@ impl RequestBody {
             claims,
             buffer: Bytes::new(),
             ended: false,
+            ended_at: None,
         }
     }
 
     /// From now on it may be read.
     pub fn verify_with(&mut self, verifier: BodyVerifier) {
         self.verifier = Some(verifier);
+    }
+
+    /// When its last byte came, if it was read to its end.
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.ended_at
     }
 
     /// What is claimed about it.
@@ -73,6 +80,7 @@ impl RequestBody {
             match frame.map_err(|_| Error::from(Code::RequestTimeout))? {
                 None => {
                     self.ended = true;
+                    self.ended_at = Some(Instant::now());
                     return Ok(None);
                 }
                 Some(Ok(frame)) => match frame.into_data() {

@@ -3,6 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use daemon::{
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use types::quota::Bounds;
 
 use crate::{
+    access_log,
     engine::{Places, Tuning, quota::Defaults},
     lifecycle::Day,
     upkeep::Pace,
@@ -37,8 +39,20 @@ pub struct Config {
     pub tls: Tls,
     /// How objects are kept.
     pub storage: Storage,
+    /// Access logs of buckets.
+    pub access_log: AccessLog,
     /// How much accounts and buckets may hold for which `mallee s3 quota set` says nothing else.
     pub quota: Quota,
+}
+
+/// The section `[access_log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccessLog {
+    /// How often what was logged is delivered; sooner if it is much.
+    pub deliver_every_s: u32,
+    /// MiB that may wait for it below `state_dir`; beyond them lines are lost, and counted.
+    pub spool_mib_max: u32,
 }
 
 /// The section `[quota]`. What is absent has no limit.
@@ -146,6 +160,14 @@ impl Config {
         self.tls.source(self.state_dir.join("public"), known)
     }
 
+    /// When access logs are delivered.
+    pub fn access_log(&self) -> access_log::Pace {
+        access_log::Pace {
+            every: Duration::from_secs(u64::from(self.access_log.deliver_every_s)),
+            spool_bytes_max: u64::from(self.access_log.spool_mib_max) << 20,
+        }
+    }
+
     /// How long a day of a lifecycle rule lasts.
     pub fn day(&self) -> Day {
         Day {
@@ -196,6 +218,9 @@ impl Settings for Config {
         if self.s3.lifecycle_day_s == 0 {
             return Err("s3.lifecycle_day_s must be at least 1".to_owned());
         }
+        if self.access_log.deliver_every_s == 0 {
+            return Err("access_log.deliver_every_s must be at least 1".to_owned());
+        }
         if self.s3.region.is_empty() {
             return Err("s3.region must not be empty".to_owned());
         }
@@ -225,6 +250,7 @@ impl Default for Config {
             s3: S3::default(),
             tls: Tls::default(),
             storage: Storage::default(),
+            access_log: AccessLog::default(),
             quota: Quota::default(),
         }
     }
@@ -247,6 +273,15 @@ impl Default for S3 {
             region: "mallee-1".to_owned(),
             lifecycle_day_s: 86_400,
             signature_v2: true,
+        }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            deliver_every_s: 60,
+            spool_mib_max: 64,
         }
     }
 }

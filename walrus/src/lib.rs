@@ -14,6 +14,7 @@
 //! | [`directory`], [`identity`] | accounts, users and keys; following the CLC's feed, kept sealed |
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`lanes`] | how many bodies flow at once, and in what pieces |
+//! | [`access_log`] | lines of requests, delivered into the buckets that their owners named |
 //! | [`lifecycle`] | what buckets delete by themselves |
 //! | [`seal`] | bodies encrypted at rest |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
@@ -25,6 +26,7 @@
 //! Walrus authenticates S3 requests itself, whoever passed them on. It decides policies by
 //! `iam::decide` and keeps no identity of its own: it works from the last that the CLC told.
 
+pub mod access_log;
 pub mod answer;
 pub mod api;
 pub mod auth;
@@ -56,7 +58,10 @@ use s3::address::Domains;
 use sigv4::Rules;
 use tokio::net::TcpListener;
 
-use crate::{api::Api, config::Config, engine::Engine, identity::Identity, metrics::Metrics};
+use crate::{
+    access_log::AccessLog, api::Api, config::Config, engine::Engine, identity::Identity,
+    metrics::Metrics,
+};
 
 /// Opens everything and starts the daemon's tasks.
 pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
@@ -70,6 +75,8 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     daemon::files::make_dir(&places.folder)?;
     let engine = tokio::task::spawn_blocking(move || Engine::open(&places, tuning)).await??;
     let metrics = Metrics::new(&context.metrics);
+    let (access_log, lines) = AccessLog::new(metrics.clone());
+    access_log.sources.load(&engine).await?;
     let api = Arc::new(Api {
         engine: engine.clone(),
         identity: identity.clone(),
@@ -82,6 +89,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         },
         metrics: metrics.clone(),
         master_key: seal::MasterKey::open(&config.state_dir)?,
+        access_log,
     });
 
     let s3 = listen("s3.listen", config.s3.listen).await?;
@@ -98,11 +106,17 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         keeping.await;
         Ok::<(), BoxError>(())
     });
-    let routes = control::objects::routes(Arc::new(objects::Service(api)));
+    let routes = control::objects::routes(Arc::new(objects::Service(api.clone())));
     let (tls, stop) = (member.tls.server_config(), context.cancel.clone());
     context.spawn("control", async move {
         control::server::serve(cloud, tls, routes, stop).await;
         Ok::<(), BoxError>(())
+    });
+
+    let (logging, spool) = (api.clone(), config.state_dir.join("access-log"));
+    let (pace, following) = (config.access_log(), context.clone());
+    context.spawn("access_log", async move {
+        access_log::run(logging, lines, &spool, pace, following).await
     });
 
     member.keep_fresh(&context, Some(config.control_address()));

@@ -128,7 +128,9 @@ pub async fn follow(engine: Engine, day: Day, context: Context) -> Result<(), Bo
 
 /// Looks at every bucket that has rules, once.
 pub async fn pass(engine: &Engine, day: Day, now: Timestamp) -> Result<()> {
-    let buckets = engine.view(|view| view.buckets_with_rules()).await?;
+    let buckets = engine
+        .view(|view| view.buckets_where(|bucket| bucket.settings.lifecycle.is_some()))
+        .await?;
     for bucket in buckets {
         let rules = bucket.settings.lifecycle.clone().map(|rules| rules.0);
         let rules = rules.unwrap_or_default();

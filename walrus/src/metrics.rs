@@ -34,6 +34,7 @@ pub struct Metrics {
     changes: Gauge,
     identity: Gauge,
     connections: Gauge,
+    log_lines: Family<Labels, Counter>,
     quota_used: Family<Labels, Gauge>,
     quota_limit: Family<Labels, Gauge>,
 }
@@ -60,6 +61,7 @@ impl Metrics {
             changes: Gauge::default(),
             identity: Gauge::default(),
             connections: Gauge::default(),
+            log_lines: Family::default(),
             quota_used: Family::default(),
             quota_limit: Family::default(),
         };
@@ -107,6 +109,11 @@ impl Metrics {
                 "identity_revision",
                 "Revision of the CLC's feed",
                 all.identity,
+            );
+            registry.register(
+                "access_log_lines",
+                "Lines of access logs by what became of them",
+                all.log_lines,
             );
             registry.register(
                 "quota_used",
@@ -162,6 +169,13 @@ impl Metrics {
         self.buckets.set(number(totals.buckets));
         self.objects.set(number(totals.objects));
         self.stored.set(number(totals.bytes));
+    }
+
+    /// What became of lines of access logs: `kept` in the spool, `lost` before it, `delivered`,
+    /// `refused` by the bucket that they go to.
+    pub fn logged(&self, outcome: &'static str, lines: u64) {
+        let labels = vec![("outcome", outcome.to_owned())];
+        self.log_lines.get_or_create(&labels).inc_by(lines);
     }
 
     /// What those hold that have a quota: the fullest, where there are many.

@@ -55,6 +55,7 @@ impl Service {
             action: Action::GetObject,
             context: &context,
             people: &people,
+            list_needed: None,
         };
         let Sought::Object(found) = look.sought else {
             return Err(wish.on_absent(&look.bucket, &key, None));

@@ -76,7 +76,9 @@ fn verified(holder: &Credential, context: iam::Context) -> Verified {
     let is_root = holder.user == ADMIN;
     let arn = match &holder.principal {
         iam::Principal::Known { arn, .. } => arn.clone(),
-        iam::Principal::Anonymous => Arn::account_root(&holder.account),
+        iam::Principal::Anonymous | iam::Principal::Service(_) => {
+            Arn::account_root(&holder.account)
+        }
     };
     Verified {
         principal: holder.principal.clone(),

@@ -339,7 +339,7 @@ pub(crate) fn user(policies: &[&str]) -> Caller {
 fn caller(principal: iam::Principal, account: &AccountId, user: &str, policies: &[&str]) -> Caller {
     let arn = match &principal {
         iam::Principal::Known { arn, .. } => arn.clone(),
-        iam::Principal::Anonymous => unreachable!("a caller is known"),
+        iam::Principal::Anonymous | iam::Principal::Service(_) => unreachable!("a caller is known"),
     };
     let policies = policies
         .iter()

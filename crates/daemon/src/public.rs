@@ -86,6 +86,26 @@ pub struct Client {
     pub address: SocketAddr,
     /// Whether it came over https.
     pub secure: bool,
+    /// What it agreed on there.
+    pub tls: Option<Agreed>,
+}
+
+/// What a handshake agreed on, by the names of their registries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// `TLSv1_3`
+    pub version: &'static str,
+    /// `TLS13_AES_256_GCM_SHA384`
+    pub cipher_suite: &'static str,
+}
+
+impl Agreed {
+    fn of(connection: &rustls::ServerConnection) -> Option<Self> {
+        Some(Self {
+            version: connection.protocol_version()?.as_str()?,
+            cipher_suite: connection.negotiated_cipher_suite()?.suite().as_str()?,
+        })
+    }
 }
 
 /// Serves until told to stop, then finishes what is under way.
@@ -159,7 +179,11 @@ where
         first = first_byte(&stream, door.limits.head_time) => first? == HANDSHAKE,
         () = stop.cancelled() => return Ok(()),
     };
-    let client = Client { address, secure };
+    let client = Client {
+        address,
+        secure,
+        tls: None,
+    };
     let stream = Patient::new(stream);
     match &door.tls {
         Some(tls) if secure => {
@@ -168,6 +192,8 @@ where
                 .await
                 .map_err(|_| "the handshake took too long".to_owned())?;
             let stream = accepted.map_err(|error| format!("the handshake failed: {error}"))?;
+            let tls = Agreed::of(stream.get_ref().1);
+            let client = Client { tls, ..client };
             requests(door, stream, client, answer, stop).await
         }
         _ if door.plain => requests(door, stream, client, answer, stop).await,

@@ -61,7 +61,7 @@ impl Decision {
 /// Judges a request.
 pub fn decide(request: &Request<'_>, policies: &Policies<'_>) -> Decision {
     // Nobody bears no policies, whatever the caller looked up for it.
-    let is_known = *request.principal != Principal::Anonymous;
+    let is_known = request.principal.account().is_some();
     let identity = if is_known {
         request.matching(policies.identity)
     } else {
@@ -162,6 +162,24 @@ mod tests {
             context: &Context::new(),
         };
         decide(&request, &Policies { identity, resource })
+    }
+
+    #[test]
+    fn a_service_may_what_a_resource_gives_to_it_by_name_or_to_everyone() {
+        let logging = Principal::Service("logging.s3.amazonaws.com");
+        let policy = |who: serde_json::Value| on_bucket("Allow", who);
+        let named = policy(json!({"Service": "logging.s3.amazonaws.com"}));
+        let other = policy(json!({"Service": "cloudtrail.amazonaws.com"}));
+        let allow_all = [identity("Allow", "*", "*")];
+        assert!(get_object(&logging, &[], std::slice::from_ref(&named)).is_allow());
+        assert!(!get_object(&logging, &[], &[other]).is_allow());
+        assert!(!get_object(&logging, &allow_all, &[]).is_allow());
+        assert!(get_object(&logging, &[], &[policy(json!("*"))]).is_allow());
+        for who in [Principal::Anonymous, Principal::root(account(THEIRS))] {
+            assert!(!get_object(&who, &[], std::slice::from_ref(&named)).is_allow());
+        }
+        let deny = on_bucket("Deny", json!("*"));
+        assert!(!get_object(&logging, &[], &[named, deny]).is_allow());
     }
 
     #[test]

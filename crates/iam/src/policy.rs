@@ -98,7 +98,9 @@ enum Named {
     /// An account by its name, as Eucalyptus has it, or by its canonical id, as S3 has it. Who keeps
     /// the accounts must resolve it; until then it is nobody.
     Alias(String),
-    /// A service or an identity provider: it parses, and nobody here is one.
+    /// A part of the cloud that works in somebody's name.
+    Service(String),
+    /// An identity provider: it parses, and nobody here is one.
     Nobody,
 }
 
@@ -407,6 +409,7 @@ impl Named {
             (Self::Arn(named), Principal::Known { arn, .. }) if named == arn.as_str() => {
                 Names::Directly
             }
+            (Self::Service(named), Principal::Service(name)) if named == name => Names::Directly,
             _ => Names::No,
         }
     }
@@ -465,7 +468,8 @@ fn parse_named(kind: &str, value: &str) -> Result<Named, MalformedPolicy> {
             Ok(account) => Ok(Named::Account(account)),
             Err(_) => Ok(Named::Alias(value.to_owned())),
         },
-        "Service" | "Federated" => Ok(Named::Nobody),
+        "Service" => Ok(Named::Service(value.to_owned())),
+        "Federated" => Ok(Named::Nobody),
         _ => Err(MalformedPolicy::new(format!(
             "unknown kind of principal {kind:?}"
         ))),

@@ -1,4 +1,4 @@
-//! Who asks: an account's root, one of its users, or nobody in particular.
+//! Who asks: an account's root, one of its users, a part of the cloud, or nobody in particular.
 
 use types::{AccountId, Arn};
 
@@ -16,6 +16,9 @@ pub enum Standing {
 pub enum Principal {
     /// No signature: only what a resource's policy gives to everyone.
     Anonymous,
+    /// A part of the cloud that works in somebody's name, by its name: only what a resource's policy
+    /// gives to it.
+    Service(&'static str),
     /// Someone of an account.
     Known {
         /// The account.
@@ -50,7 +53,7 @@ impl Principal {
     /// The account, if there is one.
     pub fn account(&self) -> Option<&AccountId> {
         match self {
-            Self::Anonymous => None,
+            Self::Anonymous | Self::Service(_) => None,
             Self::Known { account, .. } => Some(account),
         }
     }

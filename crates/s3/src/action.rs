@@ -110,8 +110,8 @@ actions! {
     GetBucketLifecycleConfiguration Bucket "s3:GetLifecycleConfiguration" yes;
     PutBucketLifecycleConfiguration Bucket "s3:PutLifecycleConfiguration" yes;
     DeleteBucketLifecycle Bucket "s3:PutLifecycleConfiguration" yes;
-    GetBucketLogging Bucket "s3:GetBucketLogging" not_yet;
-    PutBucketLogging Bucket "s3:PutBucketLogging" not_yet;
+    GetBucketLogging Bucket "s3:GetBucketLogging" yes;
+    PutBucketLogging Bucket "s3:PutBucketLogging" yes;
     GetBucketNotificationConfiguration Bucket "s3:GetBucketNotification" not_yet;
     PutBucketNotificationConfiguration Bucket "s3:PutBucketNotification" not_yet;
     GetBucketRequestPayment Bucket "s3:GetBucketRequestPayment" yes;

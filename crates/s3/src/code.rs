@@ -63,6 +63,7 @@ codes! {
     InvalidRetentionPeriod 400 "The retention period is not valid.";
     InvalidSecurity 403 "The provided security credentials are not valid.";
     InvalidTag 400 "The tag that you provided is not valid.";
+    InvalidTargetBucketForLogging 400 "The target bucket for logging does not exist, or is not one of yours.";
     InvalidToken 400 "The provided token is malformed or otherwise invalid.";
     InvalidURI 400 "Couldn't parse the specified URI.";
     KeyTooLongError 400 "Your key is too long.";

@@ -12,6 +12,7 @@ pub mod error;
 pub mod lifecycle;
 pub mod list;
 pub mod lock;
+pub mod logging;
 pub mod multipart;
 pub mod ownership;
 pub mod payment;

@@ -10,6 +10,7 @@ use crate::{
         encryption::DefaultEncryption,
         lifecycle::Lifecycle,
         lock::LockConfiguration,
+        logging::Logging,
         ownership::{Ownership, PublicAccessBlock},
         payment::Payer,
         tagging::{BUCKET_TAGS_MAX, Tags},
@@ -32,6 +33,7 @@ pub enum Kind {
     PublicAccessBlock,
     ObjectLock,
     RequestPayment,
+    Logging,
 }
 
 /// What is done with a setting.
@@ -78,6 +80,8 @@ impl Kind {
             A::PutObjectLockConfiguration => (Self::ObjectLock, Put),
             A::GetBucketRequestPayment => (Self::RequestPayment, Get),
             A::PutBucketRequestPayment => (Self::RequestPayment, Put),
+            A::GetBucketLogging => (Self::Logging, Get),
+            A::PutBucketLogging => (Self::Logging, Put),
             _ => return None,
         })
     }
@@ -97,6 +101,7 @@ pub enum Setting {
     PublicAccessBlock(PublicAccessBlock),
     ObjectLock(LockConfiguration),
     RequestPayment(Payer),
+    Logging(Option<Logging>),
 }
 
 impl Setting {
@@ -116,6 +121,7 @@ impl Setting {
             Kind::PublicAccessBlock => Self::PublicAccessBlock(PublicAccessBlock::read(body)?),
             Kind::ObjectLock => Self::ObjectLock(LockConfiguration::read(body)?),
             Kind::RequestPayment => Self::RequestPayment(Payer::read(body)?),
+            Kind::Logging => Self::Logging(Logging::read(body)?),
         })
     }
 }
@@ -154,6 +160,9 @@ pub struct Settings {
     /// Who pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_payment: Option<Payer>,
+    /// Where requests are logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
 }
 
 impl Settings {
@@ -175,6 +184,7 @@ impl Settings {
             Setting::PublicAccessBlock(block) => self.public_access_block = Some(block),
             Setting::ObjectLock(lock) => self.object_lock = Some(lock),
             Setting::RequestPayment(payer) => self.request_payment = Some(payer),
+            Setting::Logging(logging) => self.logging = logging,
         }
     }
 
@@ -189,6 +199,7 @@ impl Settings {
             Kind::Ownership => self.ownership = None,
             Kind::PublicAccessBlock => self.public_access_block = None,
             Kind::RequestPayment => self.request_payment = None,
+            Kind::Logging => self.logging = None,
             Kind::Versioning | Kind::ObjectLock => {}
         }
     }
@@ -205,6 +216,7 @@ impl Settings {
         match kind {
             Kind::Versioning => Ok(write_versioning(self.versioning)),
             Kind::RequestPayment => Ok(self.request_payment.unwrap_or_default().write()),
+            Kind::Logging => Ok(Logging::write(self.logging.as_ref())),
             Kind::Policy => or(self.policy.as_ref(), Code::NoSuchBucketPolicy, Clone::clone),
             Kind::Tagging => or(self.tagging.as_ref(), Code::NoSuchTagSet, Tags::write),
             Kind::Cors => or(

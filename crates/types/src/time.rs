@@ -47,6 +47,21 @@ impl Timestamp {
         self.printed("%a, %d %b %Y %H:%M:%S GMT")
     }
 
+    /// `23/Nov/2026:03:01:59 +0000`, as access logs have it.
+    pub fn log_date(self) -> String {
+        self.printed("%d/%b/%Y:%H:%M:%S +0000")
+    }
+
+    /// `2026-11-23-03-01-59`, as names of log files have it.
+    pub fn name_date(self) -> String {
+        self.printed("%Y-%m-%d-%H-%M-%S")
+    }
+
+    /// `2026/11/23`, as folders by day are named.
+    pub fn folder_date(self) -> String {
+        self.printed("%Y/%m/%d")
+    }
+
     /// `20261123T030159Z`, as signatures have it.
     pub fn amz_date(self) -> String {
         self.printed("%Y%m%dT%H%M%SZ")
@@ -79,6 +94,9 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-23T03:01:59.000Z");
         assert_eq!(time.http_date(), "Mon, 23 Nov 2026 03:01:59 GMT");
         assert_eq!(time.amz_date(), "20261123T030159Z");
+        assert_eq!(time.log_date(), "23/Nov/2026:03:01:59 +0000");
+        assert_eq!(time.name_date(), "2026-11-23-03-01-59");
+        assert_eq!(time.folder_date(), "2026/11/23");
         assert_eq!(time.to_string().parse::<Timestamp>().unwrap(), time);
         assert!("yesterday".parse::<Timestamp>().is_err());
     }

@@ -103,6 +103,7 @@ impl Ask<'_> {
             .engine
             .commit(Change::DeleteBucket(same(&bucket)))
             .await?;
+        self.forget_logging(&bucket).await?;
         Ok(answer::status(StatusCode::NO_CONTENT))
     }
 

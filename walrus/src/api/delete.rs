@@ -89,6 +89,14 @@ impl Ask<'_> {
                 Err(failure) => return Err(failure),
             }
         }
+        if self.is_logged {
+            for outcome in &outcomes {
+                let error = outcome.result.as_ref().err();
+                let error = error.map(|error| error.code.as_str());
+                self.trail
+                    .deleted(&outcome.key, outcome.version.as_ref(), error);
+            }
+        }
         Ok(outcomes)
     }
 

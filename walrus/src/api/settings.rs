@@ -40,11 +40,17 @@ impl Ask<'_> {
         self.wish().on_bucket(&bucket)?;
         let document = body.read_document(MAX_DOCUMENT_BYTES).await?;
         let setting = Setting::read(kind, &document)?;
-        if let Setting::Policy(text) = &setting {
-            check_policy(text, &bucket)?;
+        match &setting {
+            Setting::Policy(text) => check_policy(text, &bucket)?,
+            Setting::Logging(Some(logging)) => self.check_logging(logging, &bucket).await?,
+            _ => {}
         }
         let change = Change::SetBucket(same(&bucket), BucketChange::Set(setting));
         self.api.engine.commit(change).await?;
+        if kind == Kind::Logging {
+            let sources = &self.api.access_log.sources;
+            sources.refresh(&self.api.engine, &bucket.name).await?;
+        }
         Ok(answer::status(put_status(kind)))
     }
 

@@ -23,7 +23,7 @@ use crate::seal;
 #[serde(rename_all = "snake_case")]
 pub enum Fact {
     /// A bucket is so.
-    BucketSet(Bucket),
+    BucketSet(Box<Bucket>),
     /// A bucket is no more.
     BucketGone(BucketName),
     /// A version of an object is so.

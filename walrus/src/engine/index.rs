@@ -142,8 +142,8 @@ impl View<'_> {
             .transpose()
     }
 
-    /// The buckets that delete something by themselves.
-    pub fn buckets_with_rules(self) -> Result<Vec<Bucket>> {
+    /// The buckets of which something is so.
+    pub fn buckets_where(self, is_so: impl Fn(&Bucket) -> bool) -> Result<Vec<Bucket>> {
         let mut query = self
             .0
             .prepare_cached("SELECT record, segment, offset, length FROM buckets ORDER BY name")?;
@@ -151,7 +151,7 @@ impl View<'_> {
         let mut found = Vec::new();
         for row in rows {
             let bucket = kept::<Bucket>(row?)?.thing;
-            if bucket.settings.lifecycle.is_some() {
+            if is_so(&bucket) {
                 found.push(bucket);
             }
         }

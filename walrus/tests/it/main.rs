@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and starts the daemon and its clients as people do"
 )]
 
+mod access_log;
 mod clients;
 mod corpus;
 mod crash;

@@ -30,7 +30,7 @@ pub(super) fn create(bucket: Bucket, view: View<'_>) -> Result<Decision> {
     if let Some(Kept { thing, .. }) = view.find_bucket(&bucket.name)? {
         return again(&bucket, &thing);
     }
-    Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
+    Ok(Decision::of(vec![Fact::BucketSet(Box::new(bucket))]))
 }
 
 /// A bucket that is there is made again by its owner's clients, before they use it: no harm if
@@ -78,7 +78,7 @@ pub(super) fn set(seen: &SameBucket, change: BucketChange, view: View<'_>) -> Re
         }
         BucketChange::Clear(kind) => bucket.settings.clear(kind),
     }
-    Ok(Decision::of(vec![Fact::BucketSet(bucket)]))
+    Ok(Decision::of(vec![Fact::BucketSet(Box::new(bucket))]))
 }
 
 /// Settings that depend on one another.
