@@ -12,7 +12,16 @@ use serde::Serialize;
 
 /// The conditions of one daemon, shared by whoever reports and whoever asks.
 #[derive(Debug, Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, State>>>);
+
+/// How it is with one condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// It holds, with a remark if there is something to know.
+    Met(Option<String>),
+    /// It does not hold, and why.
+    Unmet(String),
+}
 
 /// One condition, held by the part of the daemon that knows.
 #[derive(Debug, Clone)]
@@ -37,7 +46,7 @@ pub struct ConditionReport {
     pub name: &'static str,
     /// Whether it holds.
     pub ready: bool,
-    /// Why not.
+    /// Why not; or what there is to know although it holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -47,7 +56,7 @@ impl Readiness {
     pub fn condition(&self, name: &'static str) -> Condition {
         self.lock()
             .entry(name)
-            .or_insert_with(|| Some("starting".to_owned()));
+            .or_insert_with(|| State::Unmet("starting".to_owned()));
         Condition {
             name,
             all: self.clone(),
@@ -59,10 +68,17 @@ impl Readiness {
         let conditions: Vec<ConditionReport> = self
             .lock()
             .iter()
-            .map(|(name, reason)| ConditionReport {
-                name,
-                ready: reason.is_none(),
-                reason: reason.clone(),
+            .map(|(name, state)| match state.clone() {
+                State::Met(reason) => ConditionReport {
+                    name,
+                    ready: true,
+                    reason,
+                },
+                State::Unmet(reason) => ConditionReport {
+                    name,
+                    ready: false,
+                    reason: Some(reason),
+                },
             })
             .collect();
         Report {
@@ -71,7 +87,7 @@ impl Readiness {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, Option<String>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, State>> {
         self.0
             .lock()
             .expect("no one panics while holding this lock")
@@ -81,20 +97,28 @@ impl Readiness {
 impl Condition {
     /// The condition holds.
     pub fn met(&self) {
-        self.set(None);
+        self.set(State::Met(None));
+    }
+
+    /// The condition holds, and an operator should know this.
+    pub fn met_but(&self, remark: impl Into<String>) {
+        self.set(State::Met(Some(remark.into())));
     }
 
     /// The condition does not hold, and why, in words for an operator.
     pub fn unmet(&self, reason: impl Into<String>) {
-        self.set(Some(reason.into()));
+        self.set(State::Unmet(reason.into()));
     }
 
-    fn set(&self, reason: Option<String>) {
-        let before = self.all.lock().insert(self.name, reason.clone()).flatten();
-        match (before, reason) {
-            (Some(_), None) => tracing::info!(condition = self.name, "ready"),
-            (None, Some(reason)) => tracing::warn!(condition = self.name, reason, "not ready"),
-            (Some(_), Some(_)) | (None, None) => {}
+    fn set(&self, state: State) {
+        let before = self.all.lock().insert(self.name, state.clone());
+        let was_met = matches!(before, Some(State::Met(_)));
+        match state {
+            State::Met(_) if !was_met => tracing::info!(condition = self.name, "ready"),
+            State::Unmet(reason) if was_met => {
+                tracing::warn!(condition = self.name, reason, "not ready");
+            }
+            State::Met(_) | State::Unmet(_) => {}
         }
     }
 }
@@ -117,8 +141,15 @@ mod tests {
             Some("the CLC does not answer")
         );
 
+        peer.met_but("it answers slowly");
+        let report = readiness.report();
+        assert!(report.ready);
+        assert_eq!(
+            report.conditions[1].reason.as_deref(),
+            Some("it answers slowly")
+        );
         peer.met();
-        assert!(readiness.report().ready);
+        assert_eq!(readiness.report().conditions[1].reason, None);
         database.unmet("disk full");
         assert!(!readiness.report().ready);
     }
