@@ -13,6 +13,7 @@ mod list;
 mod lock;
 mod logging;
 mod multipart;
+mod notifications;
 mod objects;
 mod settings;
 mod tagging;
@@ -47,6 +48,7 @@ use crate::{
     },
     identity::Identity,
     metrics::Metrics,
+    notify::Destinations,
     seal::MasterKey,
 };
 
@@ -70,6 +72,8 @@ pub struct Api {
     pub master_key: MasterKey,
     /// Where requests are logged.
     pub access_log: AccessLog,
+    /// Whom owners of buckets may have told what happens in them.
+    pub destinations: Destinations,
 }
 
 /// One request on its way through an operation.
@@ -83,6 +87,16 @@ struct Ask<'a> {
     now: Timestamp,
     host: String,
     path: String,
+    trail: &'a Trail,
+    is_logged: bool,
+    origin: Origin,
+    request_id: &'a str,
+}
+
+/// The circumstances of a request.
+struct Circumstances<'a> {
+    origin: Origin,
+    request_id: &'a str,
     trail: &'a Trail,
     is_logged: bool,
 }
@@ -129,8 +143,13 @@ impl Api {
                     &directory,
                 );
                 let mut body = RequestBody::new(stream, request.body.clone());
-                let trail = (&trail, watch.is_some());
-                let outcome = self.run(&parts, request, &mut body, origin, trail).await;
+                let circumstances = Circumstances {
+                    origin,
+                    request_id,
+                    trail: &trail,
+                    is_logged: watch.is_some(),
+                };
+                let outcome = self.run(&parts, request, &mut body, circumstances).await;
                 if outcome.is_err() {
                     body.drain().await;
                 }
@@ -175,9 +194,14 @@ impl Api {
         parts: &Parts,
         request: Request,
         body: &mut RequestBody,
-        origin: Origin,
-        (trail, is_logged): (&Trail, bool),
+        circumstances: Circumstances<'_>,
     ) -> Done {
+        let Circumstances {
+            origin,
+            request_id,
+            trail,
+            is_logged,
+        } = circumstances;
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
         let known =
@@ -210,6 +234,8 @@ impl Api {
         };
         ask.run(request.operation, body).await
     }
+            origin,
+            request_id,
 }
 
 /// The page of another site that a request comes from, if it does.
@@ -371,7 +397,7 @@ impl Ask<'_> {
             seen: Seen::of(&found.object),
             change: change(&bucket)?,
         };
-        self.api.engine.commit(change).await?;
+        self.commit(change).await?;
         let mut answer = answer::status(status);
         answer::set_version(
             answer.headers_mut(),

@@ -20,7 +20,7 @@ use crate::{
     engine::facts::{Bucket, Object},
 };
 
-pub use delivery::may_deliver_log;
+pub use delivery::{LOG_SERVICE, may_deliver_log};
 pub use policy::BucketPolicy;
 
 /// What an owner may do whatever its own policy says.

@@ -12,7 +12,7 @@ use daemon::{
 };
 use serde::{Deserialize, Serialize};
 
-use types::quota::Bounds;
+use types::{AccountId, quota::Bounds};
 
 use crate::{
     access_log,

@@ -3,6 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`events`] | what a change tells, queued by the same frame |
 //! | [`facts`] | what is kept, as it stands in the journal |
 //! | [`frame`], [`journal`] | checksummed frames in append-only segments; the scan that reads them |
 //! | [`blobs`] | bodies too large for the journal, in immutable files |
@@ -24,6 +25,7 @@ pub mod blobs;
 pub mod change;
 mod committer;
 mod compact;
+pub mod events;
 pub mod facts;
 pub mod failure;
 pub mod frame;
@@ -51,6 +53,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::{intake, lanes::Lanes, outflow};
 
 pub use change::{Change, Done};
+pub use committer::Events;
 pub use facts::{Body, Bucket, Fact, Object};
 use failure::During as _;
 pub use failure::{Failure, Result};
@@ -58,6 +61,7 @@ pub use index::{Totals, View};
 
 use blobs::{BlobReader, BlobSink, Blobs, NewBlob};
 use committer::{Commit, Committer, Stop};
+use events::Cause;
 use index::{IndexFile, IndexReader, Kept};
 use pins::{Pin, Pins};
 
@@ -68,6 +72,8 @@ const READERS_KEPT: usize = 16;
 const LOOKS_MAX: usize = 100;
 /// A look that took longer than this waited for the disk.
 const GLANCE_SLOW: Duration = Duration::from_micros(500);
+/// Who changes what nobody asked to be changed.
+const OWN: &str = "mallee-walrus";
 /// Below this the commit alone looks at quotas: a smaller body is soon read.
 const FORESEEN_BYTES_MIN: u64 = 256 << 10;
 /// Looks after a slow one that are made away from the async threads: what was cold once is likely
@@ -104,6 +110,8 @@ pub struct Tuning {
     pub reserve_bytes: u64,
     /// Quotas of those for whom none were set.
     pub quotas: quota::Defaults,
+    /// Events that may wait for one destination.
+    pub events_max: u64,
 }
 
 impl Default for Tuning {
@@ -113,6 +121,7 @@ impl Default for Tuning {
             segment_bytes: 64 << 20,
             reserve_bytes: 256 << 20,
             quotas: quota::Defaults::OPEN,
+            events_max: events::QUEUED_MAX,
         }
     }
 }
@@ -132,6 +141,7 @@ struct Inner {
     committer: Mutex<Option<std::thread::JoinHandle<()>>>,
     stop: Stop,
     groups: watch::Receiver<(u64, u64)>,
+    events: watch::Receiver<Events>,
     promised: Arc<AtomicU64>,
     intakes: Lanes,
     outflows: Lanes,
@@ -233,6 +243,7 @@ impl Engine {
         let (commits, queue) = mpsc::channel(committer::QUEUE_MAX);
         let stop = Stop::new(places.folder.clone());
         let (count, groups) = watch::channel((0, 0));
+        let (happened, events) = watch::channel(Events::default());
         let committer = Committer {
             folder: recovered.journal_folder.clone(),
             compactor: compact::Compactor::new(
@@ -245,9 +256,11 @@ impl Engine {
             pins: pins.clone(),
             segment_bytes: tuning.segment_bytes,
             quotas: tuning.quotas,
+            events_max: tuning.events_max,
             batch: recovered.batch,
             stop: stop.clone(),
             groups: count,
+            events: happened,
         };
         let committer = std::thread::Builder::new()
             .name("committer".into())
@@ -268,6 +281,7 @@ impl Engine {
             committer: Mutex::new(Some(committer)),
             stop,
             groups,
+            events,
             promised: Arc::default(),
             intakes: Lanes::new(intake::WIDE_LANES, intake::WIDE_BYTES, intake::NARROW_LANES),
             outflows: Lanes::new(
@@ -318,26 +332,53 @@ impl Engine {
         *self.0.groups.borrow()
     }
 
-    /// Makes changes; each is decided for itself, all are on disk when this returns.
+    /// Events that were queued since the start; whoever waits for one looks when it changes.
+    pub fn events(&self) -> watch::Receiver<Events> {
+        self.0.events.clone()
+    }
+
+    /// Makes changes of the cloud's own; each is decided for itself, all are on disk when this
+    /// returns.
     pub async fn commit_all(&self, changes: Vec<Change>) -> Vec<Result<Done>> {
+        let cause = Cause::service(OWN, types::Timestamp::default());
+        self.commit_all_by(cause, changes).await
+    }
+
+    /// Makes changes that somebody asked for.
+    pub async fn commit_all_by(
+        &self,
+        cause: Arc<Cause>,
+        changes: Vec<Change>,
+    ) -> Vec<Result<Done>> {
         let gone = || Failure::Stopped("the committer is gone".to_owned());
         let count = changes.len();
         let all_gone = || (0..count).map(|_| Err(gone())).collect();
 
         let (answer, told) = oneshot::channel();
+        let commit = Commit {
+            changes,
+            cause,
+            answer,
+        };
         let commits = held(&self.0.commits).clone();
         let Some(commits) = commits else {
             return all_gone();
         };
-        if commits.send(Commit { changes, answer }).await.is_err() {
+        if commits.send(commit).await.is_err() {
             return all_gone();
         }
         told.await.unwrap_or_else(|_| all_gone())
     }
 
-    /// Makes one change.
+    /// Makes one change of the cloud's own.
     pub async fn commit(&self, change: Change) -> Result<Done> {
-        let mut results = self.commit_all(vec![change]).await;
+        let cause = Cause::service(OWN, types::Timestamp::default());
+        self.commit_by(cause, change).await
+    }
+
+    /// Makes one change that somebody asked for.
+    pub async fn commit_by(&self, cause: Arc<Cause>, change: Change) -> Result<Done> {
+        let mut results = self.commit_all_by(cause, vec![change]).await;
         results.pop().expect("one change has one result")
     }
 

@@ -15,6 +15,7 @@
 //! | [`body`], [`digests`], [`intake`] | a body comes in: verified, digested, written once |
 //! | [`lanes`] | how many bodies flow at once, and in what pieces |
 //! | [`access_log`] | lines of requests, delivered into the buckets that their owners named |
+//! | [`notify`] | events, told to the destinations that the administrator named |
 //! | [`lifecycle`] | what buckets delete by themselves |
 //! | [`seal`] | bodies encrypted at rest |
 //! | [`outflow`], [`answer`] | an object goes out; documents, errors, headers |
@@ -43,6 +44,7 @@ pub mod lanes;
 pub mod lifecycle;
 mod links;
 pub mod metrics;
+pub mod notify;
 pub mod objects;
 pub mod outflow;
 mod quotas;
@@ -65,6 +67,7 @@ use crate::{
 
 /// Opens everything and starts the daemon's tasks.
 pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
+    notify::{Destinations, destination::Destination},
     // First of all, so that nobody takes us for ready while the engine recovers.
     let serving = context.ready.condition("serving");
     let told = context.ready.condition("identities");
@@ -79,6 +82,8 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     access_log.sources.load(&engine).await?;
     let api = Arc::new(Api {
         engine: engine.clone(),
+    let destinations = config.notification.iter().map(Destination::open);
+    let destinations: Vec<_> = destinations.collect::<Result<_, _>>()?;
         identity: identity.clone(),
         clock: context.clock.clone(),
         domains: Domains::new(config.s3.domains.iter().cloned()),
@@ -94,6 +99,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
 
     let s3 = listen("s3.listen", config.s3.listen).await?;
     let cloud = listen("control.listen", config.control.listen).await?;
+        destinations: Destinations(destinations.into()),
     tracing::info!(s3 = %s3.local_addr()?, control = %cloud.local_addr()?, "serving");
     let certificate = Certificate::open(config.public_certificate())?;
     let shown = certificate.server_config()?;
@@ -117,6 +123,11 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     let (pace, following) = (config.access_log(), context.clone());
     context.spawn("access_log", async move {
         access_log::run(logging, lines, &spool, pace, following).await
+    for destination in api.destinations.0.iter().cloned() {
+        let telling = notify::follow(api.clone(), destination, context.clone());
+        context.spawn("notify", telling);
+    }
+    context.spawn("notify_sweep", notify::sweep(api.clone(), context.clone()));
     });
 
     member.keep_fresh(&context, Some(config.control_address()));

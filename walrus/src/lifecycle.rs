@@ -2,7 +2,7 @@
 //! [`due`], a pure function of one key's versions; the commit decides again, so that a lock binds and
 //! an object that was written meanwhile stays.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use daemon::{BoxError, Context};
 use s3::{
@@ -16,8 +16,11 @@ use types::Timestamp;
 use crate::engine::{
     Bucket, Change, Engine, Failure, Object, Result,
     change::{DeleteChange, SameBucket},
+    events::{Cause, Verb},
 };
 
+/// By whom rules are followed, in the events of what they delete.
+const SERVICE: &str = "s3.amazonaws.com";
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 /// Between two passes, where days are days.
 const PASS_PAUSE: Duration = Duration::from_secs(3600);
@@ -171,7 +174,7 @@ async fn delete_due(
             let wanted = deeds.into_iter();
             changes.extend(wanted.map(|deed| change(deed, versions, bucket, now)));
         }
-        commit(engine, changes).await?;
+        commit(engine, changes, now).await?;
     }
 }
 
@@ -240,7 +243,7 @@ async fn abort_due(
                 });
             }
         }
-        commit(engine, changes).await?;
+        commit(engine, changes, now).await?;
         match page.next {
             Some(next) => (list.key_marker, list.upload_id_marker) = next,
             None => return Ok(()),
@@ -249,12 +252,16 @@ async fn abort_due(
 }
 
 /// What the commit refuses (a lock, a newer object) is not due any more or not yet.
-async fn commit(engine: &Engine, changes: Vec<Change>) -> Result<()> {
+async fn commit(engine: &Engine, changes: Vec<Change>, now: Timestamp) -> Result<()> {
     if changes.is_empty() {
         return Ok(());
     }
     let count = changes.len();
-    for done in engine.commit_all(changes).await {
+    let cause = Cause {
+        verb: Verb::Lifecycle,
+        ..Cause::clone(&Cause::service(SERVICE, now))
+    };
+    for done in engine.commit_all_by(Arc::new(cause), changes).await {
         match done {
             Ok(_) | Err(Failure::Refused(_)) => {}
             Err(failure) => return Err(failure),

@@ -8,7 +8,7 @@ use prometheus_client::metrics::{
     histogram::{Histogram, exponential_buckets},
 };
 
-use crate::engine::{Room, Totals, scrub::Progress};
+use crate::engine::{Room, Totals, index::Waiting, scrub::Progress};
 
 /// Accounts and buckets that are shown with their quota.
 const QUOTAS_MAX: usize = 1_000;
@@ -36,6 +36,9 @@ pub struct Metrics {
     connections: Gauge,
     log_lines: Family<Labels, Counter>,
     quota_used: Family<Labels, Gauge>,
+    notifications: Family<Labels, Counter>,
+    notifications_queued: Family<Labels, Gauge>,
+    notifications_lost: Gauge,
     quota_limit: Family<Labels, Gauge>,
 }
 
@@ -64,6 +67,9 @@ impl Metrics {
             log_lines: Family::default(),
             quota_used: Family::default(),
             quota_limit: Family::default(),
+            notifications: Family::default(),
+            notifications_queued: Family::default(),
+            notifications_lost: Gauge::default(),
         };
         let all = metrics.clone();
         shown.register(|registry| {
@@ -122,6 +128,21 @@ impl Metrics {
             );
             registry.register(
                 "quota_limit",
+            registry.register(
+                "notifications",
+                "Events by destination and what became of them",
+                all.notifications,
+            );
+            registry.register(
+                "notifications_queued",
+                "Events that wait, by destination",
+                all.notifications_queued,
+            );
+            registry.register(
+                "notifications_lost",
+                "Events since the start that were not queued, because too many waited",
+                all.notifications_lost,
+            );
                 "Bytes or objects that they may have",
                 all.quota_limit,
             );
@@ -179,6 +200,28 @@ impl Metrics {
     }
 
     /// What those hold that have a quota: the fullest, where there are many.
+    /// What became of events for a destination: `delivered`, `failed` (a try), or given up because
+    /// they were `refused`, `expired`, or for a destination that is `unknown`.
+    pub fn notified(&self, destination: &str, outcome: &'static str, events: u64) {
+        let labels = vec![
+            ("destination", destination.to_owned()),
+            ("outcome", outcome.to_owned()),
+        ];
+        self.notifications.get_or_create(&labels).inc_by(events);
+    }
+
+    /// What waits for each destination, and how much was lost.
+    pub fn waiting(&self, waiting: Vec<Waiting>, lost: u64) {
+        self.notifications_queued.clear();
+        for Waiting { to, events } in waiting {
+            let labels = vec![("destination", to)];
+            self.notifications_queued
+                .get_or_create(&labels)
+                .set(number(events));
+        }
+        self.notifications_lost.set(number(lost));
+    }
+
     pub fn quotas(&self, mut lines: Vec<QuotaLine>) {
         let fullness = |line: &QuotaLine| {
             let of = |used: u64, limit: Option<u64>| {

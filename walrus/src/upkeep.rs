@@ -30,6 +30,9 @@ pub async fn watch(
         metrics.state(engine.groups(), identity.revision());
         metrics.room(&engine.room()?, engine.totals().await.unwrap_or_default());
         metrics.quotas(quotas::limited(&engine).await.unwrap_or_default());
+        let waiting = engine.view(|view| view.waiting()).await.unwrap_or_default();
+        let lost = engine.events().borrow().lost;
+        metrics.waiting(waiting, lost);
         tokio::select! {
             why = engine.stopped() => return Err(why.into()),
             () = context.cancel.cancelled() => return Ok(()),

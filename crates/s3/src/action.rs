@@ -112,8 +112,8 @@ actions! {
     DeleteBucketLifecycle Bucket "s3:PutLifecycleConfiguration" yes;
     GetBucketLogging Bucket "s3:GetBucketLogging" yes;
     PutBucketLogging Bucket "s3:PutBucketLogging" yes;
-    GetBucketNotificationConfiguration Bucket "s3:GetBucketNotification" not_yet;
-    PutBucketNotificationConfiguration Bucket "s3:PutBucketNotification" not_yet;
+    GetBucketNotificationConfiguration Bucket "s3:GetBucketNotification" yes;
+    PutBucketNotificationConfiguration Bucket "s3:PutBucketNotification" yes;
     GetBucketRequestPayment Bucket "s3:GetBucketRequestPayment" yes;
     PutBucketRequestPayment Bucket "s3:PutBucketRequestPayment" yes;
     GetBucketWebsite Bucket "s3:GetBucketWebsite" not_yet;

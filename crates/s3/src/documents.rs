@@ -14,6 +14,7 @@ pub mod list;
 pub mod lock;
 pub mod logging;
 pub mod multipart;
+pub mod notification;
 pub mod ownership;
 pub mod payment;
 pub mod tagging;

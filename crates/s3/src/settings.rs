@@ -11,6 +11,7 @@ use crate::{
         lifecycle::Lifecycle,
         lock::LockConfiguration,
         logging::Logging,
+        notification::Notifications,
         ownership::{Ownership, PublicAccessBlock},
         payment::Payer,
         tagging::{BUCKET_TAGS_MAX, Tags},
@@ -34,6 +35,7 @@ pub enum Kind {
     ObjectLock,
     RequestPayment,
     Logging,
+    Notification,
 }
 
 /// What is done with a setting.
@@ -80,6 +82,8 @@ impl Kind {
             A::PutObjectLockConfiguration => (Self::ObjectLock, Put),
             A::GetBucketRequestPayment => (Self::RequestPayment, Get),
             A::PutBucketRequestPayment => (Self::RequestPayment, Put),
+            A::GetBucketNotificationConfiguration => (Self::Notification, Get),
+            A::PutBucketNotificationConfiguration => (Self::Notification, Put),
             A::GetBucketLogging => (Self::Logging, Get),
             A::PutBucketLogging => (Self::Logging, Put),
             _ => return None,
@@ -102,6 +106,7 @@ pub enum Setting {
     ObjectLock(LockConfiguration),
     RequestPayment(Payer),
     Logging(Option<Logging>),
+    Notification(Notifications),
 }
 
 impl Setting {
@@ -122,6 +127,7 @@ impl Setting {
             Kind::ObjectLock => Self::ObjectLock(LockConfiguration::read(body)?),
             Kind::RequestPayment => Self::RequestPayment(Payer::read(body)?),
             Kind::Logging => Self::Logging(Logging::read(body)?),
+            Kind::Notification => Self::Notification(Notifications::read(body)?),
         })
     }
 }
@@ -163,6 +169,9 @@ pub struct Settings {
     /// Where requests are logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
+    /// What is told to whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notifications: Option<Notifications>,
 }
 
 impl Settings {
@@ -185,6 +194,9 @@ impl Settings {
             Setting::ObjectLock(lock) => self.object_lock = Some(lock),
             Setting::RequestPayment(payer) => self.request_payment = Some(payer),
             Setting::Logging(logging) => self.logging = logging,
+            Setting::Notification(rules) => {
+                self.notifications = Some(rules).filter(|rules| !rules.0.is_empty());
+            }
         }
     }
 
@@ -200,6 +212,7 @@ impl Settings {
             Kind::PublicAccessBlock => self.public_access_block = None,
             Kind::RequestPayment => self.request_payment = None,
             Kind::Logging => self.logging = None,
+            Kind::Notification => self.notifications = None,
             Kind::Versioning | Kind::ObjectLock => {}
         }
     }
@@ -217,6 +230,7 @@ impl Settings {
             Kind::Versioning => Ok(write_versioning(self.versioning)),
             Kind::RequestPayment => Ok(self.request_payment.unwrap_or_default().write()),
             Kind::Logging => Ok(Logging::write(self.logging.as_ref())),
+            Kind::Notification => Ok(Notifications::write(self.notifications.as_ref())),
             Kind::Policy => or(self.policy.as_ref(), Code::NoSuchBucketPolicy, Clone::clone),
             Kind::Tagging => or(self.tagging.as_ref(), Code::NoSuchTagSet, Tags::write),
             Kind::Cors => or(

@@ -21,12 +21,13 @@ use super::{
 };
 use crate::{
     api::Api,
-    authorise::may_deliver_log,
+    authorise::{LOG_SERVICE, may_deliver_log},
     digests::Digests,
     engine::{
         Body, Bucket, Change, Engine, Failure, Object, Result,
         blobs::NewBlob,
         change::{PutChange, SameBucket},
+        events::Cause,
         facts::Piece,
     },
     seal::DataKey,
@@ -189,7 +190,8 @@ async fn put(api: &Api, source: &Source, key: &str, text: String, now: Timestamp
         conditions: Default::default(),
         unique: rand::random(),
     }));
-    engine.commit(change).await.map(|_| ())
+    let cause = Cause::service(LOG_SERVICE, now);
+    engine.commit_by(cause, change).await.map(|_| ())
 }
 
 /// The owner's, and what the log's owner grants besides.

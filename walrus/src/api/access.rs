@@ -91,7 +91,7 @@ impl Ask<'_> {
             seen: Seen::of(object),
             change: ObjectChange::Acl(acl),
         };
-        self.api.engine.commit(change).await?;
+        self.commit(change).await?;
         let mut answer = answer::status(StatusCode::OK);
         answer::set_version(answer.headers_mut(), shown(&bucket, object));
         Ok(answer)

@@ -24,7 +24,7 @@ impl Ask<'_> {
             conditions: delete.conditions,
         };
         let change = self.delete_change(&bucket, line, delete.bypass_governance)?;
-        let deleted = deleted(self.api.engine.commit(change).await?)?;
+        let deleted = deleted(self.commit(change).await?)?;
 
         let mut answer = answer::status(StatusCode::NO_CONTENT);
         let headers = answer.headers_mut();
@@ -81,7 +81,7 @@ impl Ask<'_> {
             });
         }
 
-        let done = self.api.engine.commit_all(changes).await;
+        let done = self.commit_all(changes).await;
         for (place, done) in places.into_iter().zip(done) {
             match done {
                 Ok(done) => outcomes[place].result = Ok(deleted(done)?),

@@ -157,11 +157,8 @@ impl Ask<'_> {
             now: self.now,
             unique: rand::random(),
         };
-        let done = self
-            .api
-            .engine
-            .commit(Change::CompleteUpload(Box::new(change)))
-            .await?;
+        let change = Change::CompleteUpload(Box::new(change));
+        let done = self.commit(change).await?;
         let engine::Done::Completed(object, version) = done else {
             return Err(s3::Code::InternalError.into());
         };

@@ -87,7 +87,7 @@ impl Ask<'_> {
     /// Commits an object; answers its version if its bucket has versions.
     pub(super) async fn put(&self, put: PutChange) -> Result<Option<VersionId>, Failure> {
         let change = Change::PutObject(Box::new(put));
-        match self.api.engine.commit(change).await? {
+        match self.commit(change).await? {
             engine::Done::Written(version) => Ok(version),
             _ => Err(Code::InternalError.into()),
         }

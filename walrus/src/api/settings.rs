@@ -43,10 +43,11 @@ impl Ask<'_> {
         match &setting {
             Setting::Policy(text) => check_policy(text, &bucket)?,
             Setting::Logging(Some(logging)) => self.check_logging(logging, &bucket).await?,
+            Setting::Notification(rules) => self.check_notifications(rules, &bucket)?,
             _ => {}
         }
         let change = Change::SetBucket(same(&bucket), BucketChange::Set(setting));
-        self.api.engine.commit(change).await?;
+        self.commit(change).await?;
         if kind == Kind::Logging {
             let sources = &self.api.access_log.sources;
             sources.refresh(&self.api.engine, &bucket.name).await?;

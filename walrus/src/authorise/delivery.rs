@@ -12,7 +12,7 @@ use super::{BucketPolicy, resource_of};
 use crate::{directory::Directory, engine::facts::Bucket};
 
 /// What policies call whoever writes access logs.
-const SERVICE: &str = "logging.s3.amazonaws.com";
+pub const LOG_SERVICE: &str = "logging.s3.amazonaws.com";
 const ACTION: &str = "s3:PutObject";
 
 /// Judges one object of a log.
@@ -37,7 +37,7 @@ pub fn may_deliver_log(
         .with("aws:SecureTransport", "true");
     let object = resource_of(&target.name, key);
     let request = Request {
-        principal: &Principal::Service(SERVICE),
+        principal: &Principal::Service(LOG_SERVICE),
         action: ACTION,
         resource: object.as_str(),
         owner: &target.owner,

@@ -19,6 +19,7 @@ use types::{
 
 use super::{
     blobs::NewBlob,
+    events::Happened,
     facts::{Bucket, Fact, Object, Part, Upload},
     failure::Result,
     index::{Kept, View},
@@ -82,6 +83,13 @@ pub enum Change {
         key: Key,
         /// Its id.
         upload_id: String,
+    },
+    /// Forget events: they were delivered, or given up.
+    RemoveEvents {
+        /// For which destination.
+        to: String,
+        /// Which.
+        ids: Vec<u64>,
     },
     /// Set how much an account or a bucket may hold.
     SetQuota(QuotaOf, QuotaChange),
@@ -205,6 +213,8 @@ pub(super) struct Decision {
     pub(super) done: Done,
     /// The bucket that it is about, where objects or parts change.
     pub(super) bucket: Option<Bucket>,
+    /// What it tells, if somebody listens.
+    pub(super) happened: Option<Happened>,
 }
 
 impl Decision {
@@ -215,6 +225,14 @@ impl Decision {
             blobs: Vec::new(),
             done: Done::Made,
             bucket: None,
+            happened: None,
+        }
+    }
+
+    fn tells(self, happened: Happened) -> Self {
+        Self {
+            happened: Some(happened),
+            ..self
         }
     }
 
@@ -257,6 +275,7 @@ impl Change {
                 upload_id,
             } => uploads::abort(&bucket, &key, upload_id, view),
             Self::SetQuota(of, change) => quotas::set(of, change, view),
+            Self::RemoveEvents { to, ids } => Ok(Decision::of(vec![Fact::EventsGone { to, ids }])),
         }
     }
 }

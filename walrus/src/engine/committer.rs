@@ -7,7 +7,7 @@
 //!                                                          └ error: roll back, new segment, refuse
 //! ```
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     change::{Change, Decision, Done},
     compact::Compactor,
+    events::{self, Cause},
     facts::{Fact, Object},
     failure::{Failure, Result},
     frame,
@@ -34,6 +35,7 @@ pub(super) const QUEUE_MAX: usize = 1024;
 /// Changes that one request wants; each is decided for itself.
 pub(super) struct Commit {
     pub(super) changes: Vec<Change>,
+    pub(super) cause: Arc<Cause>,
     pub(super) answer: oneshot::Sender<Vec<Result<Done>>>,
 }
 
@@ -82,11 +84,23 @@ pub(super) struct Committer {
     pub(super) compactor: Compactor,
     pub(super) segment_bytes: u64,
     pub(super) quotas: quota::Defaults,
+    pub(super) events_max: u64,
     pub(super) batch: u64,
     /// Set once, when nothing more will be written.
     pub(super) stop: Stop,
     /// Group commits and changes so far.
     pub(super) groups: watch::Sender<(u64, u64)>,
+    /// Events so far.
+    pub(super) events: watch::Sender<Events>,
+}
+
+/// Events since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Events {
+    /// That were queued.
+    pub queued: u64,
+    /// That were lost, because too many waited.
+    pub lost: u64,
 }
 
 /// One request's outcome, to be told when its group is on disk.
@@ -98,6 +112,7 @@ struct Group {
     displaced: Displaced,
     kept: Vec<super::blobs::NewBlob>,
     told: Vec<Told>,
+    events: Events,
 }
 
 impl Committer {
@@ -146,8 +161,14 @@ impl Committer {
     ) -> Result<()> {
         self.batch += 1;
         self.index.begin().inspect_err(|error| self.stop(error))?;
-        for Commit { changes, answer } in commits {
-            let changes = changes.into_iter().map(|change| self.take(change, group));
+        for Commit {
+            changes,
+            cause,
+            answer,
+        } in commits
+        {
+            let changes = changes.into_iter();
+            let changes = changes.map(|change| self.take(change, &cause, group));
             let (results, failed) = split_failure(changes.collect());
             group.told.push((answer, results));
             if let Some(error) = failed {
@@ -189,7 +210,7 @@ impl Committer {
     }
 
     /// Decides one change and puts its frame into the group.
-    fn take(&mut self, change: Change, group: &mut Group) -> Result<Done> {
+    fn take(&mut self, change: Change, cause: &Cause, group: &mut Group) -> Result<Done> {
         let folder = &self.folder;
         let (number, unwritten) = (self.journal.number(), self.journal.end());
         let inline = |kept: &Kept<Object>| -> Result<Bytes> {
@@ -203,14 +224,27 @@ impl Committer {
             Ok(journal::read_frame(folder, kept.at)?.body)
         };
         let Decision {
-            facts,
+            mut facts,
             body,
             blobs,
             done,
             bucket,
+            happened,
         } = change.decide(self.index.view(), &inline)?;
         if !facts.is_empty() {
             quota::check(&facts, bucket.as_ref(), &mut self.index, &self.quotas)?;
+            if let Some((happened, bucket)) = happened.zip(bucket.as_ref()) {
+                let (queued, lost) = events::queue(
+                    happened,
+                    &facts,
+                    bucket,
+                    cause,
+                    (&mut self.index, self.events_max),
+                )?;
+                group.events.queued += queued.len() as u64;
+                group.events.lost += lost;
+                facts.extend(queued);
+            }
             let displaced = self.put(&facts, &body, group)?;
             group.displaced.extend(displaced);
             group.kept.extend(blobs);
@@ -241,6 +275,13 @@ impl Committer {
             .send_modify(|(groups, all)| (*groups, *all) = (*groups + 1, *all + changes));
         for blob in group.kept {
             blob.keep();
+        }
+        let Events { queued, lost } = group.events;
+        if queued + lost > 0 {
+            self.events.send_modify(|events| {
+                events.queued += queued;
+                events.lost += lost;
+            });
         }
         for (answer, results) in group.told {
             // Whoever is gone does not want to know.

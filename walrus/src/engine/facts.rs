@@ -15,7 +15,7 @@ use types::{
     quota::{Limits, QuotaOf},
 };
 
-use super::blobs::BlobId;
+use super::{blobs::BlobId, events::Cause};
 use crate::seal;
 
 /// One change of what there is. The later of two facts about one thing is the true one.
@@ -47,10 +47,52 @@ pub enum Fact {
     },
     /// A part of an upload is so.
     PartSet(Box<Part>),
+    /// Something happened that waits to be told.
+    EventSet(Box<Event>),
+    /// Events wait no longer.
+    EventsGone {
+        /// For which destination.
+        to: String,
+        /// Which.
+        ids: Vec<u64>,
+    },
     /// The quota of an account or a bucket is so.
     QuotaSet(Quota),
     /// An account or a bucket has no quota of its own any more.
     QuotaGone(QuotaOf),
+}
+
+/// Something that happened and waits to be told to a destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place: later ones have higher ids.
+    pub id: u64,
+    /// The destination, by its name.
+    pub to: String,
+    /// The configuration of the bucket that names it.
+    pub rule: String,
+    /// What happened: `s3:ObjectCreated:Put`.
+    pub name: String,
+    /// When.
+    pub at: Timestamp,
+    /// In which bucket.
+    pub bucket: BucketName,
+    /// Whose that is.
+    pub owner: AccountId,
+    /// To which object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Key>,
+    /// Its size in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Its entity tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+    /// Its version, in a bucket that has versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<VersionId>,
+    /// By whom.
+    pub cause: Cause,
 }
 
 /// What an administrator set for one account or bucket.
@@ -289,6 +331,9 @@ mod tests {
             r#"{"object_set":{"bucket":"photos","key":"a","version":"v2","order":3,"etag":"","size":0,"modified":2,"owner":"111111111111","acl":[],"attributes":{},"body":"marker"}}"#,
             r#"{"quota_set":{"of":{"account":"111111111111"},"limits":{"bytes":{"at":5},"buckets":"none"}}}"#,
             r#"{"quota_gone":{"bucket":"photos"}}"#,
+            r#"{"event_set":{"id":7,"to":"hook","rule":"r","name":"s3:ObjectCreated:Copy","at":1,"bucket":"photos","owner":"111111111111","key":"a","size":3,"etag":"e","version":"v1","cause":{"verb":"copy","who":"AWS:111111111111","address":"192.0.2.3","request_id":"R"}}}"#,
+            r#"{"event_set":{"id":8,"to":"hook","rule":"r","name":"s3:TestEvent","at":1,"bucket":"photos","owner":"111111111111","cause":{"who":"s3"}}}"#,
+            r#"{"events_gone":{"to":"hook","ids":[7,8]}}"#,
         ] {
             let fact: Fact = serde_json::from_str(line).unwrap();
             assert_eq!(serde_json::to_string(&fact).unwrap(), line);

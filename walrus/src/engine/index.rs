@@ -5,6 +5,7 @@
 //! the index says up to which place of the journal it knows, and recovery replays what follows.
 
 mod check;
+mod events;
 mod list;
 mod list_versions;
 mod quotas;
@@ -24,11 +25,12 @@ use super::{
     journal::Location,
 };
 
+pub use events::Waiting;
 pub use quotas::Count;
 pub use write::{Displaced, IndexWriter};
 
 /// Raised with every change of the tables: an index of another number is made anew.
-const SCHEMA: i64 = 4;
+const SCHEMA: i64 = 5;
 const TABLES: &str = include_str!("index/tables.sql");
 /// Pages that each connection keeps: the upper levels of a tree of millions. The kernel has the rest;
 /// mapped, those pages would count as ours once for each connection.

@@ -20,6 +20,7 @@ mod http_encryption;
 mod http_multipart;
 mod import;
 mod model;
+mod notifications;
 mod power_cut;
 mod quotas;
 mod rot;

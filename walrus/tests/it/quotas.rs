@@ -40,6 +40,7 @@ const TUNING: Tuning = Tuning {
     segment_bytes: 2048,
     reserve_bytes: 0,
     quotas: Defaults::OPEN,
+    events_max: 1000,
 };
 /// What the account of the model may hold.
 const BYTES: u64 = 1_500;

@@ -30,6 +30,7 @@ const TUNING: Tuning = Tuning {
     segment_bytes: 2048,
     reserve_bytes: 0,
     quotas: Defaults::OPEN,
+    events_max: 1000,
 };
 
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use types::quota::QuotaOf;
 
 use super::{Decision, Done, SameBucket, same_bucket};
 use crate::engine::{
+    events::Happened,
     facts::{Bucket, Fact},
     failure::Result,
     index::{Kept, View},
@@ -70,6 +71,7 @@ pub(super) fn delete(seen: &SameBucket, view: View<'_>) -> Result<Decision> {
 
 pub(super) fn set(seen: &SameBucket, change: BucketChange, view: View<'_>) -> Result<Decision> {
     let mut bucket = same_bucket(seen, view)?;
+    let told = matches!(change, BucketChange::Set(Setting::Notification(_)));
     match change {
         BucketChange::Acl(acl) => bucket.acl = acl,
         BucketChange::Set(setting) => {
@@ -78,7 +80,11 @@ pub(super) fn set(seen: &SameBucket, change: BucketChange, view: View<'_>) -> Re
         }
         BucketChange::Clear(kind) => bucket.settings.clear(kind),
     }
-    Ok(Decision::of(vec![Fact::BucketSet(Box::new(bucket))]))
+    let decision = Decision::of(vec![Fact::BucketSet(Box::new(bucket.clone()))]);
+    Ok(match told {
+        true => decision.inside(bucket).tells(Happened::Configured),
+        false => decision,
+    })
 }
 
 /// Settings that depend on one another.

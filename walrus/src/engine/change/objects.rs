@@ -18,6 +18,7 @@ use super::{
     told, told_written,
 };
 use crate::engine::{
+    events::Happened,
     facts::{Body, Bucket, Fact, Object},
     failure::Result,
     index::View,
@@ -59,7 +60,9 @@ pub(super) fn put(put: PutChange, view: View<'_>) -> Result<Decision> {
         body: put.inline,
         blobs: put.blobs,
         done: Done::Written(version),
-        ..Decision::of(vec![fact]).inside(bucket)
+        ..Decision::of(vec![fact])
+            .inside(bucket)
+            .tells(Happened::Created)
     })
 }
 
@@ -120,6 +123,7 @@ fn delete_version(
         version: version.clone(),
     };
     let decision = Decision::of(vec![fact]).inside(bucket.clone());
+    let decision = decision.tells(Happened::Removed);
     Ok(decision.done(Done::Deleted(deleted)))
 }
 
@@ -151,6 +155,7 @@ fn set_marker(delete: &DeleteChange, bucket: &Bucket, newest: Option<&Object>) -
     };
     let fact = Fact::ObjectSet(Box::new(marker));
     let decision = Decision::of(vec![fact]).inside(bucket.clone());
+    let decision = decision.tells(Happened::Marked);
     Ok(decision.done(Done::Deleted(deleted)))
 }
 
@@ -209,12 +214,18 @@ pub(super) fn set(
         Body::Inline => inline(&old)?,
         Body::Pieces(_) | Body::Marker => Bytes::new(),
     };
+    let happened = match &change {
+        ObjectChange::Acl(_) => Some(Happened::Listed),
+        ObjectChange::Tags(_) => Some(Happened::Tagged),
+        ObjectChange::Retention { .. } | ObjectChange::LegalHold(_) => None,
+    };
     let mut object = old.thing;
     apply(change, &mut object, &bucket)?;
     let version = told(&object.version, &bucket);
     let fact = Fact::ObjectSet(Box::new(object));
     Ok(Decision {
         body,
+        happened,
         done: Done::Written(version),
         ..Decision::of(vec![fact]).inside(bucket)
     })

@@ -8,6 +8,7 @@ use super::{
 use crate::engine::{
     assemble::assemble,
     blobs::NewBlob,
+    events::Happened,
     facts::{Bucket, Fact, Part, Upload},
     failure::{Failure, Result},
     index::View,
@@ -90,6 +91,8 @@ pub(super) fn complete(ask: &CompleteChange, view: View<'_>) -> Result<Decision>
             upload_id: ask.upload_id.clone(),
         },
     ];
-    let decision = Decision::of(facts).inside(bucket);
+    let decision = Decision::of(facts)
+        .inside(bucket)
+        .tells(Happened::Completed);
     Ok(decision.done(Done::Completed(Box::new(object), version)))
 }

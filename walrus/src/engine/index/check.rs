@@ -12,7 +12,7 @@ impl View<'_> {
         self.check_pages("PRAGMA quick_check(1)")?;
         self.position()?;
         let mut rows = self.blobs()?.len() as u64;
-        for table in ["buckets", "uploads", "parts", "quotas"] {
+        for table in ["buckets", "uploads", "parts", "quotas", "events"] {
             let sql = format!("SELECT record, segment, offset, length FROM {table}");
             rows += self.each(&sql, &mut |row| {
                 kept::<serde::de::IgnoredAny>(record_at(row, 0)?).map(|_| ())

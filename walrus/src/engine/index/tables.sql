@@ -1,4 +1,4 @@
--- The index of Walrus: schema 4. Everything here can be made anew from the journal. A record begins
+-- The index of Walrus: schema 5. Everything here can be made anew from the journal. A record begins
 -- with a checksum over itself and its place (`sealed` in index.rs).
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
 
@@ -44,3 +44,9 @@ CREATE TABLE quotas (
     segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE segments (number INTEGER PRIMARY KEY, live INTEGER NOT NULL) STRICT;
+
+CREATE TABLE events (
+    destination TEXT NOT NULL, id INTEGER NOT NULL, record TEXT NOT NULL,
+    segment INTEGER NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL,
+    PRIMARY KEY (destination, id)
+) STRICT, WITHOUT ROWID;

@@ -28,6 +28,10 @@ pub struct IndexWriter {
     pub(super) totals: HashMap<BucketName, Count>,
     /// What accounts hold, as far as somebody asked. A rollback forgets it.
     pub(super) accounts: HashMap<AccountId, Usage>,
+    /// How many events wait for destinations, as far as somebody asked. A rollback forgets it.
+    pub(super) events: HashMap<String, u64>,
+    /// The id of the last event, as far as somebody asked.
+    pub(super) last_event: Option<u64>,
 }
 
 impl IndexWriter {
@@ -37,6 +41,8 @@ impl IndexWriter {
             live: BTreeMap::new(),
             totals: HashMap::new(),
             accounts: HashMap::new(),
+            events: HashMap::new(),
+            last_event: None,
         }
     }
 
@@ -56,6 +62,7 @@ impl IndexWriter {
         if !self.totals.is_empty() {
             self.accounts.clear();
         }
+        self.events.clear();
         Ok(self.connection.execute_batch("ROLLBACK")?)
     }
 
@@ -137,6 +144,10 @@ impl IndexWriter {
             }
             Fact::QuotaSet(quota) => self.set_quota(quota, at),
             Fact::QuotaGone(of) => self.remove_quota(of),
+            Fact::EventSet(event) => self.set_event(event, at),
+            Fact::EventsGone { to, ids } => {
+                ids.iter().try_for_each(|id| self.remove_event(to, *id))
+            }
         }
     }
 
@@ -251,10 +262,12 @@ impl IndexWriter {
                 .find_part(&part.upload_id, part.number)?
                 .map(|kept| kept.at),
             Fact::QuotaSet(quota) => view.find_quota(&quota.of)?.map(|kept| kept.at),
+            Fact::EventSet(event) => view.find_event(&event.to, event.id)?.map(|kept| kept.at),
             Fact::BucketGone(_)
             | Fact::ObjectGone { .. }
             | Fact::UploadGone { .. }
-            | Fact::QuotaGone(_) => None,
+            | Fact::QuotaGone(_)
+            | Fact::EventsGone { .. } => None,
         };
         Ok(place == Some(at))
     }
