@@ -46,7 +46,7 @@ use crate::{
         change::{ObjectChange, SameBucket, Seen},
         facts::Bucket,
     },
-    identity::Identity,
+    identity::{Identity, Standing},
     metrics::Metrics,
     notify::Destinations,
     seal::MasterKey,
@@ -206,6 +206,9 @@ impl Api {
         let now = Timestamp(self.clock.now_ms());
         let known =
             auth::authenticate(parts, &request, &self.domains, &directory, &self.rules, now)?;
+        if known.caller.account().is_some() && !parts.method.is_safe() {
+            self.check_standing()?;
+        }
         let context = context::of(parts, &request, &known, origin, now);
         body.verify_with(known.body);
         if is_logged {
@@ -231,11 +234,25 @@ impl Api {
             path: request.resource,
             trail,
             is_logged,
+            origin,
+            request_id,
         };
         ask.run(request.operation, body).await
     }
-            origin,
-            request_id,
+}
+
+impl Api {
+    /// Whether a key that may have been revoked may still write.
+    fn check_standing(&self) -> Result<(), Error> {
+        match self.identity.standing() {
+            Standing::Trusted { .. } => Ok(()),
+            Standing::ReadsOnly => {
+                let why = "The Cloud Controller has not been heard for too long to know whether this \
+                           key may still write. Reading goes on. Please try again.";
+                Err(Error::new(Code::ServiceUnavailable, why))
+            }
+        }
+    }
 }
 
 /// The page of another site that a request comes from, if it does.

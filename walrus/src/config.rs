@@ -39,10 +39,65 @@ pub struct Config {
     pub tls: Tls,
     /// How objects are kept.
     pub storage: Storage,
+    /// Whom owners of buckets may have told what happens in them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notification: Vec<Notification>,
+    /// What is known of accounts and keys.
+    pub identity: Identity,
     /// Access logs of buckets.
     pub access_log: AccessLog,
     /// How much accounts and buckets may hold for which `mallee s3 quota set` says nothing else.
     pub quota: Quota,
+}
+
+/// A section `[[notification]]`: a destination of events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notification {
+    /// What stands last in its ARN, as `arn:aws:sqs:REGION::NAME`.
+    pub name: String,
+    /// Where events are posted to, over http or https.
+    pub url: String,
+    /// The accounts whose buckets may name it; absent: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accounts: Vec<AccountId>,
+    /// A file with the value of the header `Authorization`, such as `Bearer TOKEN`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization_file: Option<PathBuf>,
+    /// Certificates to trust at https, in PEM, instead of the machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Notification {
+    fn check(&self) -> Result<(), String> {
+        let name = &self.name;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+        if name.is_empty() || name.len() > 80 || !name.bytes().all(plain) {
+            return Err(format!(
+                "notification.name {name:?}: 1 to 80 letters, digits, dashes, dots and underscores"
+            ));
+        }
+        let uri: Result<http::Uri, _> = self.url.parse();
+        let is_web = uri.is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()
+        });
+        match is_web {
+            true => Ok(()),
+            false => Err(format!(
+                "notification.url {:?} of {name} is no http or https address",
+                self.url
+            )),
+        }
+    }
+}
+
+/// The section `[identity]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// How long known keys serve while the Cloud Controller is away; after it they only read.
+    pub trusted_s: u32,
 }
 
 /// The section `[access_log]`.
@@ -160,6 +215,11 @@ impl Config {
         self.tls.source(self.state_dir.join("public"), known)
     }
 
+    /// How long identities are relied on without the CLC.
+    pub fn trusted(&self) -> Duration {
+        Duration::from_secs(u64::from(self.identity.trusted_s))
+    }
+
     /// When access logs are delivered.
     pub fn access_log(&self) -> access_log::Pace {
         access_log::Pace {
@@ -218,6 +278,18 @@ impl Settings for Config {
         if self.s3.lifecycle_day_s == 0 {
             return Err("s3.lifecycle_day_s must be at least 1".to_owned());
         }
+        for (at, one) in self.notification.iter().enumerate() {
+            one.check()?;
+            if self.notification[..at]
+                .iter()
+                .any(|other| other.name == one.name)
+            {
+                return Err(format!("notification.name {:?} is there twice", one.name));
+            }
+        }
+        if self.identity.trusted_s < 2 {
+            return Err("identity.trusted_s must be at least 2".to_owned());
+        }
         if self.access_log.deliver_every_s == 0 {
             return Err("access_log.deliver_every_s must be at least 1".to_owned());
         }
@@ -250,6 +322,8 @@ impl Default for Config {
             s3: S3::default(),
             tls: Tls::default(),
             storage: Storage::default(),
+            notification: Vec::new(),
+            identity: Identity::default(),
             access_log: AccessLog::default(),
             quota: Quota::default(),
         }
@@ -274,6 +348,12 @@ impl Default for S3 {
             lifecycle_day_s: 86_400,
             signature_v2: true,
         }
+    }
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { trusted_s: 15 * 60 }
     }
 }
 

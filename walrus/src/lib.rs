@@ -61,29 +61,33 @@ use sigv4::Rules;
 use tokio::net::TcpListener;
 
 use crate::{
-    access_log::AccessLog, api::Api, config::Config, engine::Engine, identity::Identity,
+    access_log::AccessLog,
+    api::Api,
+    config::Config,
+    engine::Engine,
+    identity::Identity,
     metrics::Metrics,
+    notify::{Destinations, destination::Destination},
 };
 
 /// Opens everything and starts the daemon's tasks.
 pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
-    notify::{Destinations, destination::Destination},
     // First of all, so that nobody takes us for ready while the engine recovers.
     let serving = context.ready.condition("serving");
     let told = context.ready.condition("identities");
     let member = Member::open(&context.tls_dir(), Role::Walrus)?;
-    let identity = Identity::open(&config.state_dir)?;
+    let identity = Identity::open(&config.state_dir, context.clock.clone(), config.trusted())?;
 
     let (places, tuning) = (config.places(), config.tuning());
     daemon::files::make_dir(&places.folder)?;
     let engine = tokio::task::spawn_blocking(move || Engine::open(&places, tuning)).await??;
     let metrics = Metrics::new(&context.metrics);
+    let destinations = config.notification.iter().map(Destination::open);
+    let destinations: Vec<_> = destinations.collect::<Result<_, _>>()?;
     let (access_log, lines) = AccessLog::new(metrics.clone());
     access_log.sources.load(&engine).await?;
     let api = Arc::new(Api {
         engine: engine.clone(),
-    let destinations = config.notification.iter().map(Destination::open);
-    let destinations: Vec<_> = destinations.collect::<Result<_, _>>()?;
         identity: identity.clone(),
         clock: context.clock.clone(),
         domains: Domains::new(config.s3.domains.iter().cloned()),
@@ -95,11 +99,11 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         metrics: metrics.clone(),
         master_key: seal::MasterKey::open(&config.state_dir)?,
         access_log,
+        destinations: Destinations(destinations.into()),
     });
 
     let s3 = listen("s3.listen", config.s3.listen).await?;
     let cloud = listen("control.listen", config.control.listen).await?;
-        destinations: Destinations(destinations.into()),
     tracing::info!(s3 = %s3.local_addr()?, control = %cloud.local_addr()?, "serving");
     let certificate = Certificate::open(config.public_certificate())?;
     let shown = certificate.server_config()?;
@@ -119,15 +123,15 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         Ok::<(), BoxError>(())
     });
 
-    let (logging, spool) = (api.clone(), config.state_dir.join("access-log"));
-    let (pace, following) = (config.access_log(), context.clone());
-    context.spawn("access_log", async move {
-        access_log::run(logging, lines, &spool, pace, following).await
     for destination in api.destinations.0.iter().cloned() {
         let telling = notify::follow(api.clone(), destination, context.clone());
         context.spawn("notify", telling);
     }
     context.spawn("notify_sweep", notify::sweep(api.clone(), context.clone()));
+    let (logging, spool) = (api.clone(), config.state_dir.join("access-log"));
+    let (pace, following) = (config.access_log(), context.clone());
+    context.spawn("access_log", async move {
+        access_log::run(logging, lines, &spool, pace, following).await
     });
 
     member.keep_fresh(&context, Some(config.control_address()));

@@ -33,12 +33,13 @@ pub struct Metrics {
     groups: Gauge,
     changes: Gauge,
     identity: Gauge,
+    silent: Gauge,
     connections: Gauge,
     log_lines: Family<Labels, Counter>,
-    quota_used: Family<Labels, Gauge>,
     notifications: Family<Labels, Counter>,
     notifications_queued: Family<Labels, Gauge>,
     notifications_lost: Gauge,
+    quota_used: Family<Labels, Gauge>,
     quota_limit: Family<Labels, Gauge>,
 }
 
@@ -63,13 +64,14 @@ impl Metrics {
             groups: Gauge::default(),
             changes: Gauge::default(),
             identity: Gauge::default(),
+            silent: Gauge::default(),
             connections: Gauge::default(),
             log_lines: Family::default(),
-            quota_used: Family::default(),
-            quota_limit: Family::default(),
             notifications: Family::default(),
             notifications_queued: Family::default(),
             notifications_lost: Gauge::default(),
+            quota_used: Family::default(),
+            quota_limit: Family::default(),
         };
         let all = metrics.clone();
         shown.register(|registry| {
@@ -117,17 +119,15 @@ impl Metrics {
                 all.identity,
             );
             registry.register(
+                "identity_silent_seconds",
+                "How long the CLC was not heard",
+                all.silent,
+            );
+            registry.register(
                 "access_log_lines",
                 "Lines of access logs by what became of them",
                 all.log_lines,
             );
-            registry.register(
-                "quota_used",
-                "Bytes or objects of those that have a quota",
-                all.quota_used,
-            );
-            registry.register(
-                "quota_limit",
             registry.register(
                 "notifications",
                 "Events by destination and what became of them",
@@ -143,6 +143,13 @@ impl Metrics {
                 "Events since the start that were not queued, because too many waited",
                 all.notifications_lost,
             );
+            registry.register(
+                "quota_used",
+                "Bytes or objects of those that have a quota",
+                all.quota_used,
+            );
+            registry.register(
+                "quota_limit",
                 "Bytes or objects that they may have",
                 all.quota_limit,
             );
@@ -177,10 +184,11 @@ impl Metrics {
     }
 
     /// How things are.
-    pub fn state(&self, groups: (u64, u64), identity_revision: u64) {
+    pub fn state(&self, groups: (u64, u64), (identity_revision, silent_ms): (u64, u64)) {
         self.groups.set(number(groups.0));
         self.changes.set(number(groups.1));
         self.identity.set(number(identity_revision));
+        self.silent.set(number(silent_ms / 1000));
     }
 
     /// What there is, and what there is room for.
@@ -192,14 +200,6 @@ impl Metrics {
         self.stored.set(number(totals.bytes));
     }
 
-    /// What became of lines of access logs: `kept` in the spool, `lost` before it, `delivered`,
-    /// `refused` by the bucket that they go to.
-    pub fn logged(&self, outcome: &'static str, lines: u64) {
-        let labels = vec![("outcome", outcome.to_owned())];
-        self.log_lines.get_or_create(&labels).inc_by(lines);
-    }
-
-    /// What those hold that have a quota: the fullest, where there are many.
     /// What became of events for a destination: `delivered`, `failed` (a try), or given up because
     /// they were `refused`, `expired`, or for a destination that is `unknown`.
     pub fn notified(&self, destination: &str, outcome: &'static str, events: u64) {
@@ -222,6 +222,14 @@ impl Metrics {
         self.notifications_lost.set(number(lost));
     }
 
+    /// What became of lines of access logs: `kept` in the spool, `lost` before it, `delivered`,
+    /// `refused` by the bucket that they go to.
+    pub fn logged(&self, outcome: &'static str, lines: u64) {
+        let labels = vec![("outcome", outcome.to_owned())];
+        self.log_lines.get_or_create(&labels).inc_by(lines);
+    }
+
+    /// What those hold that have a quota: the fullest, where there are many.
     pub fn quotas(&self, mut lines: Vec<QuotaLine>) {
         let fullness = |line: &QuotaLine| {
             let of = |used: u64, limit: Option<u64>| {

@@ -27,12 +27,13 @@ pub async fn watch(
     context: Context,
 ) -> Result<(), BoxError> {
     loop {
-        metrics.state(engine.groups(), identity.revision());
+        let heard = (identity.revision(), identity.silent_ms());
+        metrics.state(engine.groups(), heard);
         metrics.room(&engine.room()?, engine.totals().await.unwrap_or_default());
-        metrics.quotas(quotas::limited(&engine).await.unwrap_or_default());
         let waiting = engine.view(|view| view.waiting()).await.unwrap_or_default();
         let lost = engine.events().borrow().lost;
         metrics.waiting(waiting, lost);
+        metrics.quotas(quotas::limited(&engine).await.unwrap_or_default());
         tokio::select! {
             why = engine.stopped() => return Err(why.into()),
             () = context.cancel.cancelled() => return Ok(()),

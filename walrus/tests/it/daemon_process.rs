@@ -136,6 +136,8 @@ pub(crate) struct Walrus {
     authority: Authority,
     child: Option<Child>,
     cloud: CancellationToken,
+    clc: SocketAddr,
+    identities: Arc<Identities>,
 }
 
 impl Walrus {
@@ -168,7 +170,12 @@ impl Walrus {
         let folder = tempfile::tempdir_in(place).unwrap();
         let authority = Authority::create(now_ms()).unwrap();
         let cloud = CancellationToken::new();
-        let clc = serve_cloud(&authority, folder.path(), cloud.clone()).await;
+        let identities = Arc::new(Identities::new());
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let tls_of_clc = folder.path().join("clc-tls");
+        identity(&tls_of_clc, &authority, Role::Clc, "clc");
+        let serving = (any, identities.clone(), cloud.clone());
+        let clc = serve_cloud(&tls_of_clc, serving).await;
 
         let tls = folder.path().join("walrus/tls");
         identity(&tls, &authority, Role::Walrus, "walrus");
@@ -184,6 +191,8 @@ impl Walrus {
             folder,
             child: None,
             cloud,
+            clc,
+            identities,
         }
     }
 
@@ -291,6 +300,41 @@ impl Walrus {
         self.cloud.cancel();
     }
 
+    /// It is back, with what it knew.
+    pub(crate) async fn regain_cloud(&mut self) {
+        self.cloud = CancellationToken::new();
+        let serving = (self.clc, self.identities.clone(), self.cloud.clone());
+        serve_cloud(&self.folder.path().join("clc-tls"), serving).await;
+    }
+
+    /// The CLC revokes an access key.
+    pub(crate) fn revoke(&self, key: Key) {
+        let row = AccessKey {
+            id: key.id.parse().unwrap(),
+            account: "111111111111".parse().unwrap(),
+            user: "admin".to_owned(),
+            secret: Secret::new(key.secret.to_owned()),
+            active: false,
+            deleted: false,
+        };
+        self.identities
+            .0
+            .set(format!("key {}", key.id), IdentityChange::Key(row));
+    }
+
+    /// Starts the process and waits until it answers at all.
+    pub(crate) async fn run_unready(&mut self) {
+        self.child = Some(self.command().spawn().unwrap());
+        let url = format!("http://{}/readyz", self.admin);
+        let until = Instant::now() + Duration::from_secs(30);
+        while crate::s3_client::plain_get(&url).await.is_none()
+            || tokio::net::TcpStream::connect(self.s3).await.is_err()
+        {
+            assert!(Instant::now() < until, "walrus does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
@@ -322,13 +366,23 @@ fn identity(folder: &Path, authority: &Authority, role: Role, name: &str) {
     Identity::make(folder, authority, &Issue::daemon(peer, now_ms())).unwrap();
 }
 
-async fn serve_cloud(authority: &Authority, folder: &Path, stop: CancellationToken) -> SocketAddr {
-    let tls = folder.join("clc-tls");
-    identity(&tls, authority, Role::Clc, "clc");
-    let config = Tls::open(&tls).unwrap().server_config();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Serves identities at an address, and says which it is. One that was served a moment ago may have
+/// to be waited for.
+async fn serve_cloud(
+    tls: &Path,
+    (address, identities, stop): (SocketAddr, Arc<Identities>, CancellationToken),
+) -> SocketAddr {
+    let config = Tls::open(tls).unwrap().server_config();
+    let until = Instant::now() + Duration::from_secs(30);
+    let listener = loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
     let address = listener.local_addr().unwrap();
-    let routes = routes(Arc::new(Identities::new()));
+    let routes = routes(identities);
     tokio::spawn(control::server::serve(listener, config, routes, stop));
     address
 }

@@ -23,6 +23,7 @@ mod model;
 mod notifications;
 mod power_cut;
 mod quotas;
+mod revocation;
 mod rot;
 mod s3_client;
 mod versions;
