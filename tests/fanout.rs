@@ -216,7 +216,7 @@ async fn n_nodes_that_begin_at_the_same_moment_cost_the_store_one_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_die_on_the_way_hold_up_nobody_and_cost_less_than_a_read_for_each_node() {
+async fn nodes_that_die_on_the_way_hold_up_nobody_and_cost_at_most_a_read_each() {
     let seed = seed::asked().unwrap_or_else(rand::random);
     let rounds = if std::env::var("MALLEE_LONG").is_ok() {
         40
@@ -232,8 +232,9 @@ async fn nodes_that_die_on_the_way_hold_up_nobody_and_cost_less_than_a_read_for_
         let deaths = 1 + seed::below(&mut rng, 3) as usize;
         let Spread { hits, parts, .. } = spread(6, deaths, &mut rng).await;
         println!("{deaths} of 6 died: {hits} parts read of {parts}");
-        // One for each death, and one more for a node that learns of a death only after the next
-        // reader has finished: it reads too, instead of asking that one.
-        assert!(hits < parts * 6, "{hits} of {parts} after {deaths} deaths");
+        assert!(
+            hits <= parts * (deaths + 1),
+            "{hits} of {parts} after {deaths} deaths"
+        );
     }
 }

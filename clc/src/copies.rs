@@ -3,13 +3,14 @@
 //! ```text
 //! first to ask ─▶ reads the bundle; the others wait ─▶ tells the blocks
 //! the others   ─▶ a chain, in the order in which they ask: each takes blocks from the one before it
+//! a peer fails ─▶ another one, that the node was not told yet; the bundle only when there is none
 //! ```
 //!
 //! For each zone and cache entry. Nothing here is durable or guards correctness: a node that waits
 //! for nobody, or is told a peer that has nothing, loses time. What nodes *have* is in the rows.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard},
 };
 
@@ -66,6 +67,18 @@ pub struct Spread {
     filler: Option<Maker>,
     /// Who takes it from others, in the order of asking.
     chain: Vec<Maker>,
+    /// What those who asked were told, until they have it or fall silent.
+    askers: BTreeMap<NodeId, Asker>,
+}
+
+/// A node that asked where to take an entry from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Asker {
+    /// The peers that it was told last.
+    told: Vec<NodeId>,
+    /// Those that failed it: they are not told it again while they are what they were then.
+    failed: Vec<NodeId>,
+    heard_ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +100,8 @@ impl Maker {
 
 impl Spread {
     /// Answers a node that asks where to take the entry from. `whole` are the nodes that have it and
-    /// answer; none where no node has ever told what it is.
+    /// answer; none where no node has ever told what it is. `peers_failed` says that all that the
+    /// node was told last failed it.
     pub fn ask(
         &mut self,
         node: &NodeId,
@@ -96,14 +110,16 @@ impl Spread {
         now_ms: u64,
     ) -> From {
         self.forget_silent(now_ms);
-        if let (Some(whole), false) = (whole, peers_failed) {
-            let peers = self.peers_of(node, whole);
-            if !peers.is_empty() {
-                if self.position(node).is_none() {
-                    self.chain.push(Maker::now(node, now_ms));
-                }
-                return From::Peers(peers);
+        let failed = self.failed_of(node, peers_failed, now_ms);
+        let peers = whole.map(|whole| self.peers_of(node, whole, &failed));
+        if let Some(peers) = peers.filter(|peers| !peers.is_empty()) {
+            if self.position(node).is_none() {
+                self.chain.push(Maker::now(node, now_ms));
             }
+            if let Some(asker) = self.askers.get_mut(node) {
+                asker.told.clone_from(&peers);
+            }
+            return From::Peers(peers);
         }
         self.chain.retain(|maker| maker.node != *node);
         match &self.filler {
@@ -118,6 +134,16 @@ impl Spread {
         }
     }
 
+    /// The peers that failed the node: with `peers_failed`, also those that it was told last.
+    fn failed_of(&mut self, node: &NodeId, peers_failed: bool, now_ms: u64) -> Vec<NodeId> {
+        let asker = self.askers.entry(node.clone()).or_default();
+        asker.heard_ms = now_ms;
+        if peers_failed {
+            asker.failed.append(&mut asker.told);
+        }
+        asker.failed.clone()
+    }
+
     /// Notes how far a node is.
     pub fn on(&mut self, node: &NodeId, event: Event, now_ms: u64) {
         match event {
@@ -126,16 +152,25 @@ impl Spread {
                 for maker in makers.filter(|maker| maker.node == *node) {
                     (maker.percent, maker.heard_ms) = (percent, now_ms);
                 }
+                if let Some(asker) = self.askers.get_mut(node) {
+                    asker.heard_ms = now_ms;
+                }
             }
             Event::Over => {
                 self.filler.take_if(|filler| filler.node == *node);
                 self.chain.retain(|maker| maker.node != *node);
+                self.askers.remove(node);
+                // Who left it with half of the entry may ask it again for all of it.
+                for asker in self.askers.values_mut() {
+                    asker.told.retain(|peer| peer != node);
+                    asker.failed.retain(|peer| peer != node);
+                }
             }
         }
     }
 
     fn is_over(&self) -> bool {
-        self.filler.is_none() && self.chain.is_empty()
+        self.filler.is_none() && self.chain.is_empty() && self.askers.is_empty()
     }
 
     fn makes(&self, node: &NodeId) -> bool {
@@ -148,21 +183,23 @@ impl Spread {
     }
 
     /// Those before it in the chain, the nearest first, and then those who have all of it: so each
-    /// node is asked by one other, and nobody waits for himself in a circle.
-    fn peers_of(&self, node: &NodeId, whole: &[NodeId]) -> Vec<NodeId> {
-        if whole.iter().all(|peer| peer == node) {
+    /// node is asked by one other, and nobody waits for himself in a circle. None that failed it.
+    fn peers_of(&self, node: &NodeId, whole: &[NodeId], failed: &[NodeId]) -> Vec<NodeId> {
+        let is_worth_asking = |peer: &&NodeId| *peer != node && !failed.contains(peer);
+        let whole: Vec<&NodeId> = whole.iter().filter(is_worth_asking).collect();
+        if whole.is_empty() {
             // Without anyone who has it all, a chain has no beginning.
             return Vec::new();
         }
         let position = self.position(node).unwrap_or(self.chain.len());
         let before = self.chain[..position].iter().rev().take(CHAIN_MAX);
-        let before = before.map(|maker| &maker.node);
+        let before = before.map(|maker| &maker.node).filter(is_worth_asking);
         // Each begins with another one of those who have it all.
-        let turn = position % whole.len().max(1);
-        let whole = whole[turn..].iter().chain(&whole[..turn]);
+        let turn = position % whole.len();
+        let whole = whole[turn..].iter().chain(&whole[..turn]).copied();
         let mut peers: Vec<NodeId> = Vec::new();
         for peer in before.chain(whole) {
-            if peer != node && !peers.contains(peer) && peers.len() < PEERS_MAX {
+            if !peers.contains(peer) && peers.len() < PEERS_MAX {
                 peers.push(peer.clone());
             }
         }
@@ -170,9 +207,10 @@ impl Spread {
     }
 
     fn forget_silent(&mut self, now_ms: u64) {
-        let silent = |maker: &Maker| now_ms.saturating_sub(maker.heard_ms) > SILENT_MS;
-        self.filler.take_if(|filler| silent(filler));
-        self.chain.retain(|maker| !silent(maker));
+        let is_silent = |heard_ms: u64| now_ms.saturating_sub(heard_ms) > SILENT_MS;
+        self.filler.take_if(|filler| is_silent(filler.heard_ms));
+        self.chain.retain(|maker| !is_silent(maker.heard_ms));
+        self.askers.retain(|_, asker| !is_silent(asker.heard_ms));
     }
 }
 
@@ -187,6 +225,10 @@ impl Copies {
         now_ms: u64,
     ) -> From {
         let mut spreads = self.spreads();
+        spreads.retain(|_, spread| {
+            spread.forget_silent(now_ms);
+            !spread.is_over()
+        });
         let spread = spreads.entry((zone.clone(), entry.to_owned())).or_default();
         spread.ask(node, whole, peers_failed, now_ms)
     }
@@ -304,7 +346,97 @@ mod tests {
         spread.on(&node(2), Event::Over, 1);
         let now = nodes(&[1, 2]);
         let told = spread.ask(&node(3), Some(&now), false, 1);
-        assert_eq!(told, From::Peers(nodes(&[1, 2])));
+        assert_eq!(told, From::Peers(nodes(&[2])), "not the one that failed it");
+    }
+
+    #[test]
+    fn who_learns_of_a_death_after_the_next_reader_has_finished_asks_that_one() {
+        let (mut spread, first) = (Spread::default(), nodes(&[1]));
+        for number in [2, 3, 4] {
+            spread.ask(&node(number), Some(&first), false, 0);
+        }
+        // 1 dies; 2 is the first to see it, reads the bundle, and is done before 3 and 4 see it.
+        assert_eq!(spread.ask(&node(2), Some(&first), true, 10), From::Bundle);
+        spread.on(&node(2), Event::Over, 900);
+        let now = nodes(&[1, 2]);
+        let told = spread.ask(&node(3), Some(&now), true, 1_000);
+        assert_eq!(told, From::Peers(nodes(&[2])), "2 has all of it by now");
+        let told = spread.ask(&node(4), Some(&now), true, 1_000);
+        assert_eq!(told, From::Peers(nodes(&[2])), "3 failed it as well as 1");
+
+        // 2 dies as well: nobody is left whom 3 was not told.
+        assert_eq!(spread.ask(&node(3), Some(&now), true, 2_000), From::Bundle);
+        assert_eq!(spread.ask(&node(4), Some(&now), true, 2_000), wait(3, 0));
+        spread.on(&node(3), Event::Over, 3_000);
+        let now = nodes(&[1, 2, 3]);
+        let told = spread.ask(&node(4), Some(&now), false, 3_000);
+        assert_eq!(told, From::Peers(nodes(&[3])));
+        spread.on(&node(4), Event::Over, 4_000);
+        assert!(spread.is_over(), "and nothing is remembered");
+    }
+
+    #[test]
+    fn what_a_node_was_told_is_forgotten_when_it_falls_silent() {
+        let (mut spread, whole) = (Spread::default(), nodes(&[1]));
+        spread.ask(&node(2), Some(&whole), false, 0);
+        assert_eq!(spread.ask(&node(2), Some(&whole), true, 0), From::Bundle);
+        let later = SILENT_MS + 1;
+        let told = spread.ask(&node(2), Some(&whole), false, later);
+        assert_eq!(told, From::Peers(nodes(&[1])));
+    }
+
+    proptest::proptest! {
+        /// Whatever happens, the node that asks gets an answer that it can act on, and with a peer
+        /// that works it is at the bundle's end of its search after it was told each peer once.
+        #[test]
+        fn nobody_is_told_himself_or_the_same_failure_twice(
+            steps in proptest::collection::vec((1u32..7, 0u8..4, 0u64..2_000), 1..80),
+        ) {
+            let (mut spread, mut whole, mut now_ms) = (Spread::default(), Vec::new(), 0);
+            let mut failed: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+            let mut told: HashMap<NodeId, Vec<NodeId>> = HashMap::new();
+            for (number, what, pause_ms) in steps {
+                let who = node(number);
+                now_ms += pause_ms;
+                if what == 3 {
+                    spread.on(&who, Event::Over, now_ms);
+                    if !whole.contains(&who) {
+                        whole.push(who.clone());
+                    }
+                    failed.remove(&who);
+                    told.remove(&who);
+                    failed.values_mut().for_each(|peers| peers.retain(|peer| *peer != who));
+                    told.values_mut().for_each(|peers| peers.retain(|peer| *peer != who));
+                    continue;
+                }
+                let has_failed = what == 2;
+                spread.forget_silent(now_ms);
+                if !spread.askers.contains_key(&who) {
+                    failed.remove(&who);
+                    told.remove(&who);
+                }
+                if has_failed {
+                    let last = told.remove(&who).unwrap_or_default();
+                    failed.entry(who.clone()).or_default().extend(last);
+                }
+                let known = (!whole.is_empty()).then_some(&whole[..]);
+                match spread.ask(&who, known, has_failed, now_ms) {
+                    From::Peers(peers) => {
+                        let left = failed.get(&who).cloned().unwrap_or_default();
+                        proptest::prop_assert!(!peers.is_empty() && !peers.contains(&who));
+                        proptest::prop_assert!(!peers.iter().any(|peer| left.contains(peer)));
+                        proptest::prop_assert!(peers.iter().any(|peer| whole.contains(peer)));
+                        told.insert(who, peers);
+                    }
+                    From::Wait { node, .. } => proptest::prop_assert!(node != who),
+                    From::Bundle => {
+                        let left = failed.get(&who).cloned().unwrap_or_default();
+                        let all_failed = whole.iter().all(|peer| *peer == who || left.contains(peer));
+                        proptest::prop_assert!(all_failed, "the bundle, with a peer untried");
+                    }
+                }
+            }
+        }
     }
 
     #[test]
