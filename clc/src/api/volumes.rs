@@ -32,37 +32,7 @@ const TYPES: [&str; 7] = ["standard", "gp2", "gp3", "io1", "io2", "st1", "sc1"];
 /// Asks for a volume.
 pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Result<Volume> {
     let tags = tags::of_new(&ask.tag_specifications, "volume")?;
-    let volume_type = ask
-        .volume_type
-        .clone()
-        .unwrap_or_else(|| TYPES[0].to_owned());
-    if !TYPES.contains(&volume_type.as_str()) {
-        let message = format!(
-            "Unsupported volume type '{}' for volume creation",
-            volume_type.escape_debug()
-        );
-        return Err(Error::new(Code::UnknownVolumeType, message));
-    }
-    if ask.encrypted == Some(true) || ask.kms_key_id.is_some() {
-        return Err(Error::new(
-            Code::UnsupportedOperation,
-            "Volumes are not encrypted here",
-        ));
-    }
-    if ask.multi_attach_enabled == Some(true) {
-        return Err(Error::new(
-            Code::UnsupportedOperation,
-            "A volume is attached to one instance at a time",
-        ));
-    }
-    if let Some(snapshot) = &ask.snapshot_id {
-        return Err(ec2::Error::not_found::<SnapshotId>(snapshot).into());
-    }
-    let size = ask.size.ok_or_else(|| ec2::Error::missing("Size"))?;
-    if !(1..=SIZE_MAX).contains(&size) {
-        let reason = format!("Expected 1 to {SIZE_MAX} GiB");
-        return Err(ec2::Error::invalid("Size", size, &reason).into());
-    }
+    let (volume_type, size) = asked(&ask)?;
     let token = Token::of("CreateVolume", ask.client_token.as_deref(), &ask)?;
     // First of all: a repeated call gets its answer, whatever has changed since.
     let (by, first) = (caller.clone(), token.clone());
@@ -78,14 +48,14 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
         };
     }
     let zone = zones::must_be(&zones, &ask.availability_zone)?;
-    must_have_room(clc, &zone, Gib(size))?;
+    must_have_room(clc, &zone, size)?;
 
     let now = clc.now();
     let volume = Row {
         id: clc.mint(VolumeId::mint),
         account: caller.account().clone(),
         zone,
-        size: Gib(size),
+        size,
         snapshot: None,
         volume_type,
         created_at: now,
@@ -96,21 +66,63 @@ pub async fn create_volume(clc: &Clc, caller: &Caller, ask: CreateVolume) -> Res
         state_since: now,
         reason: None,
     };
+    let (volume, tags) = record(clc, caller, volume, tags, token).await?;
+    clc.wakes.volumes.wake();
+    Ok(shown(volume, tags))
+}
+
+/// The type and the size that are asked for, if there is such a volume.
+fn asked(ask: &CreateVolume) -> Result<(String, Gib)> {
+    let volume_type = ask
+        .volume_type
+        .clone()
+        .unwrap_or_else(|| TYPES[0].to_owned());
+    if !TYPES.contains(&volume_type.as_str()) {
+        let message = format!(
+            "Unsupported volume type '{}' for volume creation",
+            volume_type.escape_debug()
+        );
+        return Err(Error::new(Code::UnknownVolumeType, message));
+    }
+    let unsupported = |message: &str| Err(Error::new(Code::UnsupportedOperation, message));
+    if ask.encrypted == Some(true) || ask.kms_key_id.is_some() {
+        return unsupported("Volumes are not encrypted here");
+    }
+    if ask.multi_attach_enabled == Some(true) {
+        return unsupported("A volume is attached to one instance at a time");
+    }
+    if let Some(snapshot) = &ask.snapshot_id {
+        return Err(ec2::Error::not_found::<SnapshotId>(snapshot).into());
+    }
+    let size = ask.size.ok_or_else(|| ec2::Error::missing("Size"))?;
+    if !(1..=SIZE_MAX).contains(&size) {
+        let reason = format!("Expected 1 to {SIZE_MAX} GiB");
+        return Err(ec2::Error::invalid("Size", size, &reason).into());
+    }
+    Ok((volume_type, Gib(size)))
+}
+
+/// Records a volume with its tags and its token, or finds what the token made meanwhile.
+async fn record(
+    clc: &Clc,
+    caller: &Caller,
+    volume: Row,
+    tags: Tags,
+    token: Option<Token>,
+) -> Result<(Row, Tags)> {
     let by = caller.clone();
-    let (volume, tags) = change(clc, caller, move |tx| {
+    change(clc, caller, move |tx| {
         if let Some(before) = repeated(tx, &by, token.as_ref())? {
             return Ok(before);
         }
         if let Some(token) = &token {
-            token.record(tx, &by, volume.id.as_str(), now)?;
+            token.record(tx, &by, volume.id.as_str(), volume.created_at)?;
         }
         rows::volumes::insert(tx, &volume)?;
         tags::put_all(tx, &by, volume.id.as_str(), "volume", &tags)?;
         Ok((volume, tags))
     })
-    .await?;
-    clc.wakes.volumes.wake();
-    Ok(shown(volume, tags))
+    .await
 }
 
 /// What the token made before, as it is now; it is remembered for as long as its token.

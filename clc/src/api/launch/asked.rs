@@ -7,7 +7,8 @@ use std::net::Ipv4Addr;
 use ec2::{
     Code,
     instances::{
-        AddressingType, HttpTokens, NetworkInterfaceAsk, RunInstances, ShutdownBehavior, Switch,
+        AddressingType, HttpTokens, MetadataOptionsAsk, NetworkInterfaceAsk, RunInstances,
+        ShutdownBehavior, Switch,
     },
 };
 use types::{ImageId, SecurityGroupId, SubnetId, vm_type::DEFAULT_VM_TYPE};
@@ -57,51 +58,10 @@ impl Asked {
         refuse_volumes(&ask)?;
         refuse_tenancy(&ask)?;
         refuse_absent(&ask)?;
-        let user_data = ask
-            .user_data
-            .as_ref()
-            .map(|blob| blob.0.clone())
-            .filter(|bytes| !bytes.is_empty());
-        if user_data
-            .as_ref()
-            .is_some_and(|bytes| bytes.len() > USER_DATA_MAX)
-        {
-            let message = format!("User data is limited to {USER_DATA_MAX} bytes");
-            return Err(Error::new(Code::InvalidParameterValue, message));
-        }
-        // Tags for the volumes that a launch makes in EC2: it makes none here.
-        let kinds = [
-            "instance",
-            "volume",
-            "network-interface",
-            "spot-instances-request",
-        ];
-        let tags = tags::at_creation(&ask.tag_specifications, &kinds)?;
-        let tags = tags
-            .into_iter()
-            .filter(|(kind, _)| kind == "instance")
-            .flat_map(|(_, tags)| tags)
-            .collect();
+        let user_data = user_data(&ask)?;
+        let tags = instance_tags(&ask)?;
         let interface = one_interface(&ask)?;
-        let options = ask.metadata_options.as_ref();
-        let hop_limit = options
-            .and_then(|options| options.http_put_response_hop_limit)
-            .unwrap_or(1);
-        if !(1..=HOP_LIMIT_MAX).contains(&hop_limit) {
-            let reason = format!("Expected 1 to {HOP_LIMIT_MAX}");
-            return Err(ec2::Error::invalid(
-                "MetadataOptions.HttpPutResponseHopLimit",
-                hop_limit,
-                &reason,
-            )
-            .into());
-        }
-        if options.is_some_and(|options| options.http_endpoint == Some(Switch::Disabled)) {
-            let message =
-                "The metadata service cannot be switched off: guests get their keys from it";
-            return Err(Error::new(Code::UnsupportedOperation, message));
-        }
-
+        let metadata = Metadata::of(ask.metadata_options.as_ref())?;
         Ok(Self {
             image_id: ask.image_id,
             min_count: ask.min_count,
@@ -126,11 +86,9 @@ impl Asked {
                 Some(ShutdownBehavior::Terminate) => "terminate",
                 Some(ShutdownBehavior::Stop) | None => "stop",
             },
-            tokens_required: options
-                .is_some_and(|options| options.http_tokens == Some(HttpTokens::Required)),
-            hop_limit,
-            metadata_tags: options
-                .is_some_and(|options| options.instance_metadata_tags == Some(Switch::Enabled)),
+            tokens_required: metadata.tokens_required,
+            hop_limit: metadata.hop_limit,
+            metadata_tags: metadata.shows_tags,
             client_token: ask.client_token,
             tags,
         })
@@ -206,6 +164,65 @@ fn refuse_absent(ask: &RunInstances) -> Result<()> {
             Err(Error::new(Code::UnsupportedOperation, message))
         }
         None => Ok(()),
+    }
+}
+
+/// The user data, none where it is empty.
+fn user_data(ask: &RunInstances) -> Result<Option<Vec<u8>>> {
+    let bytes = ask.user_data.as_ref().map(|blob| blob.0.clone());
+    let bytes = bytes.filter(|bytes| !bytes.is_empty());
+    if bytes
+        .as_ref()
+        .is_some_and(|bytes| bytes.len() > USER_DATA_MAX)
+    {
+        let message = format!("User data is limited to {USER_DATA_MAX} bytes");
+        return Err(Error::new(Code::InvalidParameterValue, message));
+    }
+    Ok(bytes)
+}
+
+/// The tags of the instances. Those for the volumes that a launch makes in EC2 are checked as well:
+/// it makes none here.
+fn instance_tags(ask: &RunInstances) -> Result<Vec<(String, String)>> {
+    let kinds = [
+        "instance",
+        "volume",
+        "network-interface",
+        "spot-instances-request",
+    ];
+    let tags = tags::at_creation(&ask.tag_specifications, &kinds)?;
+    let of_instances = tags.into_iter().filter(|(kind, _)| kind == "instance");
+    Ok(of_instances.flat_map(|(_, tags)| tags).collect())
+}
+
+/// How the metadata service is to answer.
+struct Metadata {
+    tokens_required: bool,
+    hop_limit: u32,
+    shows_tags: bool,
+}
+
+impl Metadata {
+    fn of(options: Option<&MetadataOptionsAsk>) -> Result<Self> {
+        let hop_limit = options
+            .and_then(|options| options.http_put_response_hop_limit)
+            .unwrap_or(1);
+        if !(1..=HOP_LIMIT_MAX).contains(&hop_limit) {
+            let reason = format!("Expected 1 to {HOP_LIMIT_MAX}");
+            let name = "MetadataOptions.HttpPutResponseHopLimit";
+            return Err(ec2::Error::invalid(name, hop_limit, &reason).into());
+        }
+        let is = |look: fn(&MetadataOptionsAsk) -> bool| options.is_some_and(look);
+        if is(|options| options.http_endpoint == Some(Switch::Disabled)) {
+            let message =
+                "The metadata service cannot be switched off: guests get their keys from it";
+            return Err(Error::new(Code::UnsupportedOperation, message));
+        }
+        Ok(Self {
+            tokens_required: is(|options| options.http_tokens == Some(HttpTokens::Required)),
+            hop_limit,
+            shows_tags: is(|options| options.instance_metadata_tags == Some(Switch::Enabled)),
+        })
     }
 }
 
