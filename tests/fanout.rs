@@ -22,7 +22,10 @@ use control::{
     caches::{Blocks, Copied, CopyPeer, CopyReport, FilledBy},
     cloud::{Ticket, TicketAsk},
 };
-use nc::cache::{Cache, Form, Settings, Tickets, lease::LeaseTimes, peers::PeerTimes};
+use nc::{
+    bandwidth::Bandwidth,
+    cache::{Cache, Form, Settings, Tickets, lease::LeaseTimes, peers::PeerTimes},
+};
 use store::{Store, noise};
 use testkit::{
     seed,
@@ -126,6 +129,7 @@ async fn node(certificates: &Certificates, cloud: &Arc<Cloud>, number: usize) ->
         lease: LeaseTimes::default(),
         patience: Duration::from_secs(20),
         peers: PeerTimes::default(),
+        bandwidth: Bandwidth::default(),
     };
     let cache = Cache::new(settings, Arc::new(AsNode(cloud.clone(), id.clone())));
     let served = serve(

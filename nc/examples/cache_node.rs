@@ -17,7 +17,10 @@ use control::{
     cloud::{Ticket, TicketAsk},
     node::ImageRef,
 };
-use nc::cache::{Cache, Form, Settings, Tickets, Told, lease::LeaseTimes, peers::PeerTimes};
+use nc::{
+    bandwidth::Bandwidth,
+    cache::{Cache, Form, Settings, Tickets, Told, lease::LeaseTimes, peers::PeerTimes},
+};
 use serde::Deserialize;
 use types::{InstanceId, NodeId};
 
@@ -75,6 +78,7 @@ async fn main() {
         },
         patience: Duration::from_secs(15),
         peers: PeerTimes::default(),
+        bandwidth: Bandwidth::default(),
     };
     let cache = Cache::new(settings, Arc::new(Written(ticket)));
     let hear = |told: &Told| println!("told {} {}", told.percent.unwrap_or_default(), told.doing);

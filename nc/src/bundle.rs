@@ -12,6 +12,7 @@
 //!
 //! A root partition that we made a disk of is bundled as the partition it was.
 
+mod paced;
 mod store;
 
 use std::{
@@ -40,6 +41,7 @@ use tokio::sync::{mpsc, watch};
 use types::{BundleId, InstanceId, StateReason};
 
 use crate::{
+    bandwidth::Direction,
     disk::LocalDisks,
     needs::{Bundles, Disk, DiskFormat, Progress},
 };
@@ -77,6 +79,7 @@ impl BundleTickets for CloudBundleTickets {
 pub struct Bundler {
     tickets: Arc<dyn BundleTickets>,
     http: store::Http,
+    outgoing: Direction,
     disks: LocalDisks,
 }
 
@@ -132,9 +135,11 @@ impl Bundler {
         tickets: Arc<dyn BundleTickets>,
         tls: &rustls::ClientConfig,
         disks: LocalDisks,
+        outgoing: Direction,
     ) -> Self {
         Self {
             tickets,
+            outgoing,
             http: store::http(tls),
             disks,
         }
@@ -150,7 +155,7 @@ impl Bundler {
         let root = self.disks.root(dir).ok_or(Failure::NoDisk)?;
         let store = Store::open(
             self.tickets.clone(),
-            self.http.clone(),
+            (self.http.clone(), self.outgoing.clone()),
             BundleTicketAsk {
                 instance: instance.clone(),
                 task: task.clone(),

@@ -53,6 +53,7 @@ use types::{InstanceId, NodeId};
 pub use fetch::{CloudTickets, Tickets};
 pub use name::{EntryName, Form};
 
+use crate::bandwidth::Bandwidth;
 use evict::NoRoom;
 use files::{Files, Owned};
 use fill::Filler;
@@ -84,6 +85,8 @@ pub struct Settings {
     pub patience: Duration,
     /// How patient one is with peers; for tests.
     pub peers: PeerTimes,
+    /// How much of the network it may take.
+    pub bandwidth: Bandwidth,
 }
 
 /// Why an image cannot be had. Shared by all who waited for it.

@@ -9,6 +9,7 @@ use daemon::config::{self, Admin, Log, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bandwidth::MIB_PER_S_MIN,
     disk::inject::InjectKeys,
     domain::{Accel, CacheMode},
 };
@@ -77,6 +78,15 @@ impl Settings for Config {
         if self.capacity.cpu_overcommit < 1.0 || self.capacity.cpu_overcommit > OVERCOMMIT_MAX {
             return Err(format!(
                 "capacity.cpu_overcommit must be 1 to {OVERCOMMIT_MAX}"
+            ));
+        }
+        if self
+            .network
+            .images_mib_per_s
+            .is_some_and(|mib| (1..MIB_PER_S_MIN).contains(&mib))
+        {
+            return Err(format!(
+                "network.images_mib_per_s must be 0, for no limit, or {MIB_PER_S_MIN} at least"
             ));
         }
         Ok(())
@@ -167,6 +177,10 @@ pub struct Network {
     pub forwarders: Vec<Ipv4Addr>,
     /// How many connections each guest may have open, and as many again that others opened to it.
     pub connections_max: u32,
+    /// How much of the network images may take each way, in MiB in a second, from Walrus and other
+    /// nodes and to them: 0 is all of it, else 4 at least. None is four fifths of the link's speed
+    /// where the kernel knows it.
+    pub images_mib_per_s: Option<u32>,
     /// Where the files of each VPC's dnsmasq are.
     pub run_dir: PathBuf,
 }
@@ -179,6 +193,7 @@ impl Default for Network {
             namespace_prefix: "mallee".to_owned(),
             forwarders: Vec::new(),
             connections_max: net::config::CONNECTIONS_MAX,
+            images_mib_per_s: None,
             run_dir: PathBuf::from("/run/mallee/nc"),
         }
     }
@@ -281,6 +296,27 @@ mod tests {
         assert_eq!(Config::default().check(), Ok(()));
         let text = daemon::config::show(&Config::default());
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
+    }
+
+    #[test]
+    fn a_limit_that_no_image_would_come_under_is_refused_by_name() {
+        let mut config = Config::default();
+        for (mib, is_good) in [
+            (0, true),
+            (1, false),
+            (3, false),
+            (4, true),
+            (u32::MAX, true),
+        ] {
+            config.network.images_mib_per_s = Some(mib);
+            let checked = config.check();
+            assert_eq!(checked.is_ok(), is_good, "{mib}: {checked:?}");
+            assert!(
+                checked
+                    .err()
+                    .is_none_or(|why| why.contains("images_mib_per_s"))
+            );
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`cache`] | images as read-only raw files: fetched, checked, shared, evicted |
 //! | [`disk`] | an instance's disks: overlay on the cache, ephemeral, swap; plays [`needs::Disks`] |
 //! | [`bundle`] | an instance's root disk as a bundle in S3; plays [`needs::Bundles`] |
+//! | [`bandwidth`] | how much of the network images may take |
 //! | [`network`] | the network document: held, applied, acknowledged |
 //! | [`metadata`] | what a guest is told of itself, at 169.254.169.254 |
 //! | [`console`] | the serial console's log, bounded |
@@ -30,6 +31,7 @@
 
 pub mod adopt;
 pub mod api;
+pub mod bandwidth;
 pub mod bundle;
 pub mod cache;
 pub mod config;

@@ -16,6 +16,7 @@ use types::InstanceId;
 
 use crate::{
     adopt::AdoptInstances,
+    bandwidth::Bandwidth,
     cache::{self, Cache, Tickets, lease::LeaseTimes, peers::PeerTimes},
     config::Limits,
     domain::{Accel, CacheMode, Host},
@@ -207,6 +208,7 @@ pub(crate) fn cache_in(folder: &std::path::Path, patience: Duration) -> Cache {
         lease: LeaseTimes::default(),
         patience,
         peers: PeerTimes::default(),
+        bandwidth: Bandwidth::default(),
     };
     Cache::new(settings, Arc::new(NoTickets))
 }

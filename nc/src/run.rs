@@ -1,6 +1,7 @@
 //! From a configuration to a running node, and joining a cloud.
 
 use std::{
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +18,7 @@ use types::NodeId;
 use crate::{
     adopt::AdoptInstances,
     api::Api,
+    bandwidth::Bandwidth,
     bundle::{Bundler, CloudBundleTickets},
     cache::{self, Cache, CloudTickets, tidy::TidyCache},
     config::{Accelerator, Config},
@@ -62,14 +64,16 @@ pub async fn run(config: Config, context: Context) -> anyhow::Result<()> {
     let network = Network::open(&config.state_dir, settings).map_err(anyhow::Error::from_boxed)?;
     let boot_id = resources::boot_id()?;
     let templates = config.state_dir.join("templates");
-    let cache = cache(&config, &member, &node);
+    let bandwidth = bandwidth(&config);
+    let cache = cache(&config, &member, &node, bandwidth.clone());
     let found = resources::Found::look(&instances, promised(&cache, &instances).await)?;
     let disks = LocalDisks::new(cache.clone(), &templates, &boot_id)
         .with_context(|| format!("templates of disks in {}", templates.display()))?
         .injecting(config.storage.inject_keys);
     let cloud = Arc::new(member.cloud.clone());
     let tickets = Arc::new(CloudBundleTickets(cloud));
-    let bundler = Bundler::new(tickets, &member.tls.client_config(), disks.clone());
+    let trust = member.tls.client_config();
+    let bundler = Bundler::new(tickets, &trust, disks.clone(), bandwidth.outgoing);
     let parts = Parts {
         hypervisor: Arc::new(hypervisor),
         disks: Arc::new(disks),
@@ -109,7 +113,17 @@ fn host(config: &Config, node: NodeId) -> Host {
     }
 }
 
-fn cache(config: &Config, member: &Member, node: &NodeId) -> Cache {
+/// What images may take of the network that nodes and Walrus are reached through.
+fn bandwidth(config: &Config) -> Bandwidth {
+    let listen = match config.control.listen.ip() {
+        IpAddr::V4(address) if !address.is_unspecified() => Some(address),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    };
+    let own_address = config.network.underlay.or(listen);
+    Bandwidth::configured(config.network.images_mib_per_s, own_address)
+}
+
+fn cache(config: &Config, member: &Member, node: &NodeId, bandwidth: Bandwidth) -> Cache {
     let limit_gib = u64::from(config.storage.cache_gib);
     let settings = cache::Settings {
         folder: cache_dir(config),
@@ -120,6 +134,7 @@ fn cache(config: &Config, member: &Member, node: &NodeId) -> Cache {
         lease: cache::lease::LeaseTimes::default(),
         patience: cache::files::PATIENCE,
         peers: cache::peers::PeerTimes::default(),
+        bandwidth,
     };
     let tickets = CloudTickets(Arc::new(member.cloud.clone()));
     Cache::new(settings, Arc::new(tickets))

@@ -35,6 +35,7 @@ use image::{
 };
 use md5::{Digest, Md5};
 use nc::{
+    bandwidth::{Bandwidth, Direction},
     bundle::{BundleTickets, Bundler},
     cache::{Cache, Settings, files::PATIENCE, lease::LeaseTimes, peers::PeerTimes},
     disk::LocalDisks,
@@ -199,6 +200,10 @@ async fn instance(folder: &Path) -> Vec<u8> {
 
 async fn bundler(folder: &Path, shelf: &Arc<Shelf>) -> Bundler {
     let settings = Settings {
+    paced(folder, shelf, Direction::default()).await
+}
+
+async fn paced(folder: &Path, shelf: &Arc<Shelf>, outgoing: Direction) -> Bundler {
         folder: folder.join("cache"),
         node: "node-00000001".parse().unwrap(),
         limit_bytes: Some(1 << 30),
@@ -208,9 +213,10 @@ async fn bundler(folder: &Path, shelf: &Arc<Shelf>) -> Bundler {
         patience: PATIENCE,
         peers: PeerTimes::default(),
     };
+        bandwidth: Bandwidth::default(),
     let cache = Cache::new(settings, store::Store::serve(b"unused").await);
     let disks = LocalDisks::new(cache, &folder.join("templates"), "boot-1").unwrap();
-    Bundler::new(shelf.clone(), &store::no_tls(), disks)
+    Bundler::new(shelf.clone(), &store::no_tls(), disks, outgoing)
 }
 
 async fn bundle(bundler: &Bundler, folder: &Path) -> (Result<(), StateReason>, Progress) {
@@ -301,6 +307,23 @@ async fn host_a_run_that_broke_off_stores_only_what_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread")]
+async fn host_a_bundle_goes_out_no_faster_than_images_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let (expected, shelf) = (instance(folder.path()).await, Shelf::serve().await);
+    let outgoing = Bandwidth::of(Some(4 << 20)).outgoing;
+    let bundler = paced(folder.path(), &shelf, outgoing).await;
+    let begun = std::time::Instant::now();
+    bundle(&bundler, folder.path()).await.0.unwrap();
+    let took = begun.elapsed();
+    let stored = shelf.objects.lock().unwrap().clone();
+    let bytes: usize = stored.values().map(Bytes::len).sum();
+    let least = bytes as f64 / f64::from(4 << 20) - 0.2;
+    assert!(bytes > 4 << 20, "more than a burst: {bytes}");
+    assert!(took.as_secs_f64() >= least, "{bytes} bytes in {took:?}");
+    assert!(unbundled(&shelf).await.1 == expected);
+}
+
 async fn an_instance_without_a_whole_disk_has_no_bundle() {
     let folder = tempfile::tempdir().unwrap();
     let shelf = Shelf::serve().await;

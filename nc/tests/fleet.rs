@@ -21,6 +21,7 @@ use std::{
 };
 
 use nc::{
+    bandwidth::Bandwidth,
     cache::{
         Cache, EntryName, Form, Settings, Told, files::PATIENCE, lease::LeaseTimes,
         peers::PeerTimes,
@@ -278,6 +279,7 @@ fn settings(folder: &Path, patience: Duration) -> Settings {
         },
         patience,
         peers: PeerTimes::default(),
+        bandwidth: Bandwidth::default(),
     }
 }
 

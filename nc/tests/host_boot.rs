@@ -18,6 +18,7 @@ use std::{
 };
 
 use nc::{
+    bandwidth::Bandwidth,
     cache::{Cache, Settings, lease::LeaseTimes, peers::PeerTimes},
     disk::LocalDisks,
     fakes,
@@ -133,6 +134,7 @@ async fn booted(guest: &Path, key: &str, expected: &str) -> Booted {
         lease: LeaseTimes::default(),
         patience: Duration::from_secs(10),
         peers: PeerTimes::default(),
+        bandwidth: Bandwidth::default(),
     };
     let disks = LocalDisks::new(
         Cache::new(settings, store.clone()),

@@ -10,12 +10,12 @@ mod store;
 use std::{
     collections::BTreeSet,
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -27,8 +27,9 @@ use control::{
     cloud::{Ticket, TicketAsk},
     rpc::Call,
 };
-use nc::cache::{
-    Cache, Form, Settings, Tickets, Told, blocks, lease::LeaseTimes, peers::PeerTimes,
+use nc::{
+    bandwidth::Bandwidth,
+    cache::{Cache, Form, Settings, Tickets, Told, blocks, lease::LeaseTimes, peers::PeerTimes},
 };
 use store::{Store, noise, partition};
 use testkit::tls::{Certificates, Served, serve};
@@ -132,7 +133,7 @@ struct Member {
     served: Option<Served>,
     address: std::net::SocketAddr,
     cache: Option<Cache>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Member {
@@ -157,27 +158,40 @@ impl Member {
 fn cache(
     tls: &daemon::tls::Tls,
     name: &str,
-    folder: &tempfile::TempDir,
+    folder: &Path,
     board: &Arc<Board>,
+    (bandwidth, peers): (Bandwidth, PeerTimes),
 ) -> Cache {
     let settings = Settings {
-        folder: folder.path().to_owned(),
+        folder: folder.to_owned(),
         node: name.parse().unwrap(),
         limit_bytes: Some(1 << 30),
         grub: "/usr/lib/grub/i386-pc".into(),
         tls: tls.client_config(),
         lease: LeaseTimes::default(),
         patience: Duration::from_secs(10),
-        peers: QUICK,
+        peers,
+        bandwidth,
     };
     Cache::new(settings, board.clone())
 }
 
 /// A node of its own with an empty cache.
 async fn node(certificates: &Certificates, number: u32, board: &Arc<Board>) -> Member {
+    node_with(certificates, number, board, Bandwidth::default(), QUICK).await
+}
+
+/// The same with a limit of what it may take of the network, and other times.
+async fn node_with(
+    certificates: &Certificates,
+    number: u32,
+    board: &Arc<Board>,
+    bandwidth: Bandwidth,
+    times: PeerTimes,
+) -> Member {
     let (name, folder) = (format!("node-{number:08x}"), tempfile::tempdir().unwrap());
     let tls = certificates.of(Role::Nc, &name);
-    let cache = cache(&tls, &name, &folder, board);
+    let cache = cache(&tls, &name, folder.path(), board, (bandwidth, times));
     let routes = control::blocks::routes(Some(ZONE.to_owned()), cache.serving());
     let served = serve(&tls, routes).await;
     Member {
@@ -185,7 +199,7 @@ async fn node(certificates: &Certificates, number: u32, board: &Arc<Board>) -> M
         address: served.address,
         served: Some(served),
         cache: Some(cache),
-        _folder: folder,
+        folder,
     }
 }
 
@@ -199,7 +213,7 @@ async fn peer(certificates: &Certificates, number: u32, manner: Arc<dyn Blockwis
         address: served.address,
         served: Some(served),
         cache: None,
-        _folder: tempfile::tempdir().unwrap(),
+        folder: tempfile::tempdir().unwrap(),
     }
 }
 
@@ -389,6 +403,88 @@ async fn without_a_peer_that_has_it_the_bundle_is_read() {
     board.tells(&[&[&three]]);
     five.hold(&board).await;
     assert_eq!(board.store.hits(), 4 * board.store.parts());
+}
+
+/// How long a node takes to get the image from another one.
+async fn from_another(sender: Bandwidth, receiver: Bandwidth) -> (f64, usize) {
+    let (certificates, board) = (Certificates::new(), Board::of(&noise(12 << 20)).await);
+    let patient = PeerTimes::default();
+    let one = node_with(&certificates, 1, &board, sender, patient).await;
+    let whole = one.hold(&board).await;
+    told_blocks(&board).await;
+    let two = node_with(&certificates, 2, &board, receiver, patient).await;
+    board.tells(&[&[&one]]);
+    let begun = Instant::now();
+    let copy = two.hold(&board).await;
+    let took = begun.elapsed().as_secs_f64();
+    assert!(std::fs::read(copy).unwrap() == std::fs::read(whole).unwrap());
+    (took, board.store.hits() - board.store.parts())
+}
+
+#[tokio::test]
+async fn a_node_sends_to_others_and_takes_from_them_no_faster_than_images_may() {
+    let limit = || Bandwidth::of(Some(8 << 20));
+    // Less a burst.
+    let least = 12.0 / 8.0 - 0.2;
+    // What it reads of the bundle itself is not limited here, nor counted.
+    let sender = Bandwidth {
+        outgoing: limit().outgoing,
+        ..Bandwidth::default()
+    };
+    let (sends, read) = from_another(sender, Bandwidth::default()).await;
+    assert!(sends >= least && read == 0, "{sends} s, {read} parts read");
+    let (takes, read) = from_another(Bandwidth::default(), limit()).await;
+    assert!(takes >= least && read == 0, "{takes} s, {read} parts read");
+}
+
+#[tokio::test]
+async fn a_peer_that_has_sent_what_it_may_says_so_at_once_and_the_next_is_asked() {
+    let (certificates, board) = (Certificates::new(), Board::of(&noise(24 << 20)).await);
+    let slow = Bandwidth {
+        outgoing: Bandwidth::of(Some(4 << 20)).outgoing,
+        ..Bandwidth::default()
+    };
+    let one = node_with(&certificates, 1, &board, slow, QUICK).await;
+    let whole = one.hold(&board).await;
+    told_blocks(&board).await;
+    let two = node(&certificates, 2, &board).await;
+    let three = node(&certificates, 3, &board).await;
+    two.hold(&board).await;
+    let hits = board.store.hits();
+    board.tells(&[&[&one, &two]]);
+    let begun = Instant::now();
+    let copy = three.hold(&board).await;
+    assert!(std::fs::read(copy).unwrap() == std::fs::read(whole).unwrap());
+    assert_eq!(board.store.hits(), hits, "and the bundle is not read");
+    // At its pace alone it would have been six seconds.
+    assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_node_that_lost_its_cache_takes_the_image_from_another_and_reads_no_bundle() {
+    let (certificates, board) = (Certificates::new(), Board::of(&with_holes()).await);
+    let (one, whole) = first(&certificates, &board).await;
+    let two = node(&certificates, 2, &board).await;
+    board.tells(&[&[&one]]);
+    let before = two.hold(&board).await;
+    for part in ["entries", "uses", "filling"] {
+        std::fs::remove_dir_all(two.folder.path().join(part)).unwrap();
+    }
+    let again = two.hold(&board).await;
+    assert_eq!(again, before);
+    assert!(std::fs::read(&again).unwrap() == std::fs::read(&whole).unwrap());
+    assert_eq!(board.store.hits(), board.store.parts());
+
+    // The one that everybody would take it from has lost it: whoever is told of it nevertheless, and
+    // it itself, read the bundle, and all come to the same.
+    std::fs::remove_dir_all(one.folder.path().join("entries")).unwrap();
+    let three = node(&certificates, 3, &board).await;
+    three.hold(&board).await;
+    assert_eq!(board.store.hits(), 2 * board.store.parts());
+    board.tells(&[&[&three]]);
+    let refetched = one.hold(&board).await;
+    assert!(std::fs::read(refetched).unwrap() == std::fs::read(again).unwrap());
+    assert_eq!(board.store.hits(), 2 * board.store.parts());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use control::{
     cloud::{BundlePlace, BundleTicket, BundleTicketAsk},
 };
 use http::{HeaderMap, Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -19,7 +19,8 @@ use md5::{Digest, Md5};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use types::Secret;
 
-use super::BundleTickets;
+use super::{BundleTickets, paced::Paced};
+use crate::bandwidth::Direction;
 
 /// Uploads at once: one on the wire while another is being synced by the store; 10 MiB each.
 const UPLOADS_MAX: usize = 2;
@@ -36,7 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// An HTTP client that uploads.
-pub(super) type Http = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub(super) type Http = Client<HttpsConnector<HttpConnector>, Paced>;
 
 /// The client that stores parts: http, and https with the given trust.
 pub(super) fn http(tls: &rustls::ClientConfig) -> Http {
@@ -113,6 +114,7 @@ impl StoreError {
 pub(super) struct Store {
     tickets: Arc<dyn BundleTickets>,
     http: Http,
+    outgoing: Direction,
     ask: BundleTicketAsk,
     first: Arc<BundleTicket>,
     current: Arc<tokio::sync::Mutex<Current>>,
@@ -138,7 +140,7 @@ impl Store {
     /// Gets a first ticket.
     pub(super) async fn open(
         tickets: Arc<dyn BundleTickets>,
-        http: Http,
+        (http, outgoing): (Http, Direction),
         ask: BundleTicketAsk,
     ) -> Result<Self, StoreError> {
         let first = patiently(|| async { ticket(&*tickets, ask.clone()).await }).await?;
@@ -150,6 +152,7 @@ impl Store {
         Ok(Self {
             tickets,
             http,
+            outgoing,
             ask,
             first: Arc::new(first),
             current: Arc::new(tokio::sync::Mutex::new(current)),
@@ -233,7 +236,8 @@ impl Store {
             tracing::debug!(what, "is in the store already");
             return Ok(());
         }
-        put(&self.http, what, &place.put, &self.first.acl, bytes, &etag).await
+        let by = (&self.http, &self.outgoing);
+        put(by, what, &place.put, &self.first.acl, bytes, &etag).await
     }
 }
 
@@ -266,20 +270,13 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(
 
 /// Whether an object of that entity tag is there. What cannot be found out is as good as no.
 async fn is_there(http: &Http, what: &str, url: &Secret<String>, etag: &str) -> bool {
-    let asked = send(
-        http,
-        what,
-        Method::HEAD,
-        url,
-        HeaderMap::new(),
-        Bytes::new(),
-    )
-    .await;
+    let by = (http, &Direction::default());
+    let asked = send(by, what, Method::HEAD, url, HeaderMap::new(), Bytes::new()).await;
     asked.is_ok_and(|(status, headers)| status.is_success() && said(&headers) == Some(etag))
 }
 
 async fn put(
-    http: &Http,
+    by: (&Http, &Direction),
     what: &str,
     url: &Secret<String>,
     acl: &str,
@@ -290,7 +287,7 @@ async fn put(
     if let Ok(acl) = acl.parse() {
         headers.insert("x-amz-acl", acl);
     }
-    let (status, headers) = send(http, what, Method::PUT, url, headers, bytes.clone()).await?;
+    let (status, headers) = send(by, what, Method::PUT, url, headers, bytes.clone()).await?;
     if !status.is_success() {
         let what = what.to_owned();
         return Err(StoreError::Refused { what, status });
@@ -308,7 +305,7 @@ fn said(headers: &HeaderMap) -> Option<&str> {
 }
 
 async fn send(
-    http: &Http,
+    (http, outgoing): (&Http, &Direction),
     what: &str,
     method: Method,
     url: &Secret<String>,
@@ -323,7 +320,7 @@ async fn send(
     let mut request = Request::builder()
         .method(method)
         .uri(url.reveal().as_str())
-        .body(Full::new(bytes))
+        .body(Paced::new(bytes, outgoing.clone()))
         .map_err(|_| failed("the ticket's address is malformed".to_owned()))?;
     request.headers_mut().extend(headers);
     let exchange = async {
@@ -407,7 +404,7 @@ mod tests {
         };
         let roots = rustls::RootCertStore::empty();
         let tls = daemon::public::client_config(roots);
-        Store::open(tickets, http(&tls), ask).await
+        Store::open(tickets, (http(&tls), Direction::default()), ask).await
     }
 
     #[tokio::test(start_paused = true)]

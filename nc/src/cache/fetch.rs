@@ -32,6 +32,7 @@ use image::{
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{CacheError, Form};
+use crate::bandwidth::Direction;
 
 /// Attempts at a part or a ticket: with the waits below, about 40 seconds, which outlast the restart
 /// of a daemon or a switch.
@@ -100,6 +101,7 @@ pub struct TicketParts {
     image: ImageRef,
     tickets: Arc<dyn Tickets>,
     http: Http,
+    incoming: Direction,
     current: Mutex<Current>,
 }
 
@@ -166,7 +168,7 @@ impl TicketParts {
         form: Form,
         ticket: Ticket,
         tickets: Arc<dyn Tickets>,
-        http: Http,
+        (http, incoming): (Http, Direction),
     ) -> Result<(Self, Order), CacheError> {
         let order = order_of(&ticket, form).map_err(|why| CacheError::BadTicket {
             image: image.id.to_string(),
@@ -178,6 +180,7 @@ impl TicketParts {
                 image: image.clone(),
                 tickets,
                 http,
+                incoming,
                 current,
             },
             order,
@@ -258,6 +261,8 @@ impl TicketParts {
                 return Err(Attempt::TooLong { expected });
             }
             partial.bytes.extend_from_slice(data);
+            // What is not read yet waits at the store: its TCP slows down to our pace.
+            self.incoming.pass(data.len()).await;
         }
         match partial.bytes.len() as u64 {
             found if found == expected => Ok(()),

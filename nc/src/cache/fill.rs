@@ -24,6 +24,7 @@ use super::{
     lease::{self, Lease},
     speed::{self, Hear},
 };
+use crate::bandwidth::Direction;
 
 /// The part of the file system that the cache may take where nothing is configured.
 const DEFAULT_SHARE: u64 = 5;
@@ -33,6 +34,7 @@ pub struct Filler {
     files: Files,
     tickets: Arc<dyn Tickets>,
     http: Http,
+    incoming: Direction,
     grub: Grub,
     limit_bytes: Option<u64>,
     /// Held while room is looked for, so that two fills do not count the same bytes.
@@ -47,6 +49,7 @@ impl Filler {
             files,
             tickets,
             http: http(&settings.tls),
+            incoming: settings.bandwidth.incoming.clone(),
             limit_bytes: settings.limit_bytes,
             making_room: Mutex::new(()),
         }
@@ -61,8 +64,11 @@ impl Filler {
         lease: &Owned<Lease>,
         hear: Hear,
     ) -> Result<Published, CacheError> {
-        let (tickets, http) = (self.tickets.clone(), self.http.clone());
-        let (parts, order) = TicketParts::open(image, name.form(), ticket, tickets, http)?;
+        let (tickets, by) = (
+            self.tickets.clone(),
+            (self.http.clone(), self.incoming.clone()),
+        );
+        let (parts, order) = TicketParts::open(image, name.form(), ticket, tickets, by)?;
         self.make_room(image, mbr::disk_bytes(order.size_bytes), lease)
             .await?;
         let half = self.begin(name).await?;

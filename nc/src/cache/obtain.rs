@@ -137,8 +137,8 @@ impl Obtaining {
         filler: Arc<Filler>,
     ) -> Self {
         Self {
-            fetching: Fetching::new(files.clone(), settings.tls.clone(), settings.peers),
-            serving: Serving::new(files.clone(), settings.peers),
+            fetching: Fetching::new(files.clone(), settings),
+            serving: Serving::new(files.clone(), settings),
             files,
             tickets,
             filler,

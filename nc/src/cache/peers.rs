@@ -20,15 +20,19 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use control::{CallError, Client, Code, Role, blocks::Blockwise, caches::CopyPeer, rpc::Call};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 use super::{
-    CacheError, EntryName, Told,
+    CacheError, EntryName, Settings, Told,
     blocks::{self, BlockMap, PACKED_BYTES_MAX},
     files::{Files, Owned},
     folder::{HalfMade, at},
     speed::Hear,
 };
+use crate::bandwidth::Direction;
 
 /// Blocks asked for at once: enough to keep a link busy while one is checked and written.
 const FETCH_AHEAD: usize = 4;
@@ -89,16 +93,18 @@ impl Partial {
 pub struct Serving {
     files: Files,
     times: PeerTimes,
+    outgoing: Direction,
     partials: Mutex<HashMap<EntryName, Weak<Partial>>>,
     at_once: Semaphore,
 }
 
 impl Serving {
     /// Of that folder.
-    pub fn new(files: Files, times: PeerTimes) -> Arc<Self> {
+    pub fn new(files: Files, settings: &Settings) -> Arc<Self> {
         Arc::new(Self {
             files,
-            times,
+            times: settings.peers,
+            outgoing: settings.bandwidth.outgoing.clone(),
             partials: Mutex::default(),
             at_once: Semaphore::new(SERVED_AT_ONCE),
         })
@@ -116,17 +122,20 @@ impl Serving {
         partials.get(name).and_then(Weak::upgrade)
     }
 
-    async fn of_partial(&self, partial: &Partial, number: u64) -> Result<Option<Bytes>, CallError> {
+    /// Waits for a block that is on its way here itself.
+    async fn come(&self, partial: &Partial, number: u64, until: Instant) -> Result<(), CallError> {
         let mut have = partial.have.subscribe();
         let come = have.wait_for(|have| have.contains(&number));
-        if !matches!(
-            tokio::time::timeout(self.times.serve, come).await,
-            Ok(Ok(_))
-        ) {
-            let what = "this block has not come here yet";
-            return Err(CallError::new(Code::NotReady, what));
+        match tokio::time::timeout_at(until, come).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                let what = "this block has not come here yet";
+                Err(CallError::new(Code::NotReady, what))
+            }
         }
-        let _memory = self.at_once.acquire().await;
+    }
+
+    async fn of_partial(&self, partial: &Partial, number: u64) -> Result<Option<Bytes>, CallError> {
         let half = partial.half.share();
         let read = self.files.run(move |folder| {
             let read = blocks::read_packed(half.file(), number);
@@ -136,7 +145,6 @@ impl Serving {
     }
 
     async fn of_entry(&self, name: EntryName, number: u64) -> Result<Option<Bytes>, CallError> {
-        let _memory = self.at_once.acquire().await;
         let read = self.files.run(move |folder| {
             let path = folder.entry(&name);
             match File::open(&path) {
@@ -155,11 +163,26 @@ impl Blockwise for Serving {
         let name: EntryName = entry
             .parse()
             .map_err(|_| CallError::new(Code::Invalid, "that names no entry"))?;
-        let found = match self.partial(&name) {
+        // All waits together, so that whoever asks hears from us before he gives us up.
+        let until = Instant::now() + self.times.serve;
+        let partial = self.partial(&name);
+        if let Some(partial) = &partial {
+            self.come(partial, number, until).await?;
+        }
+        let busy = || CallError::new(Code::NotReady, "this node sends as much as it may");
+        let memory = tokio::time::timeout_at(until, self.at_once.acquire()).await;
+        let _memory = memory.map_err(|_| busy())?;
+        let found = match partial {
             Some(partial) => self.of_partial(&partial, number).await?,
             None => self.of_entry(name, number).await?,
         };
-        found.ok_or_else(|| CallError::not_found(format!("block {number} of {entry}")))
+        let found =
+            found.ok_or_else(|| CallError::not_found(format!("block {number} of {entry}")))?;
+        let patience = until.saturating_duration_since(Instant::now());
+        match self.outgoing.pass_within(found.len(), patience).await {
+            true => Ok(found),
+            false => Err(busy()),
+        }
     }
 }
 
@@ -168,6 +191,7 @@ pub struct Fetching {
     files: Files,
     tls: Arc<rustls::ClientConfig>,
     times: PeerTimes,
+    incoming: Direction,
 }
 
 /// The peers of one fetch, of which the first that was not left is asked.
@@ -195,8 +219,13 @@ impl Queue {
 
 impl Fetching {
     /// Into that folder, with our certificate.
-    pub fn new(files: Files, tls: Arc<rustls::ClientConfig>, times: PeerTimes) -> Self {
-        Self { files, tls, times }
+    pub fn new(files: Files, settings: &Settings) -> Self {
+        Self {
+            files,
+            tls: settings.tls.clone(),
+            times: settings.peers,
+            incoming: settings.bandwidth.incoming.clone(),
+        }
     }
 
     /// Fetches what is missing; false if no peer is left before all of it is there. What is under way
@@ -249,6 +278,8 @@ impl Fetching {
                     continue;
                 }
             };
+            // After it has come, for nobody knows before how long it is: the next one waits.
+            self.incoming.pass(packed.len()).await;
             match self.keep(partial, number, packed).await? {
                 Ok(()) => {
                     hear(Told {
