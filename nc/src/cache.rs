@@ -472,6 +472,8 @@ impl Shared {
         state: &watch::Sender<FlightState>,
     ) -> Result<(), CacheError> {
         let mut heard = (None, Instant::now());
+        // Somebody may have removed it, or mounted another one in its place, since we started.
+        self.files.run(Folder::make).await?;
         loop {
             let look = name.clone();
             if self.files.run(move |folder| folder.touch(&look)).await? {

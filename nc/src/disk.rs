@@ -19,6 +19,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -45,6 +46,9 @@ const EPHEMERAL: &str = "ephemeral0.raw";
 const SWAP: &str = "swap.raw";
 /// Says that the disks beside it are whole and on disk, and what they are.
 const WHOLE: &str = "disks.json";
+/// Between two attempts to have again what a guest's disk stands on.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// Says that they are whole as far as this boot of the host knows: a power cut may undo them.
 const MADE: &str = "disks.made";
 
@@ -85,6 +89,15 @@ pub enum DiskError {
          (mke2fs -O ^{feature}), or run it with a kernel image"
     )]
     Unbootable {
+    /// What the disk stands on cannot be made again as it was.
+    #[error(
+        "the image cache has lost {path}, which the instance's disk stands on, and its image makes \
+         another one now"
+    )]
+    Gone {
+        /// What was lost.
+        path: PathBuf,
+    },
         /// The file system's feature.
         feature: &'static str,
     },
@@ -115,7 +128,9 @@ impl DiskError {
             }
             Self::Cache(error) if error.is_the_images_fault() => "Client.InternalError",
             Self::TooLarge { .. } | Self::Unbootable { .. } => "Client.InternalError",
-            Self::Cache(_) | Self::Tool(_) | Self::Io { .. } => "Server.InternalError",
+            Self::Cache(_) | Self::Gone { .. } | Self::Tool(_) | Self::Io { .. } => {
+                "Server.InternalError"
+            }
         };
         StateReason::new(code, format!("{code}: {self}"))
     }
@@ -162,9 +177,10 @@ impl LocalDisks {
         let tell = |told: &Told| {
             progress.send_replace(shown(told, "looking for the image"));
         };
-        if let Some(disks) = self.whole(dir)
-            && self.hold_again(&disks, &wish.instance, &tell).await?
-        {
+        if let Some(disks) = self.whole(dir) {
+            if !self.hold_again(&disks, &wish.instance, &tell).await? {
+                self.until_there_again(&disks, wish, progress).await?;
+            }
             return Ok(disks);
         }
         let spec = &wish.spec;
@@ -351,6 +367,56 @@ impl LocalDisks {
         for path in stands_on(disks) {
             self.cache.try_hold_again(path, holder).await?;
         }
+    /// Has what whole disks stand on in the cache again, which has lost it. The disks are never made
+    /// anew, for what the guest wrote is in them; so a store that is away, or a lack of room, is waited
+    /// for as long as whoever asks for the disks does.
+    async fn until_there_again(
+        &self,
+        disks: &BootDisks,
+        wish: &InstanceWish,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), DiskError> {
+        tracing::warn!(instance = %wish.instance, "the image cache has lost what its disk stands on");
+        loop {
+            match self.fetch_again(disks, wish, progress).await {
+                Err(DiskError::Cache(error)) if !error.is_the_images_fault() => {
+                    tracing::warn!(instance = %wish.instance, %error, "to be tried again");
+                    progress.send_replace(Progress {
+                        stage: format!("waiting for what its disk stands on: {error}"),
+                        percent: None,
+                    });
+                    tokio::time::sleep(AGAIN).await;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn fetch_again(
+        &self,
+        disks: &BootDisks,
+        wish: &InstanceWish,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), DiskError> {
+        let (spec, mut there) = (&wish.spec, Vec::new());
+        // A clone needs its image no more.
+        if disks.disks.iter().any(|disk| disk.backing.is_some()) {
+            let image = self.fetch(&spec.image, Form::Disk, &wish.instance, progress);
+            there.push(image.await?);
+        }
+        for kernel in [&spec.kernel, &spec.ramdisk].into_iter().flatten() {
+            let kernel = self.fetch(kernel, Form::Plain, &wish.instance, progress);
+            there.push(kernel.await?);
+        }
+        let mut needed = stands_on(disks);
+        match needed.find(|path| !there.iter().any(|has| has == path)) {
+            None => Ok(()),
+            Some(path) => Err(DiskError::Gone {
+                path: path.to_owned(),
+            }),
+        }
+    }
+
         Ok(())
     }
 }

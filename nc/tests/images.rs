@@ -369,6 +369,84 @@ async fn host_disks_are_made_kept_and_wiped() {
 }
 
 #[tokio::test]
+async fn host_a_node_that_lost_its_cache_fetches_again_and_the_guests_bytes_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache_dir, instance_dir) = (folder.path().join("cache"), folder.path().join("instance"));
+    std::fs::create_dir(&instance_dir).unwrap();
+    let (image, kernel) = (partition(12 << 20), noise(3 << 20));
+    let stores = [Store::serve(&image).await, Store::serve(&kernel).await];
+    // Each time as after a start of the node: nothing is remembered.
+    let disks = || {
+        let cache = Cache::new(settings(&cache_dir, 1), store::all(&stores));
+        LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap()
+    };
+    let mut wish = fakes::wish(1);
+    (wish.spec.image, wish.spec.kernel) = (stores[0].image(), Some(stores[1].image()));
+    let progress = watch::Sender::new(Progress::default());
+    let made = disks().prepare(&wish, &instance_dir, &progress).await;
+    let made = made.unwrap();
+    disks().keep(&wish, &instance_dir).await.unwrap();
+    let root = &made.disks[0];
+    let backing = root.backing.clone().expect("an overlay").path;
+    let first = std::fs::read(&backing).unwrap();
+    let write = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&root.file.path);
+    write.unwrap().write_all_at(b"guest", 1 << 19).unwrap();
+
+    let lost = [
+        "all of the cache, as with a new disk",
+        "its image only",
+        "its kernel only",
+    ];
+    for (round, what) in lost.into_iter().enumerate() {
+        match round {
+            0 => std::fs::remove_dir_all(&cache_dir).unwrap(),
+            1 => std::fs::remove_file(&backing).unwrap(),
+            _ => std::fs::remove_file(&made.kernel.as_ref().unwrap().kernel).unwrap(),
+        }
+        let hits: Vec<usize> = stores.iter().map(|store| store.hits()).collect();
+        let again = disks().prepare(&wish, &instance_dir, &progress).await;
+        assert_eq!(again.unwrap(), made, "{what}");
+        assert!(std::fs::read(&backing).unwrap() == first, "{what}");
+        let mut kept = [0; 5];
+        let disk = std::fs::File::open(&root.file.path).unwrap();
+        disk.read_exact_at(&mut kept, 1 << 19).unwrap();
+        assert_eq!(&kept, b"guest", "{what}");
+        for ((store, hits), is_lost) in stores.iter().zip(hits).zip([round < 2, round != 1]) {
+            let read = if is_lost { store.parts() } else { 0 };
+            assert_eq!(store.hits() - hits, read, "{what}");
+        }
+        let cache = Cache::new(settings(&cache_dir, 1), store::all(&stores));
+        let entries = cache.entries().await.unwrap();
+        assert!(
+            entries.iter().all(|entry| entry.uses == 1),
+            "{what}: {entries:?}"
+        );
+    }
+
+    // While nobody gives tickets it is waited for, visibly.
+    std::fs::remove_file(&backing).unwrap();
+    let cache = Cache::new(settings(&cache_dir, 1), store::all(&stores[1..]));
+    let without = LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap();
+    let waits = without.prepare(&wish, &instance_dir, &progress);
+    let waits = tokio::time::timeout(Duration::from_secs(3), waits).await;
+    assert!(waits.is_err(), "{waits:?}");
+    let stage = progress.borrow().stage.clone();
+    assert!(
+        stage.contains("waiting for what its disk stands on"),
+        "{stage}"
+    );
+
+    // What it stood on cannot be made any more: the reason says what is missing.
+    wish.spec.image = stores[1].image();
+    let refused = disks().prepare(&wish, &instance_dir, &progress).await;
+    let reason = refused.unwrap_err();
+    assert!(reason.message.contains("has lost"), "{reason:?}");
+    assert!(root.file.path.exists());
+}
+
+#[tokio::test]
 async fn host_disks_outlast_a_power_cut_once_they_are_kept_and_are_made_again_before() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::serve(&partition(12 << 20)).await;
