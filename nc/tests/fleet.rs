@@ -283,7 +283,6 @@ fn settings(folder: &Path, patience: Duration) -> Settings {
     }
 }
 
-#[ignore = "killed while its file system hangs, the test's own process can never end: by hand"]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn host_a_cache_that_hangs_holds_up_who_needs_it_and_nobody_else() {
     let (mounted, local) = (Where::shared(true), scratch());
