@@ -2,8 +2,8 @@
 //!
 //! What runs in it is nobody, with no capability and no way to get one; in namespaces of its own
 //! for mounts, processes, IPC, names and network, where there is not even a way to this
-//! host; sees `/usr` and the files that it was given, and can write only where it was told. Its
-//! processor time, memory and file sizes are limited; its time is [`Tool`]'s limit, and when that
+//! host; sees `/usr` and the files that it was given, and can write only where it was told. It has
+//! the system calls for that and no others ([`calls`]). Its processor time, memory and file sizes are limited; its time is [`Tool`]'s limit, and when that
 //! is over, or whoever waits for it has gone, every process of it is killed.
 //!
 //! The walls are the kernel's, put up by bubblewrap, which does that for every Flatpak; `prlimit`
@@ -11,6 +11,8 @@
 //! folders that are closed to others, and the last thing before the job is that root is let go of:
 //! unlike a user namespace, that works on hosts that allow none. A mount of a guest's file system
 //! is not possible inside, as it is not done outside.
+
+mod calls;
 
 use std::{
     ffi::OsString,
@@ -34,6 +36,9 @@ const FILES_OPEN: u64 = 256;
 const KEPT: [&str; 3] = ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
 /// Where a job works, if it may write at all.
 const WORK: &str = "/work";
+
+/// The number under which bubblewrap finds the filter of system calls.
+const FILTER: i32 = 9;
 
 /// A jail, being built.
 #[derive(Debug, Clone)]
@@ -134,6 +139,7 @@ impl Jail {
             ])
             .args(["--die-with-parent", "--new-session", "--cap-drop", "ALL"])
             .args(KEPT.iter().flat_map(|capability| ["--cap-add", capability]))
+            .args(["--seccomp", &FILTER.to_string()])
             .args(["--clearenv", "--setenv", "PATH", "/usr/sbin:/usr/bin"])
             .args(["--setenv", "LC_ALL", "C", "--setenv", "HOME", "/"])
             .args(self.args)
@@ -145,6 +151,7 @@ impl Jail {
                 "--ambient-caps=-all",
             ])
             .args(["env", &format!("--chdir={}", self.folder), program])
+            .open_as(FILTER, calls::filter())
             .timeout(self.time)
     }
 }
@@ -203,6 +210,51 @@ mod tests {
         assert!(said.contains("NoNewPrivs:\t1"), "{said}");
         let mounted = shell(Jail::new(), "mount -t tmpfs none /dev/shm").await;
         assert!(mounted.is_err(), "{mounted:?}");
+    }
+
+    #[tokio::test]
+    async fn host_in_jail_there_are_the_calls_for_files_and_no_others() {
+        if !can_be_built() {
+            return;
+        }
+        let said = shell(Jail::new(), "cat /proc/self/status").await.unwrap();
+        assert!(said.contains("Seccomp:\t2"), "{said}");
+        // What anybody may do outside, in words of this processor's kernel.
+        let calls = [
+            ("personality", libc::SYS_personality, "0xffffffff"),
+            ("a socket", libc::SYS_socket, "1, 1, 0"),
+            ("a namespace", libc::SYS_unshare, "0x10000000"),
+            ("a key", libc::SYS_keyctl, "0, -3, 1"),
+            ("a ring", libc::SYS_io_uring_setup, "1, 0"),
+            ("a process as it cannot be seen", libc::SYS_clone3, "0, 0"),
+            (
+                "a process in a namespace",
+                libc::SYS_clone,
+                "0x10000011, 0, 0, 0, 0",
+            ),
+        ];
+        for (what, call, arguments) in calls {
+            // The child of a clone that works ends at once.
+            let script = format!(
+                "my $r = syscall({call}, {arguments}); exit 0 if $r == 0; \
+                 print $! + 0 if $r < 0"
+            );
+            let perl = Jail::new().run("perl").args(["-e", &script]).text();
+            let said = perl.await.unwrap();
+            assert_eq!(said, libc::ENOSYS.to_string(), "{what}");
+        }
+        let outside = Tool::new("perl").args(["-e", "exit(syscall(135, 0xffffffff) < 0)"]);
+        assert!(
+            outside.output().await.is_ok(),
+            "it is the jail that refuses"
+        );
+        // And what is allowed works: processes, pipes, files, times.
+        let folder = tempfile::tempdir().unwrap();
+        let work = hand_over(&folder.path().join("work")).unwrap();
+        let script = "echo a | tr a b >f && cp --sparse=always f g && touch -d @0 g && mv g h \
+                      && ln h i && ln -s h j && mkdir k && stat -c %Y j && sleep 0.01 && (cat h)";
+        let said = shell(Jail::new().working_in(&work), script).await.unwrap();
+        assert!(said.ends_with("b\n"), "{said}");
     }
 
     #[tokio::test]

@@ -6,11 +6,15 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fs::File,
+    io::{Seek, Write},
+    os::fd::{OwnedFd, RawFd},
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
 };
 
+use command_fds::{CommandFdExt, FdMapping};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -106,6 +110,7 @@ pub struct Tool {
     env: Vec<(OsString, OsString)>,
     folder: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
+    open: Option<(RawFd, Vec<u8>)>,
     timeout: Duration,
     stdout_bytes_max: usize,
 }
@@ -119,6 +124,7 @@ impl Tool {
             env: Vec::new(),
             folder: None,
             stdin: None,
+            open: None,
             timeout: TIMEOUT,
             stdout_bytes_max: STDOUT_BYTES_MAX,
         }
@@ -153,6 +159,12 @@ impl Tool {
     /// Gives it this on standard input. This, or a file, is also how a tool gets a secret.
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Gives it a file of these bytes, open under that number.
+    pub fn open_as(mut self, number: RawFd, bytes: impl Into<Vec<u8>>) -> Self {
+        self.open = Some((number, bytes.into()));
         self
     }
 
@@ -238,7 +250,20 @@ impl Tool {
     }
 
     fn started(&self, output: Stdio) -> Result<Child, Error> {
+        let cannot = |source| Error::Start {
+            command: self.command_line(),
+            source,
+        };
         let mut command = self.prepared();
+        if let Some((number, bytes)) = &self.open {
+            let file = in_memory(bytes).map_err(cannot)?;
+            let mapping = FdMapping {
+                parent_fd: file,
+                child_fd: *number,
+            };
+            let mapped = command.fd_mappings(vec![mapping]);
+            mapped.map_err(|error| cannot(std::io::Error::other(error)))?;
+        }
         let input = if self.stdin.is_some() {
             Stdio::piped()
         } else {
@@ -249,10 +274,7 @@ impl Tool {
             .stdout(output)
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        command.spawn().map_err(|source| Error::Start {
-            command: self.command_line(),
-            source,
-        })
+        command.spawn().map_err(cannot)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that starts processes
@@ -278,6 +300,15 @@ impl Tool {
         words.extend(self.args.iter().map(|arg| arg.to_string_lossy()));
         words.join(" ")
     }
+}
+
+/// A file that has no name, to be read from its beginning.
+fn in_memory(bytes: &[u8]) -> std::io::Result<OwnedFd> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    let mut file = File::from(nix::sys::memfd::memfd_create("input", flags)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 /// The process group of a running tool; killed unless it [`ended`](Group::ended).
