@@ -10,6 +10,7 @@
 //! of them holds, the disks stay as they are, whatever recipe this version of the program would use.
 
 pub mod inject;
+mod layout;
 pub mod root;
 pub mod scratch;
 pub mod template;
@@ -17,19 +18,14 @@ pub mod template;
 use std::{
     fs::File,
     io,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use control::node::{ImageRef, InstanceSpec, InstanceWish};
+use control::node::{ImageRef, InstanceWish};
 use daemon::BoxError;
-use image::{
-    mbr,
-    overlay::Change,
-    recognise::{self, Content, FileSystem},
-};
+use image::overlay::Change;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use types::{InstanceId, StateReason};
@@ -38,7 +34,8 @@ use crate::{
     cache::{Cache, CacheError, Form, Tell, Told},
     needs::{BootDisks, Disk, DiskFile, DiskFormat, Disks, Kernel, Progress},
 };
-use inject::{InjectKeys, Keys};
+use inject::{InjectKeys, Keys, Way};
+use layout::{Head, Layout};
 use root::Roots;
 use template::Templates;
 
@@ -46,11 +43,11 @@ const EPHEMERAL: &str = "ephemeral0.raw";
 const SWAP: &str = "swap.raw";
 /// Says that the disks beside it are whole and on disk, and what they are.
 const WHOLE: &str = "disks.json";
-/// Between two attempts to have again what a guest's disk stands on.
-const AGAIN: Duration = Duration::from_secs(2);
-
 /// Says that they are whole as far as this boot of the host knows: a power cut may undo them.
 const MADE: &str = "disks.made";
+
+/// Between two attempts to have again what a guest's disk stands on.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Makes disks from the image cache.
 #[derive(Clone)]
@@ -89,6 +86,9 @@ pub enum DiskError {
          (mke2fs -O ^{feature}), or run it with a kernel image"
     )]
     Unbootable {
+        /// The file system's feature.
+        feature: &'static str,
+    },
     /// What the disk stands on cannot be made again as it was.
     #[error(
         "the image cache has lost {path}, which the instance's disk stands on, and its image makes \
@@ -97,9 +97,6 @@ pub enum DiskError {
     Gone {
         /// What was lost.
         path: PathBuf,
-    },
-        /// The file system's feature.
-        feature: &'static str,
     },
     /// A tool of the host failed.
     #[error(transparent)]
@@ -154,18 +151,23 @@ impl LocalDisks {
         self
     }
 
-    /// What an instance's root has in place of its image's bytes: its key, if it needs to be there.
-    async fn changes(
+    /// What an instance's root has in place of its image's bytes, and what its firmware hands over:
+    /// its key, if it needs to be in one of them.
+    async fn key(
         &self,
         wish: &InstanceWish,
         image: &Path,
         dir: &Path,
-    ) -> Result<Vec<Change>, DiskError> {
+    ) -> Result<(Vec<Change>, Option<String>), DiskError> {
         let Some((_, key)) = &wish.spec.metadata.key else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), None));
         };
-        let starts = self.cache.look(image, Head::read).await?.starts();
-        Ok(self.keys.changes(image, &starts, key, dir).await)
+        let head = self.cache.look(image, Head::read).await?;
+        Ok(match self.keys.way(image, head.roots(), key, dir).await {
+            Way::Itself => (Vec::new(), None),
+            Way::OnDisk(changes) => (changes, None),
+            Way::ByFirmware => (Vec::new(), Some(inject::line(key))),
+        })
     }
 
     async fn make(
@@ -195,8 +197,13 @@ impl LocalDisks {
 
         let head = self.cache.look(&image, Head::read).await?;
         let layout = Layout::of(&head, spec, kernel.is_some())?;
-        let changes = self.changes(wish, &image, dir).await?;
-        let disks = self.write(&layout, &image, changes, kernel, dir).await?;
+        let (changes, root_key) = self.key(wish, &image, dir).await?;
+        let disks = self.write(&layout, &image, changes, dir).await?;
+        let disks = BootDisks {
+            disks,
+            kernel,
+            root_key,
+        };
         self.note_made(&disks, dir).await?;
         Ok(disks)
     }
@@ -284,7 +291,7 @@ impl LocalDisks {
             ),
             None => None,
         };
-        let has_table = self.cache.look(image, Head::read).await?.entries.is_some();
+        let has_table = self.cache.look(image, Head::read).await?.has_table();
         let root_device = if has_table { "vda1" } else { "vda" }.to_owned();
         Ok(Some(Kernel {
             kernel,
@@ -301,9 +308,8 @@ impl LocalDisks {
         layout: &Layout,
         image: &Path,
         changes: Vec<Change>,
-        kernel: Option<Kernel>,
         dir: &Path,
-    ) -> Result<BootDisks, DiskError> {
+    ) -> Result<Vec<Disk>, DiskError> {
         let (ephemeral, swap) = (dir.join(EPHEMERAL), dir.join(SWAP));
         let Layout {
             root_bytes,
@@ -343,7 +349,7 @@ impl LocalDisks {
                 });
             }
         }
-        Ok(BootDisks { disks, kernel })
+        Ok(disks)
     }
 
     /// Keeps what whole disks stand on. False if some of it is not in the cache any more.
@@ -361,12 +367,6 @@ impl LocalDisks {
         Ok(true)
     }
 
-    /// Marks what a running guest stands on as in use, without waiting for a cache that is silent:
-    /// the marks of its launch are still there.
-    async fn mark_again(&self, disks: &BootDisks, holder: &InstanceId) -> Result<(), CacheError> {
-        for path in stands_on(disks) {
-            self.cache.try_hold_again(path, holder).await?;
-        }
     /// Has what whole disks stand on in the cache again, which has lost it. The disks are never made
     /// anew, for what the guest wrote is in them; so a store that is away, or a lack of room, is waited
     /// for as long as whoever asks for the disks does.
@@ -417,6 +417,12 @@ impl LocalDisks {
         }
     }
 
+    /// Marks what a running guest stands on as in use, without waiting for a cache that is silent:
+    /// the marks of its launch are still there.
+    async fn mark_again(&self, disks: &BootDisks, holder: &InstanceId) -> Result<(), CacheError> {
+        for path in stands_on(disks) {
+            self.cache.try_hold_again(path, holder).await?;
+        }
         Ok(())
     }
 }
@@ -517,155 +523,4 @@ async fn blocking<T: Send + 'static>(
 
 fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-}
-
-/// How large each disk is; 0 is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
-    root_bytes: u64,
-    ephemeral_bytes: u64,
-    swap_bytes: u64,
-}
-
-impl Layout {
-    fn of(head: &Head, spec: &InstanceSpec, has_kernel: bool) -> Result<Self, DiskError> {
-        if let (Some(feature), false) = (head.unbootable, has_kernel) {
-            return Err(DiskError::Unbootable { feature });
-        }
-        Self::plan(head.bytes, head.is_ours(), spec.shape.disk_gib.bytes())
-    }
-
-    /// Divides the type's disk.
-    fn plan(image_bytes: u64, partition: bool, disk_bytes: u64) -> Result<Self, DiskError> {
-        // The MiB before a partition is ours, not the type's to pay for.
-        let own_bytes = if partition {
-            image_bytes - mbr::PARTITION_START_BYTES
-        } else {
-            image_bytes
-        };
-        if own_bytes > disk_bytes {
-            return Err(DiskError::TooLarge {
-                image_bytes: own_bytes,
-                disk_bytes,
-            });
-        }
-        if !partition {
-            return Ok(Self {
-                root_bytes: disk_bytes,
-                ephemeral_bytes: 0,
-                swap_bytes: 0,
-            });
-        }
-        let rest = disk_bytes - own_bytes;
-        let swap_bytes = if rest >= scratch::SWAP_BYTES {
-            scratch::SWAP_BYTES
-        } else {
-            0
-        };
-        let ephemeral_bytes = rest - swap_bytes;
-        let ephemeral_bytes = if ephemeral_bytes >= scratch::EPHEMERAL_BYTES_MIN {
-            ephemeral_bytes
-        } else {
-            0
-        };
-        let ephemeral_bytes = ephemeral_bytes / mbr::SECTOR_BYTES * mbr::SECTOR_BYTES;
-        Ok(Self {
-            root_bytes: image_bytes,
-            ephemeral_bytes,
-            swap_bytes,
-        })
-    }
-}
-
-/// What a cached disk's first sectors say.
-struct Head {
-    bytes: u64,
-    entries: Option<Vec<mbr::Entry>>,
-    unbootable: Option<&'static str>,
-}
-
-impl Head {
-    fn read(disk: &Path) -> io::Result<Self> {
-        let file = File::open(disk)?;
-        let bytes = file.metadata()?.len();
-        let mut head = vec![0; bytes.min(recognise::HEAD_BYTES as u64) as usize];
-        file.read_exact_at(&mut head, 0)?;
-        let entries = head
-            .first_chunk()
-            .and_then(|sector| mbr::parse(sector, bytes));
-
-        let start = mbr::PARTITION_START_BYTES;
-        let inner = bytes
-            .saturating_sub(start)
-            .min(recognise::HEAD_BYTES as u64);
-        let mut partition = vec![0; inner as usize];
-        file.read_exact_at(&mut partition, start.min(bytes))?;
-        let unbootable = match recognise::recognise(&partition, bytes.saturating_sub(start)) {
-            Ok(Content::Partition(FileSystem::Ext { unbootable })) => unbootable,
-            _ => None,
-        };
-        Ok(Self {
-            bytes,
-            entries,
-            unbootable,
-        })
-    }
-
-    /// Where file systems may begin.
-    fn starts(&self) -> Vec<u64> {
-        let start = |entry: &mbr::Entry| u64::from(entry.start_sector) * mbr::SECTOR_BYTES;
-        match &self.entries {
-            Some(entries) => entries.iter().map(start).collect(),
-            None => vec![0],
-        }
-    }
-
-    /// Whether this is a disk that we made around a partition: one entry, from 1 MiB to the end.
-    fn is_ours(&self) -> bool {
-        let Some([entry]) = self.entries.as_deref() else {
-            return false;
-        };
-        let start = u64::from(entry.start_sector) * mbr::SECTOR_BYTES;
-        let length = u64::from(entry.sectors) * mbr::SECTOR_BYTES;
-        start == mbr::PARTITION_START_BYTES && start + length == self.bytes
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GIB: u64 = 1 << 30;
-    const MIB: u64 = 1 << 20;
-
-    #[test]
-    fn a_partition_leaves_the_rest_to_swap_and_ephemeral() {
-        let layout = Layout::plan(65 * MIB, true, 5 * GIB).unwrap();
-        assert_eq!(layout.root_bytes, 65 * MIB);
-        assert_eq!(layout.swap_bytes, 512 * MIB);
-        assert_eq!(layout.ephemeral_bytes, 5 * GIB - 64 * MIB - 512 * MIB);
-    }
-
-    #[test]
-    fn a_whole_disk_gets_all_of_it() {
-        let layout = Layout::plan(2 * GIB, false, 5 * GIB).unwrap();
-        assert_eq!(
-            layout,
-            Layout {
-                root_bytes: 5 * GIB,
-                ephemeral_bytes: 0,
-                swap_bytes: 0
-            }
-        );
-    }
-
-    #[test]
-    fn an_image_as_large_as_its_type_fits_and_a_larger_one_does_not() {
-        let full = Layout::plan(5 * GIB + MIB, true, 5 * GIB).unwrap();
-        assert_eq!((full.ephemeral_bytes, full.swap_bytes), (0, 0));
-        assert!(matches!(
-            Layout::plan(5 * GIB + 512, false, 5 * GIB),
-            Err(DiskError::TooLarge { .. })
-        ));
-    }
 }

@@ -212,6 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_the_firmware_hands_over_is_a_credential_of_systemds() {
+        let mut domain = domain(Accel::Tcg);
+        assert!(!domain.xml().contains("oemStrings"));
+        domain.boot.root_key = Some("ssh-ed25519 AAAA <me>\n".to_owned());
+        let xml = domain.xml();
+        let entry = "<entry>io.systemd.credential.binary:ssh.authorized_keys.root=\
+                     c3NoLWVkMjU1MTkgQUFBQSA8bWU+Cg==</entry>";
+        assert!(xml.contains(entry), "{xml}");
+        assert!(xml.contains("<smbios mode=\"sysinfo\"/>"), "{xml}");
+    }
+
+    #[test]
     fn whatever_a_path_holds_it_stays_inside_its_attribute() {
         let mut domain = domain(Accel::Tcg);
         domain.console_log = "/a'/><evil a=\"&b".into();

@@ -122,6 +122,7 @@ pub fn boot_disks() -> BootDisks {
             serial: None,
         }],
         kernel: None,
+        root_key: None,
     }
 }
 

@@ -83,6 +83,10 @@ pub struct BootDisks {
     pub disks: Vec<Disk>,
     /// The kernel; none boots from the first disk.
     pub kernel: Option<Kernel>,
+    /// What the guest's firmware hands over for root's `authorized_keys`, whole lines; none where the
+    /// guest gets its key in another way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key: Option<String>,
 }
 
 /// How far a preparation is, for people.

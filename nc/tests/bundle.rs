@@ -189,6 +189,7 @@ async fn instance(folder: &Path) -> Vec<u8> {
             serial: None,
         }],
         kernel: None,
+        root_key: None,
     };
     std::fs::write(
         folder.join("disks.json"),
@@ -199,11 +200,11 @@ async fn instance(folder: &Path) -> Vec<u8> {
 }
 
 async fn bundler(folder: &Path, shelf: &Arc<Shelf>) -> Bundler {
-    let settings = Settings {
     paced(folder, shelf, Direction::default()).await
 }
 
 async fn paced(folder: &Path, shelf: &Arc<Shelf>, outgoing: Direction) -> Bundler {
+    let settings = Settings {
         folder: folder.join("cache"),
         node: "node-00000001".parse().unwrap(),
         limit_bytes: Some(1 << 30),
@@ -212,8 +213,8 @@ async fn paced(folder: &Path, shelf: &Arc<Shelf>, outgoing: Direction) -> Bundle
         lease: LeaseTimes::default(),
         patience: PATIENCE,
         peers: PeerTimes::default(),
-    };
         bandwidth: Bandwidth::default(),
+    };
     let cache = Cache::new(settings, store::Store::serve(b"unused").await);
     let disks = LocalDisks::new(cache, &folder.join("templates"), "boot-1").unwrap();
     Bundler::new(shelf.clone(), &store::no_tls(), disks, outgoing)
@@ -307,7 +308,6 @@ async fn host_a_run_that_broke_off_stores_only_what_is_not_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[tokio::test(flavor = "multi_thread")]
 async fn host_a_bundle_goes_out_no_faster_than_images_may() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, shelf) = (instance(folder.path()).await, Shelf::serve().await);
@@ -324,6 +324,7 @@ async fn host_a_bundle_goes_out_no_faster_than_images_may() {
     assert!(unbundled(&shelf).await.1 == expected);
 }
 
+#[tokio::test(flavor = "multi_thread")]
 async fn an_instance_without_a_whole_disk_has_no_bundle() {
     let folder = tempfile::tempdir().unwrap();
     let shelf = Shelf::serve().await;

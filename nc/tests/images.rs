@@ -478,6 +478,28 @@ async fn host_disks_outlast_a_power_cut_once_they_are_kept_and_are_made_again_be
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_come_at_once_come_no_faster_together_than_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = [
+        Store::serve(&noise(9 << 20)).await,
+        Store::serve(&noise(8 << 20)).await,
+    ];
+    let settings = Settings {
+        bandwidth: Bandwidth::of(Some(8 << 20)),
+        ..settings(folder.path(), 1)
+    };
+    let cache = Cache::new(settings, store::all(&stores));
+    let begun = Instant::now();
+    let (first, second) = tokio::join!(hold(&cache, &stores[0], 1), hold(&cache, &stores[1], 2));
+    let took = begun.elapsed();
+    let bytes: u64 = stores.iter().map(|store| store.bundled_bytes()).sum();
+    let least = bytes as f64 / f64::from(8 << 20) - 0.2;
+    assert!(took.as_secs_f64() >= least, "{bytes} bytes in {took:?}");
+    assert!(std::fs::read(first.unwrap()).unwrap() == noise(9 << 20));
+    assert!(std::fs::read(second.unwrap()).unwrap() == noise(8 << 20));
+}
+
 #[tokio::test]
 async fn a_bad_image_is_the_users_to_read_about() {
     let folder = tempfile::tempdir().unwrap();
@@ -549,25 +571,3 @@ async fn host_a_file_system_that_grub_cannot_read_is_named_unless_a_kernel_is_gi
     );
     assert!(kernel.kernel.exists());
 }
-#[tokio::test(flavor = "multi_thread")]
-async fn images_that_come_at_once_come_no_faster_together_than_they_may() {
-    let folder = tempfile::tempdir().unwrap();
-    let stores = [
-        Store::serve(&noise(9 << 20)).await,
-        Store::serve(&noise(8 << 20)).await,
-    ];
-    let settings = Settings {
-        bandwidth: Bandwidth::of(Some(8 << 20)),
-        ..settings(folder.path(), 1)
-    };
-    let cache = Cache::new(settings, store::all(&stores));
-    let begun = Instant::now();
-    let (first, second) = tokio::join!(hold(&cache, &stores[0], 1), hold(&cache, &stores[1], 2));
-    let took = begun.elapsed();
-    let bytes: u64 = stores.iter().map(|store| store.bundled_bytes()).sum();
-    let least = bytes as f64 / f64::from(8 << 20) - 0.2;
-    assert!(took.as_secs_f64() >= least, "{bytes} bytes in {took:?}");
-    assert!(std::fs::read(first.unwrap()).unwrap() == noise(9 << 20));
-    assert!(std::fs::read(second.unwrap()).unwrap() == noise(8 << 20));
-}
-

@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use crate::{
+    gpt,
     manifest::Manifest,
     mbr, qcow2, recognise,
     tar::{Piece, Untar},
@@ -85,5 +86,24 @@ pub fn partitions(bytes: &[u8]) {
     for entry in entries.unwrap_or_default() {
         assert!(u64::from(entry.start_sector) * mbr::SECTOR_BYTES < size_bytes);
         assert!(entry.start_sector > 0 && entry.sectors > 0);
+    }
+    guid_partitions(head, size_bytes);
+}
+
+fn guid_partitions(head: &[u8], size_bytes: u64) {
+    for at in gpt::headers_at(size_bytes) {
+        let sector = usize::try_from(at).ok().and_then(|at| head.get(at..));
+        let header = sector
+            .and_then(<[u8]>::first_chunk)
+            .and_then(|sector| gpt::Header::parse(sector, at, size_bytes));
+        let Some(header) = header else { continue };
+        let table = usize::try_from(header.table_at()).ok();
+        let table = table.and_then(|from| head.get(from..)?.get(..header.table_bytes()));
+        for entry in table
+            .and_then(|table| header.entries(table))
+            .unwrap_or_default()
+        {
+            assert!(entry.bytes > 0 && entry.start_bytes + entry.bytes <= size_bytes);
+        }
     }
 }

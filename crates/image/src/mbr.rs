@@ -19,6 +19,8 @@ const PROTECTIVE: u8 = 0xee;
 /// One primary partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
+    /// 1 to 4: its place in the record.
+    pub number: u32,
     /// Whether the boot flag is set.
     pub bootable: bool,
     /// The system's number: 0x83 Linux, 0xee a protective record before a GPT.
@@ -44,12 +46,13 @@ pub fn parse(sector: &[u8; 512], disk_bytes: u64) -> Option<Vec<Entry>> {
         return None;
     }
     let mut entries = Vec::new();
-    for raw in sector[ENTRIES_AT..510].chunks_exact(16) {
+    for (raw, number) in sector[ENTRIES_AT..510].chunks_exact(16).zip(1..) {
         if raw[0] & 0x7f != 0 {
             return None;
         }
         let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
         let entry = Entry {
+            number,
             bootable: raw[0] == 0x80,
             kind: raw[4],
             start_sector: word(8),
@@ -135,6 +138,7 @@ mod tests {
     fn the_record_that_is_written_reads_back() {
         let record = write(64 << 20, 0x1234_5678).unwrap();
         let entry = Entry {
+            number: 1,
             bootable: true,
             kind: 0x83,
             start_sector: 2048,

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use quick_xml::{
     Writer,
     events::{BytesEnd, BytesStart, BytesText, Event},
@@ -13,6 +14,8 @@ use crate::needs::{Disk, DiskFile};
 
 /// The machine type: with i440fx a volume can be plugged in with no root port set aside for it.
 const MACHINE: &str = "pc";
+/// How systemd finds root's keys among the strings of an SMBIOS (systemd.system-credentials(7)).
+const ROOT_KEY: &str = "io.systemd.credential.binary:ssh.authorized_keys.root";
 /// How the guest's disks are called, in their order.
 const DISK_LETTERS: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 
@@ -124,7 +127,12 @@ impl Domain {
             entry("serial", &self.uuid()),
             entry("uuid", &self.uuid()),
         ]);
-        el("sysinfo").with("type", "smbios").holding([system])
+        let key = self.boot.root_key.as_deref().map(|lines| {
+            let lines = STANDARD.encode(lines);
+            el("oemStrings").holding([text("entry", format!("{ROOT_KEY}={lines}"))])
+        });
+        let sysinfo = el("sysinfo").with("type", "smbios");
+        sysinfo.holding([system]).holding(key)
     }
 
     fn os(&self) -> Element {

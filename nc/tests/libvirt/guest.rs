@@ -91,5 +91,6 @@ fn boot(path: PathBuf) -> BootDisks {
             serial: None,
         }],
         kernel: None,
+        root_key: None,
     }
 }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use control::node::{InstanceWish, Seen, Wanted};
 use daemon::{BoxError, Context};
 use nc::{
@@ -129,6 +130,30 @@ async fn a_guest_starts_speaks_is_typed_to_and_powers_itself_off() {
         .expect("ending what is gone is success");
     let nobody = libvirt.shutdown(&instance).await.unwrap_err();
     assert_eq!(nobody, nc::hypervisor::Error::NoDomain(instance));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_any_length_is_handed_to_the_firmware_as_it_is() {
+    let Some(lab) = Lab::start() else { return };
+    let (libvirt, _events) = connected(&lab).await;
+    let mut domain = domain(&lab);
+    // The longest that EC2 takes: RSA of 16,384 bits.
+    let key = format!("ssh-rsa {} a, <b> & c\n", "A".repeat(2_750));
+    domain.boot.root_key = Some(key.clone());
+    libvirt.start(&domain).await.expect("it starts");
+    until("the guest said hello", || {
+        says(&domain.console_log, "hello")
+    })
+    .await;
+    let value = format!(
+        "type=11,value=io.systemd.credential.binary:ssh.authorized_keys.root={}",
+        STANDARD.encode(key)
+    );
+    let pid = lab.qemu_pid(&domain.instance).unwrap();
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+    let mut words = words.split(|byte| *byte == 0);
+    assert!(words.any(|word| word == value.as_bytes()), "QEMU has it");
+    libvirt.destroy(&domain.instance).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
