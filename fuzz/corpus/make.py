@@ -5,6 +5,7 @@ import pathlib
 import struct
 import subprocess
 import tempfile
+import zlib
 
 HERE = pathlib.Path(__file__).parent
 SHA1, WRAPPED = "da39a3ee5e6b4b0d3255bfef95601890afd80709", "ab" * 256
@@ -90,6 +91,15 @@ def qcow2s():
             put("qcow2", name, bytes(broken))
 
 
+def gpt(first=2048, last=4095, count=128, entry=128):
+    """A header and its entries with one partition, right in both checksums, of a disk of 1 GiB."""
+    sectors = (1 << 30) // 512
+    table = struct.pack("<16s16sQQQ72s", b"\xaf" * 16, b"\x01" * 16, first, last, 0, b"r\0o\0o\0t\0").ljust(128 * 128, b"\0")
+    def header(checksum):
+        return struct.pack("<8sIIIIQQQQ16sQIII", b"EFI PART", 0x10000, 92, checksum, 0, 1, sectors - 1, 34, sectors - 34, b"\x02" * 16, 2, count, entry, zlib.crc32(table))
+    return header(zlib.crc32(header(0))).ljust(512, b"\0") + table
+
+
 def partitions():
     size = struct.pack("<Q", 1 << 30)
 
@@ -102,6 +112,8 @@ def partitions():
     put("partitions", "protective", size + record((0, 0xEE, 1, 0xFFFFFFFF)) + b"EFI PART" + b"\0\0\1\0" + b"\xff" * 80)
     put("partitions", "overlapping", size + record((0x80, 0x83, 1, 0xFFFFFFFF), (0, 0x05, 1, 0xFFFFFFFF)))
     put("partitions", "beyond", size + record((0x80, 0x83, 0xFFFFFFFF, 1)))
+    for name, change in {"gpt": {}, "gpt-far": {"last": 1 << 60}, "gpt-many": {"count": 0xFFFFFFFF}, "gpt-odd": {"entry": 0x81}, "gpt-outside": {"first": 1}}.items():
+        put("partitions", name, size + record((0, 0xEE, 1, 0xFFFFFFFF)) + gpt(**change))
     for name, magic, at in [("vmdk", b"KDMV", 0), ("vhdx", b"vhdxfile", 0), ("vdi", b"\x7f\x10\xda\xbe", 64), ("luks", b"LUKS\xba\xbe", 0), ("qed", b"QED\0", 0)]:
         put("partitions", name, size + b"\0" * at + magic + b"\0" * 512)
     with tempfile.NamedTemporaryFile() as file:
