@@ -100,7 +100,17 @@ pub async fn run(
     pace: Pace,
     context: Context,
 ) -> Result<(), BoxError> {
-    let mut spool = Spool::open(folder, pace.spool_bytes_max)?;
+    let mut spool = match Spool::open(folder, pace.spool_bytes_max) {
+        Ok(spool) => spool,
+        // A full disk, for one: no reason to keep objects from anybody.
+        Err(error) => {
+            let error = daemon::chain(&error);
+            tracing::error!(error, "access logs are lost until the next start");
+            lines.close();
+            context.cancel.cancelled().await;
+            return Ok(());
+        }
+    };
     let every_ms = u64::try_from(pace.every.as_millis()).unwrap_or(u64::MAX);
     let mut due = context.clock.monotonic_ms() + every_ms;
     let mut batch = Vec::new();

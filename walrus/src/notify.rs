@@ -38,6 +38,8 @@ const DROP: u32 = 1_000;
 /// An event that could not be delivered for so long is given up: as long as a queue of AWS keeps a
 /// message if nobody says otherwise.
 const AGE_MAX_MS: i64 = 4 * 24 * 3_600_000;
+/// After a failure of our own.
+const AFTER_FAILURE: Duration = Duration::from_secs(5);
 /// How often what waits for nobody is looked for.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -63,32 +65,42 @@ pub async fn follow(
     let mut retry = Retry::new(BATCH);
     while !context.cancel.is_cancelled() {
         news.mark_unchanged();
-        let (to, limit) = (destination.name.clone(), retry.batch());
-        let waiting = api
-            .engine
-            .view(move |view| view.events_for(&to, limit))
-            .await?;
-        if waiting.is_empty() {
-            tokio::select! {
-                changed = news.changed() => if changed.is_err() {
-                    // The engine is closed: there will be no more.
-                    return Ok(());
-                },
-                () = context.cancel.cancelled() => {}
-            }
-            continue;
-        }
         let now = Timestamp(context.clock.now_ms());
-        let events = message(waiting);
-        let pause = tell(&api, &destination, events, &mut retry, now).await?;
-        if let Some(pause) = pause {
-            tokio::select! {
-                () = context.clock.sleep(pause) => {}
-                () = context.cancel.cancelled() => {}
+        let pause = match turn(&api, &destination, &mut retry, now).await {
+            Ok(Turn::Next) => continue,
+            Ok(Turn::Pause(pause)) => pause,
+            Ok(Turn::Idle) => {
+                tokio::select! {
+                    changed = news.changed() => if changed.is_err() {
+                        // The engine is closed: there will be no more.
+                        return Ok(());
+                    },
+                    () = context.cancel.cancelled() => {}
+                }
+                continue;
             }
+            Err(failure) => {
+                let (destination, error) = (&destination.name, daemon::chain(&failure));
+                tracing::error!(destination, error, "events wait");
+                AFTER_FAILURE
+            }
+        };
+        tokio::select! {
+            () = context.clock.sleep(pause) => {}
+            () = context.cancel.cancelled() => {}
         }
     }
     Ok(())
+}
+
+/// What comes after a look at what waits.
+enum Turn {
+    /// Nothing waits.
+    Idle,
+    /// The next look, at once.
+    Next,
+    /// The next look, after a while.
+    Pause(Duration),
 }
 
 /// The first of those that wait, as many as go into one message: a test event goes alone.
@@ -104,19 +116,27 @@ fn message(mut waiting: Vec<Event>) -> Vec<Event> {
     waiting
 }
 
-/// One try; answers how long to wait before the next one.
-async fn tell(
+/// Looks what waits, and tries to tell the first of it.
+async fn turn(
     api: &Api,
     destination: &Destination,
-    events: Vec<Event>,
     retry: &mut Retry,
     now: Timestamp,
-) -> Result<Option<Duration>, BoxError> {
+) -> Result<Turn> {
+    let (name, limit) = (destination.name.as_str(), retry.batch());
+    let to = name.to_owned();
+    let waiting = api
+        .engine
+        .view(move |view| view.events_for(&to, limit))
+        .await?;
+    if waiting.is_empty() {
+        return Ok(Turn::Idle);
+    }
+    let events = message(waiting);
     let expired = events
         .iter()
         .take_while(|event| now.millis_since(event.at) > AGE_MAX_MS);
     let expired: Vec<u64> = expired.map(|event| event.id).collect();
-    let name = destination.name.as_str();
     if !expired.is_empty() {
         tracing::warn!(
             destination = name,
@@ -124,29 +144,26 @@ async fn tell(
             "events are too old and given up"
         );
         give_up(api, name, expired, "expired").await?;
-        return Ok(None);
+        return Ok(Turn::Next);
     }
-    let ids: Vec<u64> = events.iter().map(|event| event.id).collect();
-    let people = api.identity.directory();
-    let text = match events.as_slice() {
-        [test] if test.name == TEST => document::test(test),
-        events => document::records(events, &api.region, &people),
-    };
-    let outcome = destination.tell(text).await;
+    let outcome = destination.tell(text(&events, api)).await;
     if let Outcome::Later(why) | Outcome::Refused(why) = &outcome {
         tracing::warn!(destination = name, why, "events could not be delivered");
         api.metrics.notified(name, "failed", 1);
     }
+    let ids: Vec<u64> = events.iter().map(|event| event.id).collect();
     match retry.on(&outcome, ids.len(), rand::random()) {
-        Next::Done => {
-            give_up(api, name, ids, "delivered").await?;
-            Ok(None)
-        }
-        Next::GiveUp => {
-            give_up(api, name, ids, "refused").await?;
-            Ok(None)
-        }
-        Next::Again(pause) => Ok(Some(pause)),
+        Next::Done => give_up(api, name, ids, "delivered").await?,
+        Next::GiveUp => give_up(api, name, ids, "refused").await?,
+        Next::Again(pause) => return Ok(Turn::Pause(pause)),
+    }
+    Ok(Turn::Next)
+}
+
+fn text(events: &[Event], api: &Api) -> String {
+    match events {
+        [test] if test.name == TEST => document::test(test),
+        events => document::records(events, &api.region, &api.identity.directory()),
     }
 }
 
@@ -164,19 +181,27 @@ async fn give_up(api: &Api, to: &str, ids: Vec<u64>, outcome: &'static str) -> R
 /// What waits for a destination that the configuration does not know any more is given up.
 pub async fn sweep(api: Arc<Api>, context: Context) -> Result<(), BoxError> {
     while !context.cancel.is_cancelled() {
-        for waiting in api.engine.view(|view| view.waiting()).await? {
-            if api
-                .destinations
-                .0
-                .iter()
-                .all(|known| known.name != waiting.to)
-            {
-                forget(&api, &waiting.to).await?;
-            }
+        if let Err(failure) = sweep_once(&api).await {
+            let error = daemon::chain(&failure);
+            tracing::error!(error, "events for nobody wait for the next sweep");
         }
         tokio::select! {
             () = context.clock.sleep(SWEEP) => {}
             () = context.cancel.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+async fn sweep_once(api: &Api) -> Result<()> {
+    for waiting in api.engine.view(|view| view.waiting()).await? {
+        if api
+            .destinations
+            .0
+            .iter()
+            .all(|known| known.name != waiting.to)
+        {
+            forget(api, &waiting.to).await?;
         }
     }
     Ok(())

@@ -41,20 +41,28 @@ pub(super) async fn all(api: &Arc<Api>, spool: Spool) -> Result<Spool, BoxError>
         (spool, sealed)
     })
     .await?;
-    for file in sealed? {
-        let (read, entries) = blocking(move || {
-            let entries = file.read();
-            (file, entries)
-        })
-        .await?;
-        if let Err(failure) = deliver(api, &read, entries?).await {
-            let error = daemon::chain(&failure);
-            tracing::error!(error, "access logs wait for their next delivery");
-            break;
+    let delivered = async {
+        for file in sealed? {
+            one(api, file).await?;
         }
-        blocking(move || read.remove()).await??;
+        Ok::<(), BoxError>(())
+    };
+    if let Err(error) = delivered.await {
+        let error = daemon::chain(&*error);
+        tracing::error!(error, "access logs wait for their next delivery");
     }
     Ok(spool)
+}
+
+async fn one(api: &Arc<Api>, file: Sealed) -> Result<(), BoxError> {
+    let (file, entries) = blocking(move || {
+        let entries = file.read();
+        (file, entries)
+    })
+    .await?;
+    deliver(api, &file, entries?).await?;
+    blocking(move || file.remove()).await??;
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(
