@@ -81,6 +81,9 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     let (places, tuning) = (config.places(), config.tuning());
     daemon::files::make_dir(&places.folder)?;
     let engine = tokio::task::spawn_blocking(move || Engine::open(&places, tuning)).await??;
+    // A store that holds something has had its key: a new one could open nothing of it.
+    let is_new = !engine.view(|view| view.has_buckets()).await?;
+    let master_key = seal::MasterKey::open(&config.state_dir, is_new)?;
     let metrics = Metrics::new(&context.metrics);
     let destinations = config.notification.iter().map(Destination::open);
     let destinations: Vec<_> = destinations.collect::<Result<_, _>>()?;
@@ -97,7 +100,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
             ..Rules::S3
         },
         metrics: metrics.clone(),
-        master_key: seal::MasterKey::open(&config.state_dir)?,
+        master_key,
         access_log,
         destinations: Destinations(destinations.into()),
     });

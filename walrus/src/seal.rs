@@ -42,8 +42,9 @@ const PURPOSE: &[u8] = b"mallee-walrus data key 1";
 pub struct MasterKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl MasterKey {
-    /// Reads the key file of a folder, or makes it.
-    pub fn open(folder: &Path) -> std::io::Result<Self> {
+    /// Reads the key file of a folder, or makes it for a store that is new. An older one whose key
+    /// file is gone is refused: with another key it would hold objects that no single key opens.
+    pub fn open(folder: &Path, is_new: bool) -> std::io::Result<Self> {
         let path = folder.join(KEY_FILE);
         match files::read(&path) {
             Ok(bytes) => {
@@ -55,6 +56,9 @@ impl MasterKey {
                 Ok(Self(Zeroizing::new(key)))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if !is_new {
+                    return Err(missing(&path));
+                }
                 let key = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
                 files::publish(&path, key.as_slice())?;
                 Ok(Self(key))
@@ -118,6 +122,16 @@ impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MasterKey")
     }
+}
+
+fn missing(path: &Path) -> std::io::Error {
+    let text = format!(
+        "{0} is missing, which opens what is encrypted in this store: restore it from its backup (if \
+         nothing here was ever encrypted, or it is lost for good: `head -c 32 /dev/urandom > {0}`, \
+         owner and mode as its folder's)",
+        path.display()
+    );
+    std::io::Error::new(std::io::ErrorKind::NotFound, text)
 }
 
 /// The key that an object's files are sealed under.
@@ -369,10 +383,12 @@ mod tests {
     #[test]
     fn the_key_file_is_made_once() {
         let folder = tempfile::tempdir().unwrap();
-        let first = MasterKey::open(folder.path()).unwrap();
-        let second = MasterKey::open(folder.path()).unwrap();
+        let refused = MasterKey::open(folder.path(), false).unwrap_err();
+        assert!(refused.to_string().contains("backup"), "{refused}");
+        let first = MasterKey::open(folder.path(), true).unwrap();
+        let second = MasterKey::open(folder.path(), false).unwrap();
         assert_eq!(first.0, second.0);
         std::fs::write(folder.path().join(KEY_FILE), b"short").unwrap();
-        assert!(MasterKey::open(folder.path()).is_err());
+        assert!(MasterKey::open(folder.path(), true).is_err());
     }
 }

@@ -192,6 +192,14 @@ impl View<'_> {
         Ok(query.query_row(params![owner.as_str()], |row| row.get(0))?)
     }
 
+    /// Whether there is any bucket.
+    pub fn has_buckets(self) -> Result<bool> {
+        let mut query = self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM buckets)")?;
+        Ok(query.query_row([], |row| row.get(0))?)
+    }
+
     /// Whether a bucket has any version of any object, delete markers included.
     pub fn has_objects(self, bucket: &BucketName) -> Result<bool> {
         let mut query = self.0.prepare_cached(
