@@ -17,7 +17,7 @@ use std::{
     convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -224,6 +224,36 @@ async fn first_byte(stream: &TcpStream, limit: Duration) -> Result<u8, String> {
     }
 }
 
+/// Whether a client waits for `100 Continue` before it sends its body (RFC 9110, 10.1.1).
+struct Waits {
+    /// It asked to.
+    for_continue: bool,
+    /// There is no body to go on with, so that none is ever sent.
+    for_nothing: bool,
+}
+
+impl Waits {
+    fn of(request: &Request<Incoming>) -> Self {
+        let expected = request.headers().get(header::EXPECT);
+        Self {
+            for_continue: expected
+                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")),
+            for_nothing: request.body().is_end_stream(),
+        }
+    }
+
+    /// Ends the connection with an answer that came instead of `100 Continue`. Clients may withhold
+    /// the body then, or not, so that nobody knows what comes next; and botocore takes the status of
+    /// such an answer for that of the next one on the same connection.
+    fn answered<B>(&self, mut response: Response<B>) -> Response<B> {
+        if self.for_continue && (self.for_nothing || !response.status().is_success()) {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        response
+    }
+}
+
 async fn requests<A, F, B>(
     door: &Door,
     stream: impl AsyncRead + AsyncWrite + Unpin,
@@ -236,9 +266,10 @@ where
     F: Future<Output = Response<B>>,
     B: Body<Error: Into<BoxError>> + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let waits = Waits::of(&request);
         let answered = answer(request, client);
-        async move { Ok::<_, Infallible>(answered.await) }
+        async move { Ok::<_, Infallible>(waits.answered(answered.await)) }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -101,6 +101,26 @@ async fn told<S: AsyncReadExt + AsyncWriteExt + Unpin>(mut stream: S) -> String 
     String::from_utf8(answer).unwrap()
 }
 
+/// What comes back for a request that is followed by another on the same connection.
+async fn asked_twice(address: std::net::SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let first = format!("PUT / HTTP/1.1\r\nHost: cloud\r\n{head}\r\n");
+    stream.write_all(first.as_bytes()).await.unwrap();
+    told(stream).await
+}
+
+#[tokio::test]
+async fn an_answer_instead_of_100_continue_is_the_last_of_its_connection() {
+    let address = start(true, None).await;
+    let answers = |said: &str| said.matches("200 OK").count();
+    let kept = asked_twice(address, "Content-Length: 0\r\n").await;
+    assert_eq!(answers(&kept), 2, "{kept}");
+    let head = "Content-Length: 0\r\nExpect: 100-continue\r\n";
+    let closed = asked_twice(address, head).await;
+    assert_eq!(answers(&closed), 1, "{closed}");
+    assert!(closed.contains("connection: close"), "{closed}");
+}
+
 async fn over_tls(
     address: std::net::SocketAddr,
     authority: &Authority,
