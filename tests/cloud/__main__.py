@@ -21,8 +21,9 @@ import clients
 import guests
 import hostile
 import kernels
+import objects
 
-MODULES = [clients, guests, kernels, hostile, campaigns]
+MODULES = [clients, objects, guests, kernels, hostile, campaigns]
 
 
 def tests(words):
