@@ -12,12 +12,13 @@ use crate::Refused;
 
 const BASIC: &str = "%Y%m%dT%H%M%SZ";
 
-/// Reads a date in any of the known forms.
+/// Reads a date in any of the known forms. Before 1970 there were no requests.
 pub fn parse(text: &str) -> Result<i64, Refused> {
     let text = text.trim();
     basic(text)
         .or_else(|| extended(text))
         .or_else(|| mail(text))
+        .filter(|ms| *ms >= 0)
         .ok_or_else(|| Refused::BadDate(text.chars().take(64).collect()))
 }
 
@@ -113,6 +114,7 @@ mod tests {
             "2026-11-23",
             "0",
             "1795402919",
+            "Tue, 07 Jul 1950 21:53:04 GMT",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
