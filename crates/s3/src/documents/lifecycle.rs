@@ -274,9 +274,8 @@ fn read_filter(rule: &Element) -> Result<Filter> {
     }
     let (shape, inner) = match filter.child("And") {
         Some(and) => (Shape::And, and),
-        None if filter.children.len() > 1 => {
-            return Err(malformed("a Filter has one condition, or an And"));
-        }
+        // Several conditions that lack their And can mean nothing else.
+        None if filter.children.len() > 1 => (Shape::And, filter),
         None => (Shape::Single, filter),
     };
     let size = |name| {
@@ -446,6 +445,20 @@ mod tests {
             );
             assert_eq!(rules.0[0].id, "rule-1");
         }
+    }
+
+    #[test]
+    fn conditions_without_their_and_must_all_hold() {
+        let conditions = "<Prefix>a</Prefix><ObjectSizeGreaterThan>9</ObjectSizeGreaterThan>";
+        let filter = |inside: &str| {
+            let days = "<Expiration><Days>1</Days></Expiration>";
+            let rule =
+                format!("<Rule><Status>Enabled</Status><Filter>{inside}</Filter>{days}</Rule>");
+            read(&rule).unwrap().0.remove(0).filter
+        };
+        let bare = filter(conditions);
+        assert_eq!(bare, filter(&format!("<And>{conditions}</And>")));
+        assert!(bare.holds("ab", &Tags::default(), 10) && !bare.holds("ab", &Tags::default(), 9));
     }
 
     #[test]
