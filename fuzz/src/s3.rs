@@ -1,6 +1,7 @@
 //! What a stranger's bytes meet first at Walrus, as functions that may refuse and must not panic. The
 //! fuzz targets call them, and so do the tests, with every file of the corpora.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::request::Parts;
 use s3::{
@@ -8,7 +9,8 @@ use s3::{
     acl::{People, Person},
     address::Domains,
     copy_source::CopySource,
-    documents::{access, bucket, delete, multipart, versions},
+    documents::{access, bucket, delete, multipart, versions, website},
+    post::policy::PostPolicy,
 };
 use sigv4::{Claim, Received, Rules};
 use types::AccountId;
@@ -110,6 +112,11 @@ pub fn document(data: &[u8]) {
     let _ = bucket::read_location(data);
     let _ = multipart::read_parts(data);
     let _ = versions::Versioning::read(data);
+    if let Ok(site) = website::Website::read(data) {
+        let again = website::Website::read(site.write().as_bytes());
+        assert_eq!(again.as_ref(), Ok(&site), "what is kept is given back");
+    }
+    let _ = PostPolicy::parse(&STANDARD.encode(data));
     if let Ok(delete) = delete::Delete::read(data) {
         assert!(delete.objects.len() <= 1000, "more than S3 takes at once");
     }

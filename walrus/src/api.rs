@@ -15,9 +15,11 @@ mod logging;
 mod multipart;
 mod notifications;
 mod objects;
+mod post;
 mod settings;
 mod tagging;
 mod versions;
+mod website;
 
 use std::sync::Arc;
 
@@ -62,6 +64,8 @@ pub struct Api {
     pub clock: SharedClock,
     /// Names that buckets are hosts under.
     pub domains: Domains,
+    /// Names that buckets are websites under.
+    pub website_domains: Domains,
     /// The region of all buckets.
     pub region: String,
     /// What a signature must keep to.
@@ -85,6 +89,8 @@ struct Ask<'a> {
     action: s3::Action,
     expected_owner: Option<String>,
     now: Timestamp,
+    origin: Origin,
+    parts: &'a Parts,
     host: String,
     path: String,
     trail: &'a Trail,
@@ -117,6 +123,14 @@ impl Api {
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
         let origin = client::origin(&mut parts, client, &directory, now);
+        if let Some(bucket) = self.website_of(&parts) {
+            let (answer, code) = self.show(&parts, &bucket, origin, request_id).await;
+            let claims = s3::headers::BodyClaims::default();
+            RequestBody::new(stream, claims).drain().await;
+            let spent_ms = self.clock.monotonic_ms().saturating_sub(started);
+            self.metrics.answered("Website", code, spent_ms);
+            return answer::finish(answer, request_id);
+        }
         let is_head = parts.method == http::Method::HEAD;
         let resource = parts.uri.path().to_owned();
         let (mut page, mut watch, mut received) = (None, None, None);
@@ -189,6 +203,12 @@ impl Api {
         answer::finish(answer, request_id)
     }
 
+    /// The bucket whose website the request asks for.
+    fn website_of(&self, parts: &Parts) -> Option<String> {
+        let host = s3::headers::Headers(&parts.headers).text("host")?;
+        self.website_domains.bucket_of(&host).map(str::to_owned)
+    }
+
     async fn run(
         &self,
         parts: &Parts,
@@ -230,6 +250,8 @@ impl Api {
             action: request.action,
             expected_owner: request.expected_owner,
             now,
+            origin,
+            parts,
             host: header(http::header::HOST),
             path: request.resource,
             trail,
@@ -262,16 +284,18 @@ fn asking_page(parts: &Parts, request: &Request) -> Option<(BucketName, Asked)> 
         Address::Account => return None,
         Address::Bucket(bucket) | Address::Object(bucket, _) => bucket.clone(),
     };
+    // A page may say itself what it is going to do.
+    let method = s3::headers::Headers(&parts.headers).text("access-control-request-method");
     let asked = Asked {
         origin,
-        method: parts.method.as_str().to_owned(),
+        method: method.unwrap_or_else(|| parts.method.as_str().to_owned()),
         headers: Vec::new(),
     };
     (parts.method != http::Method::OPTIONS).then_some((bucket, asked))
 }
 
 impl Ask<'_> {
-    async fn run(&self, operation: Operation, body: &mut RequestBody) -> Done {
+    async fn run(self, operation: Operation, body: &mut RequestBody) -> Done {
         match operation {
             Operation::ListBuckets(list) => self.list_buckets(list).await,
             Operation::CreateBucket { bucket, create } => {
@@ -297,6 +321,7 @@ impl Ask<'_> {
                 self.get_bucket_policy_status(bucket).await
             }
             Operation::Preflight { bucket, asked } => self.preflight(bucket, asked).await,
+            Operation::PostObject { bucket } => self.post_object(bucket, body).await,
             Operation::ListMultipartUploads { bucket, list } => {
                 self.list_multipart_uploads(bucket, list).await
             }
@@ -361,6 +386,11 @@ impl Ask<'_> {
             people: &self.directory,
             list_needed: self.is_logged.then_some(&self.trail.list_needed),
         }
+    }
+
+    /// By which the client came.
+    fn scheme(&self) -> &'static str {
+        if self.origin.secure { "https" } else { "http" }
     }
 
     fn people(&self) -> &Directory {

@@ -2,9 +2,9 @@
 //! What comes out is the caller, and what verifies the body while it streams.
 
 use http::request::Parts;
-use s3::{Action, Code, Error, Request, Result, address::Domains};
-use sigv4::{BodyVerifier, Claim, Received, Refused, Rules, Version};
-use types::Timestamp;
+use s3::{Action, Code, Error, Request, Result, address::Domains, post::Form};
+use sigv4::{BodyVerifier, Claim, PolicyClaim, Received, Refused, Rules, Version};
+use types::{Secret, Timestamp};
 
 use crate::directory::{Caller, Directory};
 
@@ -85,9 +85,10 @@ pub fn authenticate(
     };
     let announced = request.body.decoded_length.or(request.body.content_length);
 
-    // A browser asks before a request without signing anything, even if its address is presigned.
+    // A browser asks before a request without signing anything, even if its address is presigned;
+    // and a form speaks for itself.
     let claim = match request.action {
-        Action::PreflightCors => None,
+        Action::PreflightCors | Action::PostObject => None,
         _ => Claim::read(&received, "", rules).map_err(|refused| told(refused, ""))?,
     };
     let Some(claim) = claim else {
@@ -101,8 +102,7 @@ pub fn authenticate(
         });
     };
     let key = claim.access_key.as_str();
-    let unknown = || Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", key);
-    let (secret, caller) = directory.find_key(key).ok_or_else(unknown)?;
+    let (secret, caller) = find_key(directory, key)?;
     if claim.session_token.is_some() {
         // Temporary credentials are not given out yet, so that this one can't be ours.
         return Err(Code::InvalidToken.into());
@@ -118,6 +118,44 @@ pub fn authenticate(
             at_ms: verified.signed_at_ms,
         },
     })
+}
+
+fn find_key<'a>(directory: &'a Directory, key: &str) -> Result<(&'a Secret<String>, Caller)> {
+    let unknown = || Error::from(Code::InvalidAccessKeyId).with("AWSAccessKeyId", key);
+    directory.find_key(key).ok_or_else(unknown)
+}
+
+/// Checks the signature of a form's policy. A form without a policy is nobody's in particular.
+pub fn authenticate_form(
+    form: &Form,
+    directory: &Directory,
+    rules: &Rules,
+) -> Result<(Caller, Signed)> {
+    let told = |refused, key: &str| match refused {
+        Refused::Missing(name) => {
+            let why = format!("Bucket POST must contain a field named '{name}'.");
+            Error::invalid_argument(name, "", why)
+        }
+        refused => told(refused, key),
+    };
+    let claim = PolicyClaim::read(&form.to_map(), rules).map_err(|refused| told(refused, ""))?;
+    let Some(claim) = claim else {
+        return Ok((Caller::anonymous(), Signed::default()));
+    };
+    let key = claim.access_key.as_str();
+    let (secret, caller) = find_key(directory, key)?;
+    if form.get("x-amz-security-token").is_some() {
+        // As in headers.
+        return Err(Code::InvalidToken.into());
+    }
+    claim
+        .verify(secret.reveal())
+        .map_err(|refused| told(refused, key))?;
+    let signed = Signed {
+        how: Some((claim.version(), false)),
+        at_ms: None,
+    };
+    Ok((caller, signed))
 }
 
 /// A refusal in S3's words, with what its sender needs to find the mistake.

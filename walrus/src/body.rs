@@ -1,13 +1,15 @@
 //! A request's body as it comes: payload out of frames, verified on the way. Nothing may be kept
 //! before [`RequestBody::finish`] has answered.
 
+mod form;
+
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use s3::{Code, Error, Result, headers::BodyClaims};
-use sigv4::{BodyError, BodyVerifier};
+use sigv4::{BodyError, BodyVerifier, Finished};
 
 use crate::digests::{Digests, Verified};
 
@@ -17,6 +19,35 @@ const IDLE: Duration = Duration::from_secs(60);
 /// parts of a bundle have 10 MiB, and euca2ools sends them without asking.
 const DRAIN_BYTES_MAX: u64 = 16 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+pub use form::{FormFile, open_form};
+
+/// What an object's bytes come from: a request's body, or the file in a form.
+pub trait Source: Send {
+    /// What is claimed about them.
+    fn claims(&self) -> &BodyClaims;
+
+    /// The next piece, `None` at the end. Provisional until [`Self::finish`].
+    fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>>> + Send;
+
+    /// Judges the whole: signatures, length, and every digest that was claimed.
+    fn finish(&mut self, digests: Digests) -> impl Future<Output = Result<Verified>> + Send;
+}
+
+impl Source for RequestBody {
+    fn claims(&self) -> &BodyClaims {
+        &self.claims
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.next_payload().await
+    }
+
+    async fn finish(&mut self, digests: Digests) -> Result<Verified> {
+        let finished = self.finished()?;
+        digests.verify(&self.claims, &finished.trailers)
+    }
+}
 
 /// A body, and what is claimed about it.
 #[derive(Debug)]
@@ -52,13 +83,7 @@ impl RequestBody {
         self.ended_at
     }
 
-    /// What is claimed about it.
-    pub fn claims(&self) -> &BodyClaims {
-        &self.claims
-    }
-
-    /// The next piece of payload, `None` at the end. Provisional until [`Self::finish`].
-    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+    async fn next_payload(&mut self) -> Result<Option<Bytes>> {
         loop {
             let verifier = self
                 .verifier
@@ -93,25 +118,24 @@ impl RequestBody {
         }
     }
 
-    /// Judges the whole: signatures, length, and every digest that was claimed.
-    pub fn finish(&mut self, digests: Digests) -> Result<Verified> {
+    /// Judges all but the digests.
+    fn finished(&mut self) -> Result<Finished> {
         let verifier = self.verifier.take().expect("a body is finished once");
-        let finished = verifier.finish().map_err(told)?;
-        digests.verify(&self.claims, &finished.trailers)
+        verifier.finish().map_err(told)
     }
 
     /// Reads a document whole.
     pub async fn read_document(&mut self, bytes_max: usize) -> Result<Bytes> {
         let mut digests = Digests::for_document(&self.claims);
         let mut document = BytesMut::new();
-        while let Some(payload) = self.next().await? {
+        while let Some(payload) = self.next_payload().await? {
             if document.len() + payload.len() > bytes_max {
                 return Err(Code::MaxMessageLengthExceeded.into());
             }
             digests.update(&payload);
             document.extend_from_slice(&payload);
         }
-        self.finish(digests)?;
+        self.finish(digests).await?;
         Ok(document.freeze())
     }
 

@@ -149,6 +149,9 @@ pub struct S3 {
     pub listen: SocketAddr,
     /// DNS names under which `BUCKET.NAME` means a bucket.
     pub domains: Vec<String>,
+    /// DNS names under which `BUCKET.NAME` is the website of a bucket. None of them may be a name of
+    /// `domains`.
+    pub website_domains: Vec<String>,
     /// The region that buckets say they are in.
     pub region: String,
     /// Seconds in a day of a lifecycle rule. Anything but 86400 is for tests of rules.
@@ -156,6 +159,9 @@ pub struct S3 {
     /// Whether signatures of version 2 are accepted: euca2ools makes them, and so do boto3 and the
     /// aws CLI for presigned URLs.
     pub signature_v2: bool,
+    /// Names of keys that clients may ask for by `aws:kms`. Each is made of the key file and its
+    /// name. What was written under a name that is taken away cannot be read until it is back.
+    pub kms_keys: Vec<String>,
 }
 
 /// The section `[storage]`.
@@ -207,7 +213,7 @@ impl Config {
     /// The certificate that clients see: by default of the authority's, for our own names and those
     /// of buckets.
     pub fn public_certificate(&self) -> Source {
-        let domains = self.s3.domains.iter();
+        let domains = self.s3.domains.iter().chain(&self.s3.website_domains);
         let known = domains
             .flat_map(|name| [name.clone(), format!("*.{name}")])
             .chain(own_names(self.s3.listen))
@@ -296,13 +302,16 @@ impl Settings for Config {
         if self.s3.region.is_empty() {
             return Err("s3.region must not be empty".to_owned());
         }
-        if self
-            .s3
-            .domains
-            .iter()
-            .any(|name| name.is_empty() || name.starts_with('.'))
-        {
-            return Err("s3.domains are names without a leading dot".to_owned());
+        let (domains, websites) = (&self.s3.domains, &self.s3.website_domains);
+        for (key, names) in [("domains", domains), ("website_domains", websites)] {
+            if names.iter().any(|n| n.is_empty() || n.starts_with('.')) {
+                return Err(format!("s3.{key} are names without a leading dot"));
+            }
+        }
+        if let Some(name) = websites.iter().find(|name| domains.contains(name)) {
+            return Err(format!(
+                "{name} is in s3.domains and in s3.website_domains: it can mean one of them only"
+            ));
         }
         self.tls.check()
     }
@@ -344,9 +353,11 @@ impl Default for S3 {
         Self {
             listen: any(8779),
             domains: vec!["s3.localhost".to_owned()],
+            website_domains: vec!["s3-website.localhost".to_owned()],
             region: "mallee-1".to_owned(),
             lifecycle_day_s: 86_400,
             signature_v2: true,
+            kms_keys: Vec::new(),
         }
     }
 }

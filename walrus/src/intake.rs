@@ -2,11 +2,11 @@
 //! overlap. Small bodies never leave memory.
 
 use bytes::{Bytes, BytesMut};
-use s3::{Code, Error, checksum::Algorithm};
+use s3::{Code, Error, checksum::Algorithm, headers::BodyClaims};
 use tokio::task::JoinHandle;
 
 use crate::{
-    body::RequestBody,
+    body::Source,
     digests::{Digests, Verified},
     engine::{
         Admitted, Engine, Failure, Result,
@@ -58,16 +58,29 @@ impl Taken {
     }
 }
 
+/// How long a body says that it is. Whoever pipes does not know yet: S3 refuses that, other stores do
+/// not.
+pub fn announced(claims: &BodyClaims) -> Result<u64> {
+    match claims.length() {
+        Err(_) if claims.is_chunked => Ok(0),
+        length => Ok(length?),
+    }
+}
+
 /// Refuses by its head a body that cannot be taken, before any of it is read.
-pub fn admit(engine: &Engine, body: &RequestBody) -> Result<Admitted> {
-    let length = body.claims().length()?;
+pub fn admit(engine: &Engine, body: &impl Source) -> Result<Admitted> {
+    let length = announced(body.claims())?;
     if length > PUT_BYTES_MAX {
-        let error = Error::from(Code::EntityTooLarge);
-        return Err(error
-            .with("MaxSizeAllowed", PUT_BYTES_MAX.to_string())
-            .into());
+        return Err(too_large());
     }
     engine.admit(length)
+}
+
+fn too_large() -> Failure {
+    let error = Error::from(Code::EntityTooLarge);
+    error
+        .with("MaxSizeAllowed", PUT_BYTES_MAX.to_string())
+        .into()
 }
 
 /// How a body is taken in.
@@ -82,7 +95,7 @@ pub struct Manner<'a> {
 }
 
 /// Takes a body in.
-pub async fn take_in(engine: &Engine, body: &mut RequestBody, manner: Manner<'_>) -> Result<Taken> {
+pub async fn take_in(engine: &Engine, body: &mut impl Source, manner: Manner<'_>) -> Result<Taken> {
     let Manner {
         plan,
         to_file,
@@ -107,7 +120,7 @@ pub async fn take_in(engine: &Engine, body: &mut RequestBody, manner: Manner<'_>
     if to_file {
         return take_large(engine, body, digests, Default::default(), seal).await;
     }
-    let (plain, verified) = (small.freeze(), body.finish(digests)?);
+    let (plain, verified) = (small.freeze(), body.finish(digests).await?);
     let size = plain.len() as u64;
     let inline = match seal {
         None => plain,
@@ -243,7 +256,7 @@ impl Pump {
 
 async fn take_large(
     engine: &Engine,
-    body: &mut RequestBody,
+    body: &mut impl Source,
     digests: Digests,
     (first, next): (Bytes, Bytes),
     seal: Option<(&DataKey, &str)>,
@@ -257,11 +270,16 @@ async fn take_large(
         size: 0,
     };
     let mut pump = Pump::start(file, digests, first, next, lane);
+    let mut size = 0;
     while let Some(payload) = body.next().await? {
+        size += payload.len() as u64;
+        if size > PUT_BYTES_MAX {
+            return Err(too_large());
+        }
         pump = pump.push(payload).await?;
     }
     let (file, digests) = pump.end().await?;
-    let verified = body.finish(digests)?;
+    let verified = body.finish(digests).await?;
 
     let (blob, size) = done(work(move || file.finish())).await?;
     Ok(Taken {

@@ -84,6 +84,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     // A store that holds something has had its key: a new one could open nothing of it.
     let is_new = !engine.view(|view| view.has_buckets()).await?;
     let master_key = seal::MasterKey::open(&config.state_dir, is_new)?;
+    let master_key = master_key.with_names(config.s3.kms_keys.clone());
     let metrics = Metrics::new(&context.metrics);
     let destinations = config.notification.iter().map(Destination::open);
     let destinations: Vec<_> = destinations.collect::<Result<_, _>>()?;
@@ -94,6 +95,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         identity: identity.clone(),
         clock: context.clock.clone(),
         domains: Domains::new(config.s3.domains.iter().cloned()),
+        website_domains: Domains::new(config.s3.website_domains.iter().cloned()),
         region: config.s3.region.clone(),
         rules: Rules {
             version_2: config.s3.signature_v2,

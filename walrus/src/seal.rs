@@ -1,10 +1,12 @@
 //! Encryption of bodies at rest. Every object (or upload) has a data key of its own, which is kept
-//! wrapped: under the key file's key, or under the key that came with the request. A file is sealed
+//! wrapped: under the key file's key, under a named key that is made of it, or under the key that came
+//! with the request. A file is sealed
 //! block by block with AES-256-GCM under a key made of the data key and the file's salt, so that any
 //! range can be read, and no nonce is ever used twice under one key.
 //!
 //! ```text
-//! key file or customer's key ──wraps──▶ data key ──HMAC(salt)──▶ file's key ──block n──▶ nonce n
+//! key file ──HMAC(name)──▶ named key
+//! key file, named or customer's key ──wraps──▶ data key ──HMAC(salt)──▶ file's key ──block n──▶ nonce n
 //! ```
 
 use std::{ops::Range, path::Path};
@@ -34,12 +36,29 @@ pub const BLOCK_BYTES: u64 = 64 << 10;
 const TAG_BYTES: u64 = 16;
 const NONCE_BYTES: usize = 12;
 const KEY_FILE: &str = "encryption.key";
+/// What a named key is made of besides its name.
+const NAMED: &[u8] = b"mallee-walrus named key 1";
 /// What a wrapped key is, so that it cannot be taken for something else.
 const PURPOSE: &[u8] = b"mallee-walrus data key 1";
 
 /// The key of the key file: what it wraps is lost with it.
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; KEY_BYTES]>);
+pub struct MasterKey {
+    key: Zeroizing<[u8; KEY_BYTES]>,
+    /// Names of keys that may be used. What was sealed under another one stays closed.
+    names: Vec<String>,
+}
+
+/// Under which key something new is sealed.
+#[derive(Debug, Clone, Copy)]
+pub enum Outer<'a> {
+    /// The key file's.
+    Server,
+    /// The one of that name.
+    Kms(&'a str),
+    /// The customer's.
+    Customer(&'a CustomerKey),
+}
 
 impl MasterKey {
     /// Reads the key file of a folder, or makes it for a store that is new. An older one whose key
@@ -53,7 +72,7 @@ impl MasterKey {
                     let text = format!("{} does not hold a key of 32 bytes", path.display());
                     std::io::Error::new(std::io::ErrorKind::InvalidData, text)
                 })?;
-                Ok(Self(Zeroizing::new(key)))
+                Ok(Self::of(Zeroizing::new(key)))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if !is_new {
@@ -61,25 +80,53 @@ impl MasterKey {
                 }
                 let key = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
                 files::publish(&path, key.as_slice())?;
-                Ok(Self(key))
+                Ok(Self::of(key))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// A new data key, wrapped under this key or under the customer's.
-    pub fn make(&self, customer: Option<&CustomerKey>) -> (Sealing, DataKey) {
+    fn of(key: Zeroizing<[u8; KEY_BYTES]>) -> Self {
+        let names = Vec::new();
+        Self { key, names }
+    }
+
+    /// The same with these named keys.
+    #[must_use]
+    pub fn with_names(self, names: Vec<String>) -> Self {
+        Self { names, ..self }
+    }
+
+    fn named(&self, name: &str) -> Result<Zeroizing<[u8; KEY_BYTES]>> {
+        if !self.names.iter().any(|known| known == name) {
+            return Err(Error::from(Code::KmsNotFound).with("KeyId", name).into());
+        }
+        let mut mac = hmac_under(&self.key);
+        mac.update(NAMED);
+        mac.update(name.as_bytes());
+        Ok(Zeroizing::new(mac.finalize().into_bytes().into()))
+    }
+
+    /// A new data key, wrapped.
+    pub fn make(&self, outer: Outer<'_>) -> Result<(Sealing, DataKey)> {
         let data = DataKey(Zeroizing::new(rand::random()));
-        let (outer, under) = match customer {
-            None => (&*self.0, Under::Server),
-            Some(customer) => (&customer.key, Under::Customer(customer.md5.clone())),
+        let (under, key) = match outer {
+            Outer::Server => (Under::Server, wrap(&self.key, &data)),
+            Outer::Kms(name) => (
+                Under::Kms(name.to_owned()),
+                wrap(&*self.named(name)?, &data),
+            ),
+            Outer::Customer(customer) => (
+                Under::Customer(customer.md5.clone()),
+                wrap(&customer.key, &data),
+            ),
         };
         let sealing = Sealing {
             under,
-            key: wrap(outer, &data),
+            key,
             salt: DataKey::salt(),
         };
-        (sealing, data)
+        Ok((sealing, data))
     }
 
     /// The data key of what is kept, if the right key came with the request, or none was needed.
@@ -98,10 +145,14 @@ impl MasterKey {
         let damaged = || Failure::Damaged("a wrapped key cannot be opened".to_owned());
         match (&sealing.under, customer) {
             (Under::Server, None) => {
-                let key = unwrap(&self.0, &sealing.key).ok_or_else(damaged)?;
+                let key = unwrap(&self.key, &sealing.key).ok_or_else(damaged)?;
                 Ok(Some(key))
             }
-            (Under::Server, Some(_)) => {
+            (Under::Kms(name), None) => {
+                let key = unwrap(&*self.named(name)?, &sealing.key).ok_or_else(damaged)?;
+                Ok(Some(key))
+            }
+            (Under::Server | Under::Kms(_), Some(_)) => {
                 invalid("The encryption parameters are not applicable to this object.")
             }
             (Under::Customer(_), None) => invalid(
@@ -144,6 +195,10 @@ impl std::fmt::Debug for DataKey {
     }
 }
 
+fn hmac_under(key: &[u8; KEY_BYTES]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("an HMAC takes keys of any length")
+}
+
 fn cipher(key: &[u8; KEY_BYTES]) -> Aes256Gcm {
     Aes256Gcm::new(key.into())
 }
@@ -178,8 +233,7 @@ impl DataKey {
     }
 
     fn file(&self, salt: &str) -> FileKey {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(self.0.as_slice())
-            .expect("an HMAC takes keys of any length");
+        let mut mac = hmac_under(&self.0);
         mac.update(salt.as_bytes());
         let key: [u8; KEY_BYTES] = mac.finalize().into_bytes().into();
         FileKey(cipher(&key))
@@ -316,7 +370,7 @@ mod tests {
     use super::*;
 
     fn master() -> MasterKey {
-        MasterKey(Zeroizing::new([7; KEY_BYTES]))
+        MasterKey::of(Zeroizing::new([7; KEY_BYTES]))
     }
 
     fn customer(byte: u8) -> CustomerKey {
@@ -328,7 +382,7 @@ mod tests {
 
     #[test]
     fn any_range_of_a_sealed_file_can_be_opened() {
-        let (_, key) = master().make(None);
+        let (_, key) = master().make(Outer::Server).unwrap();
         let plain: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
         let sealed = key.seal("salt", &plain);
         assert_eq!(sealed.len() as u64, sealed_size(plain.len() as u64));
@@ -348,7 +402,7 @@ mod tests {
 
     #[test]
     fn blocks_cannot_be_changed_exchanged_or_moved_to_another_file() {
-        let (_, key) = master().make(None);
+        let (_, key) = master().make(Outer::Server).unwrap();
         let plain = vec![1; 2 * BLOCK_BYTES as usize];
         let sealed = key.seal("salt", &plain);
         let whole = 0..plain.len() as u64;
@@ -365,9 +419,9 @@ mod tests {
 
     #[test]
     fn a_data_key_opens_with_its_own_key_only() {
-        let master = master();
-        let (ours, _) = master.make(None);
-        let (theirs, _) = master.make(Some(&customer(1)));
+        let master = master().with_names(vec!["k".to_owned(), "l".to_owned()]);
+        let make = |outer: Outer<'_>| master.make(outer).unwrap().0;
+        let (ours, theirs) = (make(Outer::Server), make(Outer::Customer(&customer(1))));
         let open = |sealing: Option<&Sealing>, key: Option<&CustomerKey>| {
             master.open_data_key(sealing, key).map(|key| key.is_some())
         };
@@ -378,6 +432,18 @@ mod tests {
         assert!(open(Some(&theirs), Some(&customer(2))).is_err());
         assert!(open(Some(&ours), Some(&customer(1))).is_err());
         assert!(open(None, Some(&customer(1))).is_err());
+
+        let named = make(Outer::Kms("k"));
+        assert!(open(Some(&named), None).unwrap());
+        assert!(open(Some(&named), Some(&customer(1))).is_err());
+        let renamed = Sealing {
+            under: Under::Kms("l".to_owned()),
+            ..named.clone()
+        };
+        assert!(open(Some(&renamed), None).is_err());
+        assert!(master.make(Outer::Kms("m")).is_err());
+        let without = master.clone().with_names(Vec::new());
+        assert!(without.open_data_key(Some(&named), None).is_err());
     }
 
     #[test]
@@ -387,7 +453,7 @@ mod tests {
         assert!(refused.to_string().contains("backup"), "{refused}");
         let first = MasterKey::open(folder.path(), true).unwrap();
         let second = MasterKey::open(folder.path(), false).unwrap();
-        assert_eq!(first.0, second.0);
+        assert_eq!(first.key, second.key);
         std::fs::write(folder.path().join(KEY_FILE), b"short").unwrap();
         assert!(MasterKey::open(folder.path(), true).is_err());
     }

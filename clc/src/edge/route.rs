@@ -134,8 +134,9 @@ fn by_host(headers: &HeaderMap) -> Option<Route> {
         .rsplit_once(':')
         .map_or(host.as_str(), |(name, _)| name);
     let (first, domain) = name.split_once('.')?;
-    // `bucket.s3.DOMAIN`
-    if domain.split('.').any(|label| label == "s3") {
+    // `bucket.s3.DOMAIN`, and `bucket.s3-website.DOMAIN` for a bucket's website.
+    let is_store = |label: &str| label == "s3" || label.starts_with("s3-website");
+    if domain.split('.').any(is_store) {
         return Some(Route::S3);
     }
     by_name(first)
@@ -285,6 +286,8 @@ mod tests {
             &[("host", "my.bucket.s3.cloud.example")],
             Route::S3,
         );
+        let website = ("host", "ec2.s3-website-mallee-1.cloud.example:8773");
+        check("GET /", &[website], Route::S3);
         check("POST /", &[("host", "127.0.0.1:8773")], EC2);
         check("GET /", &[("host", "iam:8773")], Route::S3);
     }

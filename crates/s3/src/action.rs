@@ -116,9 +116,9 @@ actions! {
     PutBucketNotificationConfiguration Bucket "s3:PutBucketNotification" yes;
     GetBucketRequestPayment Bucket "s3:GetBucketRequestPayment" yes;
     PutBucketRequestPayment Bucket "s3:PutBucketRequestPayment" yes;
-    GetBucketWebsite Bucket "s3:GetBucketWebsite" not_yet;
-    PutBucketWebsite Bucket "s3:PutBucketWebsite" not_yet;
-    DeleteBucketWebsite Bucket "s3:DeleteBucketWebsite" not_yet;
+    GetBucketWebsite Bucket "s3:GetBucketWebsite" yes;
+    PutBucketWebsite Bucket "s3:PutBucketWebsite" yes;
+    DeleteBucketWebsite Bucket "s3:DeleteBucketWebsite" yes;
     GetBucketEncryption Bucket "s3:GetEncryptionConfiguration" yes;
     PutBucketEncryption Bucket "s3:PutEncryptionConfiguration" yes;
     DeleteBucketEncryption Bucket "s3:PutEncryptionConfiguration" yes;
@@ -147,7 +147,7 @@ actions! {
     GetBucketIntelligentTieringConfiguration Bucket "s3:GetIntelligentTieringConfiguration" not_yet;
     PutBucketIntelligentTieringConfiguration Bucket "s3:PutIntelligentTieringConfiguration" not_yet;
     DeleteBucketIntelligentTieringConfiguration Bucket "s3:PutIntelligentTieringConfiguration" not_yet;
-    PostObject Bucket "s3:PutObject" not_yet;
+    PostObject Bucket "s3:PutObject" yes;
 
     PutObject Object "s3:PutObject" yes;
     CopyObject Object "s3:PutObject" yes;

@@ -3,8 +3,18 @@
 
 use http::StatusCode;
 
+/// The code's name, or the text that cannot be one.
+macro_rules! text {
+    ($name:ident) => {
+        stringify!($name)
+    };
+    ($name:ident $text:literal) => {
+        $text
+    };
+}
+
 macro_rules! codes {
-    ($($name:ident $status:literal $message:literal;)*) => {
+    ($($name:ident $(= $text:literal)? $status:literal $message:literal;)*) => {
         /// An S3 error code. Clients branch on the name, so it is exact.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[allow(missing_docs, reason = "the message beside each code says what it means")]
@@ -13,7 +23,7 @@ macro_rules! codes {
         impl Code {
             /// The code as it stands in the error document.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name)),* }
+                match self { $(Self::$name => text!($name $($text)?)),* }
             }
 
             /// What a person reads if the place that failed had nothing better to say.
@@ -44,6 +54,7 @@ codes! {
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size.";
     ExpiredToken 400 "The provided token has expired.";
     IllegalLocationConstraintException 400 "The location constraint is not valid.";
+    IncorrectNumberOfFilesInPostRequest 400 "POST requires exactly one file upload per request.";
     IncompleteBody 400 "You did not provide the number of bytes that the Content-Length header says.";
     InsufficientStorage 507 "The object store has no room for this object. Delete something, or ask the administrator.";
     InternalError 500 "We met an internal error. The request id names it in the log.";
@@ -57,6 +68,7 @@ codes! {
     InvalidPart 400 "One or more of the specified parts could not be found, or its entity tag did not match.";
     InvalidPartNumber 416 "The requested partnumber is not satisfiable";
     InvalidPartOrder 400 "The list of parts was not in ascending order.";
+    InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document.";
     InvalidRange 416 "The requested range is not satisfiable";
     InvalidRedirectLocation 400 "The website redirect location is not valid.";
     InvalidRequest 400 "The request is not valid.";
@@ -67,10 +79,13 @@ codes! {
     InvalidToken 400 "The provided token is malformed or otherwise invalid.";
     InvalidURI 400 "Couldn't parse the specified URI.";
     KeyTooLongError 400 "Your key is too long.";
+    KmsNotFound = "KMS.NotFoundException" 400 "This store has no KMS key of that name.";
     MalformedACLError 400 "The XML that you provided was not well-formed or did not validate against our published schema.";
+    MalformedPOSTRequest 400 "The body of your POST request is not well-formed multipart/form-data.";
     MalformedPolicy 400 "The policy is not valid.";
     MalformedXML 400 "The XML that you provided was not well-formed or did not validate against our published schema.";
     MaxMessageLengthExceeded 400 "Your request was too big.";
+    MaxPostPreDataLengthExceededError 400 "Your POST request fields preceding the upload file were too large.";
     MetadataTooLarge 400 "Your metadata headers exceed the maximum allowed metadata size.";
     MethodNotAllowed 405 "The specified method is not allowed against this resource.";
     MissingContentLength 411 "You must provide the Content-Length HTTP header.";
@@ -85,6 +100,7 @@ codes! {
     NoSuchTagSet 404 "The TagSet does not exist";
     NoSuchUpload 404 "The specified multipart upload does not exist. It may have been aborted or completed.";
     NoSuchVersion 404 "The specified version does not exist.";
+    NoSuchWebsiteConfiguration 404 "The specified bucket does not have a website configuration";
     NotImplemented 501 "A header or operation that you asked for is not implemented.";
     NotModified 304 "Not Modified";
     ObjectLockConfigurationNotFoundError 404 "Object Lock configuration does not exist for this bucket";

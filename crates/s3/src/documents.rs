@@ -19,3 +19,4 @@ pub mod ownership;
 pub mod payment;
 pub mod tagging;
 pub mod versions;
+pub mod website;

@@ -1,12 +1,20 @@
-//! Encryption at the server, as requests ask for it: under keys that Walrus keeps, or under a key
-//! that comes with every request and is forgotten after it. Keys of a key service are refused by
-//! name.
+//! Encryption at the server, as requests ask for it: under keys that Walrus keeps, one for all or
+//! named ones, or under a key that comes with every request and is forgotten after it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-use crate::{Code, Error, Result, documents::encryption::AES256, headers::Headers};
+use md5::{Digest, Md5};
+
+use crate::{
+    Code, Error, Result,
+    documents::encryption::{AES256, KMS},
+    headers::Headers,
+};
 
 const SERVER: &str = "x-amz-server-side-encryption";
+const KMS_KEY: &str = "x-amz-server-side-encryption-aws-kms-key-id";
+/// What would have to be told again to open an object.
+const KMS_CONTEXT: &str = "x-amz-server-side-encryption-context";
 /// Bytes of every key.
 pub const KEY_BYTES: usize = 32;
 
@@ -33,19 +41,39 @@ pub enum Encryption {
     Default,
     /// Under a key of ours.
     Server,
+    /// Under that key of ours.
+    Kms(String),
     /// Under this key.
     Customer(CustomerKey),
+    /// In a way that is refused so, once it is known that its writer may write.
+    Refused(Box<Error>),
 }
 
 impl Headers<'_> {
     /// How an object is to be kept.
-    pub fn encryption(self) -> Result<Encryption> {
+    pub fn encryption(self) -> Encryption {
+        let asked = self.asked_encryption();
+        asked.unwrap_or_else(|error| Encryption::Refused(Box::new(error)))
+    }
+
+    fn asked_encryption(self) -> Result<Encryption> {
         let customer = self.customer_key("x-amz-server-side-encryption-customer-")?;
-        let server = self.text(SERVER);
+        let (server, named) = (self.text(SERVER), self.text(KMS_KEY));
+        if named.is_some() && server.as_deref() != Some(KMS) {
+            let why = "Server Side Encryption with AWS KMS managed key requires HTTP header \
+                       x-amz-server-side-encryption : aws:kms";
+            return Err(invalid(why));
+        }
         match (server.as_deref(), customer) {
             (None, None) => Ok(Encryption::Default),
             (None, Some(key)) => Ok(Encryption::Customer(key)),
             (Some(AES256), None) => Ok(Encryption::Server),
+            (Some(KMS), None) if self.0.contains_key(KMS_CONTEXT) => {
+                Err(Error::not_implemented(KMS_CONTEXT))
+            }
+            (Some(KMS), None) => named.map(Encryption::Kms).ok_or_else(|| {
+                invalid("aws:kms needs the name of a key: this store has none by default.")
+            }),
             (Some(other), None) if other.starts_with("aws:") => {
                 Err(Error::not_implemented(&format!("{SERVER}: {other}")))
             }
@@ -97,6 +125,11 @@ impl Headers<'_> {
             .and_then(|bytes| bytes.try_into().ok());
         let key: [u8; KEY_BYTES] = bytes
             .ok_or_else(|| invalid("The secret key was invalid for the specified algorithm."))?;
+        if BASE64.encode(Md5::digest(key)) != md5.trim() {
+            return Err(invalid(
+                "The calculated MD5 hash of the key did not match the hash that was provided.",
+            ));
+        }
         Ok(Some(CustomerKey { key, md5 }))
     }
 }
@@ -112,7 +145,7 @@ mod tests {
     fn ask(pairs: &[(&'static str, &str)]) -> Result<Encryption> {
         let pairs = pairs.iter();
         let map = pairs.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        Headers(&map.collect()).encryption()
+        Headers(&map.collect()).asked_encryption()
     }
 
     const ALGORITHM: &str = "x-amz-server-side-encryption-customer-algorithm";
@@ -133,6 +166,8 @@ mod tests {
             panic!("a key came")
         };
         assert!(!format!("{key:?}").contains("pO3u"));
+        let named = ask(&[(SERVER, "aws:kms"), (KMS_KEY, "k")]).unwrap();
+        assert_eq!(named, Encryption::Kms("k".to_owned()));
     }
 
     #[test]
@@ -143,6 +178,14 @@ mod tests {
             &[(KEY, A_KEY)],
             &[(ALGORITHM, "AES256"), (KEY, "c2hvcnQ="), (MD5, "x")],
             &[
+                (ALGORITHM, "AES256"),
+                (KEY, A_KEY),
+                (MD5, "AAAAAAAAAAAAAAAAAAAAAA=="),
+            ],
+            &[(SERVER, "aws:kms")],
+            &[(KMS_KEY, "k")],
+            &[(SERVER, "AES256"), (KMS_KEY, "k")],
+            &[
                 (SERVER, "AES256"),
                 (ALGORITHM, "AES256"),
                 (KEY, A_KEY),
@@ -152,7 +195,11 @@ mod tests {
         ] {
             assert_eq!(ask(bad).unwrap_err().code, Code::InvalidArgument, "{bad:?}");
         }
-        let kms = ask(&[(SERVER, "aws:kms")]).unwrap_err();
-        assert_eq!(kms.code, Code::NotImplemented);
+        for bad in [
+            &[(SERVER, "aws:kms:dsse")][..],
+            &[(SERVER, "aws:kms"), (KMS_KEY, "k"), (KMS_CONTEXT, "e30=")],
+        ] {
+            assert_eq!(ask(bad).unwrap_err().code, Code::NotImplemented, "{bad:?}");
+        }
     }
 }

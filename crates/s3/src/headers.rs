@@ -308,6 +308,8 @@ pub struct BodyClaims {
     pub content_length: Option<u64>,
     /// Bytes of the payload inside an `aws-chunked` body.
     pub decoded_length: Option<u64>,
+    /// Whether HTTP's own chunks say where the body ends.
+    pub is_chunked: bool,
     /// `Content-MD5`.
     pub md5: Option<[u8; 16]>,
     /// A checksum given in a header.
@@ -326,6 +328,7 @@ impl BodyClaims {
         Ok(Self {
             content_length: headers.number(header::CONTENT_LENGTH.as_str())?,
             decoded_length: headers.number("x-amz-decoded-content-length")?,
+            is_chunked: headers.0.contains_key(header::TRANSFER_ENCODING),
             md5: headers
                 .text("content-md5")
                 .map(|text| md5(&text))

@@ -13,6 +13,7 @@
 //! | [`headers`] | what a writer says about an object: metadata, checksums, conditions |
 //! | [`range`], [`conditions`], [`copy_source`] | the small languages of single headers |
 //! | [`checksum`] | checksum algorithms and how they are spelled |
+//! | [`post`] | browser uploads: forms and their policies |
 //! | [`acl`] | canned and explicit access lists |
 //! | [`documents`] | the XML bodies, read and written |
 //! | [`encryption`] | how an object is to be kept |
@@ -31,6 +32,7 @@ pub mod encryption;
 pub mod error;
 pub mod headers;
 pub mod names;
+pub mod post;
 pub mod query;
 pub mod range;
 pub mod request;

@@ -111,6 +111,9 @@ pub enum Operation {
         bucket: BucketName,
         asked: Asked,
     },
+    PostObject {
+        bucket: BucketName,
+    },
 
     PutObject {
         at: Place,

@@ -16,6 +16,7 @@ use crate::{
         payment::Payer,
         tagging::{BUCKET_TAGS_MAX, Tags},
         versions::{Versioning, write_versioning},
+        website::Website,
     },
     xml::malformed,
 };
@@ -36,6 +37,7 @@ pub enum Kind {
     RequestPayment,
     Logging,
     Notification,
+    Website,
 }
 
 /// What is done with a setting.
@@ -86,6 +88,9 @@ impl Kind {
             A::PutBucketNotificationConfiguration => (Self::Notification, Put),
             A::GetBucketLogging => (Self::Logging, Get),
             A::PutBucketLogging => (Self::Logging, Put),
+            A::GetBucketWebsite => (Self::Website, Get),
+            A::PutBucketWebsite => (Self::Website, Put),
+            A::DeleteBucketWebsite => (Self::Website, Delete),
             _ => return None,
         })
     }
@@ -107,6 +112,7 @@ pub enum Setting {
     RequestPayment(Payer),
     Logging(Option<Logging>),
     Notification(Notifications),
+    Website(Website),
 }
 
 impl Setting {
@@ -128,6 +134,7 @@ impl Setting {
             Kind::RequestPayment => Self::RequestPayment(Payer::read(body)?),
             Kind::Logging => Self::Logging(Logging::read(body)?),
             Kind::Notification => Self::Notification(Notifications::read(body)?),
+            Kind::Website => Self::Website(Website::read(body)?),
         })
     }
 }
@@ -172,6 +179,9 @@ pub struct Settings {
     /// What is told to whom.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub notifications: Option<Notifications>,
+    /// How it is shown to browsers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub website: Option<Website>,
 }
 
 impl Settings {
@@ -197,6 +207,7 @@ impl Settings {
             Setting::Notification(rules) => {
                 self.notifications = Some(rules).filter(|rules| !rules.0.is_empty());
             }
+            Setting::Website(website) => self.website = Some(website),
         }
     }
 
@@ -213,6 +224,7 @@ impl Settings {
             Kind::RequestPayment => self.request_payment = None,
             Kind::Logging => self.logging = None,
             Kind::Notification => self.notifications = None,
+            Kind::Website => self.website = None,
             Kind::Versioning | Kind::ObjectLock => {}
         }
     }
@@ -231,6 +243,11 @@ impl Settings {
             Kind::RequestPayment => Ok(self.request_payment.unwrap_or_default().write()),
             Kind::Logging => Ok(Logging::write(self.logging.as_ref())),
             Kind::Notification => Ok(Notifications::write(self.notifications.as_ref())),
+            Kind::Website => or(
+                self.website.as_ref(),
+                Code::NoSuchWebsiteConfiguration,
+                Website::write,
+            ),
             Kind::Policy => or(self.policy.as_ref(), Code::NoSuchBucketPolicy, Clone::clone),
             Kind::Tagging => or(self.tagging.as_ref(), Code::NoSuchTagSet, Tags::write),
             Kind::Cors => or(
@@ -246,7 +263,7 @@ impl Settings {
             Kind::Encryption => or(
                 self.encryption.as_ref(),
                 Code::ServerSideEncryptionConfigurationNotFoundError,
-                |encryption| encryption.write(),
+                DefaultEncryption::write,
             ),
             Kind::Ownership => or(
                 self.ownership.as_ref(),

@@ -31,6 +31,13 @@ impl Writer {
         Self::rooted(root, "", body)
     }
 
+    /// A page for a browser.
+    pub fn html(body: impl FnOnce(&mut Self)) -> String {
+        let mut writer = Self("<!DOCTYPE html>\n".to_owned());
+        writer.nest("html", body);
+        writer.0
+    }
+
     fn rooted(root: &str, attributes: &str, body: impl FnOnce(&mut Self)) -> String {
         let mut writer = Self("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".to_owned());
         let _ = write!(writer.0, "<{root}{attributes}>");

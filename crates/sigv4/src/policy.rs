@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use crate::{
-    Refused, Rules,
+    Refused, Rules, Version,
     hash::{hmac_sha1, hmac_sha256, same},
     refused::Expected,
     v4::{self, Scope},
@@ -62,6 +62,14 @@ impl PolicyClaim {
             scope: None,
             signature,
         }))
+    }
+
+    /// How it is signed.
+    pub fn version(&self) -> Version {
+        match self.scope {
+            Some(_) => Version::Four,
+            None => Version::Two,
+        }
     }
 
     /// Checks the signature; the policy's own expiration is the caller's to check.

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use s3::{
     Action, BucketName, Code,
-    acl::{Canned, People as _},
+    acl::{Canned, People as _, Person},
     documents::{
         bucket::{BucketList, read_location, write_location},
         lock::LockConfiguration,
@@ -25,8 +25,10 @@ const CONFIGURATION_BYTES_MAX: usize = 64 << 10;
 
 impl Ask<'_> {
     pub(super) async fn list_buckets(&self, list: ListBuckets) -> Done {
+        let Some(owner) = self.caller.account().cloned() else {
+            return Ok(answer::xml(self.no_buckets()));
+        };
         self.wish().on_account(None)?;
-        let owner = self.caller.account().ok_or(Code::AccessDenied)?.clone();
 
         let (asked, after, prefix) = (owner.clone(), list.after, list.prefix.clone());
         let limit = list.max.unwrap_or(s3::request::MAX_BUCKET_PAGE);
@@ -50,6 +52,22 @@ impl Ask<'_> {
             prefix: &list.prefix,
         };
         Ok(answer::xml(list.write()))
+    }
+
+    /// What nobody in particular owns: AWS sends such visitors to its own pages instead.
+    fn no_buckets(&self) -> String {
+        let nobody = Person {
+            id: "anonymous".to_owned(),
+            name: "anonymous".to_owned(),
+        };
+        let list = BucketList {
+            owner: &nobody,
+            buckets: &[],
+            token: None,
+            region: &self.api.region,
+            prefix: "",
+        };
+        list.write()
     }
 
     pub(super) async fn create_bucket(

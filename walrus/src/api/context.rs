@@ -1,12 +1,15 @@
 //! What conditions of policies may look at: who asks from where, when, and what the request says.
 //! The names are those of the "Actions, resources, and condition keys for Amazon S3" page.
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use s3::{Operation, Request, documents::tagging::Tags, headers::Headers, request::Place};
 use sigv4::vouch::Origin;
 use types::Timestamp;
 
-use crate::auth::Authenticated;
+use crate::{
+    auth::{Authenticated, Signed},
+    directory::Caller,
+};
 
 /// Headers that conditions may look at, each by its name after `s3:`.
 const HEADERS: [&str; 16] = [
@@ -37,42 +40,73 @@ pub(super) fn of(
     now: Timestamp,
 ) -> iam::Context {
     let headers = Headers(&parts.headers);
+    let mut context = surroundings(headers, origin, now);
+    context.add("s3:authType", known.signed.kind());
+    add_caller(&mut context, &known.caller, known.signed, now);
+    add_headers(&mut context, headers, now);
+    add_tags(&mut context, &headers.tags().unwrap_or_default());
+    add_parameters(&mut context, &request.operation);
+    context
+}
+
+/// The facts of a form, whose fields stand for headers.
+pub(super) fn of_form(
+    parts: &Parts,
+    (said, tags): (&HeaderMap, &Tags),
+    (caller, signed): (&Caller, Signed),
+    origin: Origin,
+    now: Timestamp,
+) -> iam::Context {
+    let mut context = surroundings(Headers(&parts.headers), origin, now);
+    context.add("s3:authType", "POST");
+    add_caller(&mut context, caller, signed, now);
+    add_headers(&mut context, Headers(said), now);
+    add_tags(&mut context, tags);
+    context
+}
+
+/// The facts of a browser's visit of a website.
+pub(super) fn of_visit(parts: &Parts, origin: Origin, now: Timestamp) -> iam::Context {
+    surroundings(Headers(&parts.headers), origin, now)
+}
+
+fn surroundings(headers: Headers<'_>, origin: Origin, now: Timestamp) -> iam::Context {
     let mut context = iam::Context::new()
         .with("aws:CurrentTime", now.to_string())
         .with("aws:EpochTime", now.as_secs().to_string())
         .with("aws:SourceIp", origin.address.to_string())
-        .with("aws:SecureTransport", origin.secure.to_string())
-        .with("s3:authType", known.signed.kind());
+        .with("aws:SecureTransport", origin.secure.to_string());
     for (name, header) in [("aws:UserAgent", "user-agent"), ("aws:Referer", "referer")] {
         if let Some(text) = headers.text(header) {
             context.add(name, text);
         }
     }
-    if let Some(account) = known.caller.account() {
+    context
+}
+
+fn add_caller(context: &mut iam::Context, caller: &Caller, signed: Signed, now: Timestamp) {
+    if let Some(account) = caller.account() {
         context.add("aws:PrincipalAccount", account.as_str());
     }
-    if let Some(version) = known.signed.version() {
+    if let Some(version) = signed.version() {
         context.add("s3:signatureversion", version);
     }
-    if let Some(age_ms) = known.signed.age_ms(now) {
+    if let Some(age_ms) = signed.age_ms(now) {
         context.add("s3:signatureAge", age_ms.to_string());
     }
+}
+
+/// What headers say of an object.
+fn add_headers(context: &mut iam::Context, headers: Headers<'_>, now: Timestamp) {
     for name in HEADERS {
         if let Some(text) = headers.text(name) {
             context.add(&format!("s3:{name}"), text);
         }
     }
-    add_tags(&mut context, headers);
-    add_lock(&mut context, headers, now);
-    add_parameters(&mut context, &request.operation);
-    context
+    add_lock(context, headers, now);
 }
 
-fn add_tags(context: &mut iam::Context, headers: Headers<'_>) {
-    let tags = headers.text("x-amz-tagging");
-    let tags = tags
-        .and_then(|text| Tags::parse(&text).ok())
-        .unwrap_or_default();
+fn add_tags(context: &mut iam::Context, tags: &Tags) {
     for (name, value) in tags.pairs() {
         context.add(&format!("s3:RequestObjectTag/{name}"), value);
         context.add("s3:RequestObjectTagKeys", name);

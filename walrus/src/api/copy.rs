@@ -73,7 +73,7 @@ impl Ask<'_> {
         engine.foresee(&bucket, intended, found.object.size).await?;
         let origin_object = found.object.clone();
         let old = self.key_of(&found.object, copy.source.key.as_ref())?;
-        let new = self.seal_new(&copy.encryption, &bucket);
+        let new = self.seal_new(&copy.encryption, &bucket)?;
         let inline = Self::inline_again(&found, old.as_ref(), new.as_ref())?;
         let found_object = &origin_object;
         let (body, blobs) = match (&old, &new) {

@@ -11,7 +11,7 @@ use s3::{
 use super::{Ask, Done, same};
 use crate::{
     answer,
-    body::RequestBody,
+    body::{RequestBody, Source as _},
     engine::{self, Change, Failure, change::DeleteChange, facts::Bucket},
 };
 

@@ -3,7 +3,7 @@
 
 use http::HeaderMap;
 use s3::{
-    documents::encryption::AES256,
+    documents::encryption::{AES256, KMS},
     encryption::{CustomerKey, Encryption},
 };
 
@@ -14,7 +14,7 @@ use crate::{
         Failure, Found, Object,
         facts::{Bucket, Sealing, Under},
     },
-    seal::DataKey,
+    seal::{DataKey, Outer},
 };
 
 impl Ask<'_> {
@@ -23,15 +23,19 @@ impl Ask<'_> {
         &self,
         encryption: &Encryption,
         bucket: &Bucket,
-    ) -> Option<(Sealing, DataKey)> {
-        match encryption {
-            Encryption::Customer(key) => Some(self.api.master_key.make(Some(key))),
-            Encryption::Server => Some(self.api.master_key.make(None)),
-            Encryption::Default if bucket.settings.encryption.is_some() => {
-                Some(self.api.master_key.make(None))
-            }
-            Encryption::Default => None,
-        }
+    ) -> Result<Option<(Sealing, DataKey)>, Failure> {
+        let by_default = bucket.settings.encryption.as_ref();
+        let outer = match encryption {
+            Encryption::Customer(key) => Outer::Customer(key),
+            Encryption::Kms(name) => Outer::Kms(name),
+            Encryption::Server => Outer::Server,
+            Encryption::Refused(error) => return Err((**error).clone().into()),
+            Encryption::Default => match by_default {
+                None => return Ok(None),
+                Some(default) => default.kms_key.as_deref().map_or(Outer::Server, Outer::Kms),
+            },
+        };
+        self.api.master_key.make(outer).map(Some)
     }
 
     /// The key that opens an object, if it needs one.
@@ -65,6 +69,10 @@ pub(super) fn set_encryption(headers: &mut HeaderMap, sealing: Option<&Sealing>)
     match sealing.map(|sealing| &sealing.under) {
         None => {}
         Some(Under::Server) => answer::set(headers, PREFIX, AES256),
+        Some(Under::Kms(name)) => {
+            answer::set(headers, PREFIX, KMS);
+            answer::set(headers, format!("{PREFIX}-aws-kms-key-id"), name);
+        }
         Some(Under::Customer(md5)) => {
             answer::set(headers, format!("{PREFIX}-customer-algorithm"), AES256);
             answer::set(headers, format!("{PREFIX}-customer-key-md5"), md5);

@@ -40,7 +40,7 @@ impl Ask<'_> {
                 kind: Some(Kind::FullObject),
             },
         };
-        let seal = self.seal_new(&create.encryption, &bucket);
+        let seal = self.seal_new(&create.encryption, &bucket)?;
         let upload = Upload {
             id: hex::encode(rand::random::<[u8; 16]>()),
             initiated: self.now,
@@ -162,7 +162,7 @@ impl Ask<'_> {
         let engine::Done::Completed(object, version) = done else {
             return Err(s3::Code::InternalError.into());
         };
-        let location = format!("http://{}{}", self.host, self.path);
+        let location = format!("{}://{}{}", self.scheme(), self.host, self.path);
         let mut answer = answer::xml(write_completed(
             &location,
             object.bucket.as_str(),

@@ -17,7 +17,7 @@ use super::{Ask, Done, encryption::set_encryption, same, versions::shown};
 use crate::{
     answer,
     authorise::Extra,
-    body::RequestBody,
+    body::Source,
     engine::{self, Change, Failure, Object, change::PutChange, facts::Bucket, quota::Intended},
     intake::{self, Manner, Taken},
     outflow::{self, Span},
@@ -28,18 +28,17 @@ impl Ask<'_> {
         &self,
         at: Place,
         put: PutObject,
-        body: &mut RequestBody,
+        body: &mut impl Source,
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket.clone(), &at.key).await?;
         self.check_extras(&bucket, &at.key, Some(&put.tags), &put.lock)?;
         let owner = self.owner_of_new(&bucket, put.acl.as_ref());
         let acl = self.list_of_new(put.acl, &bucket, &at.key, &owner)?;
+        let seal = self.seal_new(&put.encryption, &bucket)?;
         let intended = Intended::Object(at.key.clone());
+        let announced = intake::announced(body.claims())?;
         let engine = &self.api.engine;
-        engine
-            .foresee(&bucket, intended, body.claims().length()?)
-            .await?;
-        let seal = self.seal_new(&put.encryption, &bucket);
+        engine.foresee(&bucket, intended, announced).await?;
         let manner = Manner {
             seal: seal
                 .as_ref()
@@ -216,6 +215,23 @@ fn set_lock(headers: &mut HeaderMap, lock: &Locked) {
     }
 }
 
+/// The checksum of what is sent: one of the whole beside a part of it would be taken for the part's.
+fn checksum_of(object: &Object, span: &Span, get: &GetObject) -> Option<Checksum> {
+    let whole = object.checksum.as_ref()?;
+    match get.part_number {
+        Some(number) if object.upload_id.is_some() => {
+            let piece = object.body.pieces().get(number as usize - 1)?;
+            let checksum = piece.checksum.clone()?;
+            Some(Checksum {
+                kind: whole.kind,
+                ..checksum
+            })
+        }
+        Some(_) => Some(whole.clone()),
+        None => (!span.is_part).then(|| whole.clone()),
+    }
+}
+
 fn set_headers(headers: &mut HeaderMap, object: &Object, span: &Span, get: &GetObject) {
     let said = &object.attributes;
     let kept = [
@@ -274,15 +290,14 @@ fn set_headers(headers: &mut HeaderMap, object: &Object, span: &Span, get: &GetO
             format!("bytes {first}-{last}/{}", object.size),
         );
     }
-    if get.part_number.is_some() && object.body.pieces().len() > 1 {
+    if get.part_number.is_some() && object.upload_id.is_some() {
         answer::set(
             headers,
             "x-amz-mp-parts-count",
             object.body.pieces().len().to_string(),
         );
     }
-    // A checksum of the whole beside a part of it would be taken for the part's.
-    if get.checksum_mode && !span.is_part {
-        set_checksum(headers, object.checksum.as_ref());
+    if get.checksum_mode {
+        set_checksum(headers, checksum_of(object, span, get).as_ref());
     }
 }

@@ -241,6 +241,8 @@ pub struct Sealing {
 pub enum Under {
     /// The key file's.
     Server,
+    /// The one of that name, which is made of the key file's.
+    Kms(String),
     /// The customer's, with the MD5 of it.
     Customer(String),
 }

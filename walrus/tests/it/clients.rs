@@ -190,7 +190,11 @@ async fn rclone_makes_a_round_trip() {
 #[tokio::test]
 #[ignore = "serves until it is told to stop"]
 async fn a_walrus_to_play_with() {
-    let walrus = Walrus::start_with(&["s3.lifecycle_day_s=2"]).await;
+    let walrus = Walrus::start_with(&[
+        "s3.lifecycle_day_s=2",
+        r#"s3.kms_keys=["testkey-1","testkey-2"]"#,
+    ])
+    .await;
     let alive = walrus.folder.path().join("remove-me-to-stop");
     std::fs::write(&alive, "").unwrap();
     eprintln!("S3_URL=http://{}", walrus.s3);

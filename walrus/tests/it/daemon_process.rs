@@ -254,6 +254,13 @@ impl Walrus {
         child.wait().unwrap();
     }
 
+    /// Stops it and starts it again with other `--set` arguments.
+    pub(crate) async fn restart_with(&mut self, sets: &[&str]) {
+        assert!(self.stop());
+        self.more = sets.iter().map(|set| (*set).to_owned()).collect();
+        self.run().await;
+    }
+
     /// SIGTERM, and whether it ended well.
     pub(crate) fn stop(&mut self) -> bool {
         let mut child = self.child.take().unwrap();

@@ -182,3 +182,38 @@ async fn a_small_object_can_be_a_part() {
         .ok();
     assert_eq!(alice.get("/bucket/k").await.ok().body, "2345");
 }
+
+#[tokio::test]
+async fn keys_that_have_names_are_the_administrators_to_give_and_to_take_away() {
+    let mut walrus = Walrus::start_with(&[r#"s3.kms_keys=["k1"]"#]).await;
+    let alice = S3::of(&walrus, ALICE);
+    alice.put("/bucket", b"").await.ok();
+    let under = |name: &'static str| {
+        [
+            ("x-amz-server-side-encryption", "aws:kms"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", name),
+        ]
+    };
+    let put = alice
+        .call("PUT", "/bucket/a", &under("k1"), b"secret words")
+        .await;
+    let name = "x-amz-server-side-encryption-aws-kms-key-id";
+    assert_eq!(put.ok().header(name), "k1");
+    let unknown = alice.call("PUT", "/bucket/b", &under("k2"), b"x").await;
+    unknown.fails(400, "KMS.NotFoundException");
+    let default = b"<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault>\
+        <SSEAlgorithm>aws:kms</SSEAlgorithm><KMSMasterKeyID>k1</KMSMasterKeyID>\
+        </ApplyServerSideEncryptionByDefault></Rule></ServerSideEncryptionConfiguration>";
+    alice.put("/bucket?encryption", default).await.ok();
+    let put = alice.put("/bucket/c", b"words").await.ok();
+    assert_eq!(put.header("x-amz-server-side-encryption"), "aws:kms");
+
+    for (key, body) in [("a", &b"secret words"[..]), ("c", b"words")] {
+        let got = alice.get(&format!("/bucket/{key}")).await.ok();
+        assert_eq!((&got.body[..], got.header(name)), (body, "k1"));
+    }
+    assert!(!holds(&walrus.state(), b"secret words"));
+    walrus.restart_with(&["s3.kms_keys=[]"]).await;
+    let closed = alice.get("/bucket/a").await;
+    closed.fails(400, "KMS.NotFoundException");
+}

@@ -101,6 +101,7 @@ impl<'a> Ask<'a> {
             },
             Action::GetBucketPolicyStatus => Operation::GetBucketPolicyStatus { bucket },
             Action::PreflightCors => self.preflight(bucket)?,
+            Action::PostObject => Operation::PostObject { bucket },
             Action::DeleteBucket => Operation::DeleteBucket { bucket },
             Action::HeadBucket => Operation::HeadBucket { bucket },
             Action::GetBucketLocation => Operation::GetBucketLocation { bucket },
@@ -347,7 +348,7 @@ impl<'a> Ask<'a> {
             conditions: self.headers.write_conditions(),
             tags: self.headers.tags()?,
             lock: self.headers.lock()?,
-            encryption: self.headers.encryption()?,
+            encryption: self.headers.encryption(),
         })
     }
 
@@ -382,7 +383,7 @@ impl<'a> Ask<'a> {
                 Directive::Replace => Some(self.headers.tags()?),
             },
             lock: self.headers.lock()?,
-            encryption: self.headers.encryption()?,
+            encryption: self.headers.encryption(),
         })
     }
 
@@ -464,7 +465,7 @@ impl<'a> Ask<'a> {
             checksum: ChecksumPlan::parse(self.headers)?,
             tags: self.headers.tags()?,
             lock: self.headers.lock()?,
-            encryption: self.headers.encryption()?,
+            encryption: self.headers.encryption(),
         })
     }
 
