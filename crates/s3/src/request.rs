@@ -456,6 +456,8 @@ pub struct Complete {
     pub checksum: Option<(Algorithm, String)>,
     /// The size that the whole object must have.
     pub size: Option<u64>,
+    /// The key that the upload is kept under.
+    pub key: Option<CustomerKey>,
 }
 
 /// One part of one upload.

@@ -8,6 +8,7 @@ use s3::{
     documents::multipart::{
         PartLine, read_parts, write_completed, write_created, write_part_list, write_upload_list,
     },
+    encryption::CustomerKey,
     headers::ChecksumPlan,
     request::{Complete, CreateUpload, ListParts, ListUploads, PartName, Place},
     xml::MAX_DOCUMENT_BYTES,
@@ -16,12 +17,12 @@ use s3::{
 use super::{Ask, Done, encryption::set_encryption, objects::put_answer, same};
 use crate::{
     answer,
-    body::RequestBody,
+    body::{RequestBody, Source as _},
     digests,
     engine::{
         self, Change, Failure,
         change::{CompleteChange, no_such_upload},
-        facts::{Part, Piece, Upload},
+        facts::{Part, Piece, Sealing, Under, Upload},
         quota::Intended,
     },
     intake::{self, Manner, Taken},
@@ -93,7 +94,7 @@ impl Ask<'_> {
         let intended = Intended::Part(name.upload_id.clone(), name.number);
         let engine = &self.api.engine;
         engine
-            .foresee(&bucket, intended, body.claims().length()?)
+            .foresee(&bucket, intended, intake::announced(body.claims())?)
             .await?;
         let master = &self.api.master_key;
         let key = master.open_data_key(upload.encryption.as_ref(), name.key.as_ref())?;
@@ -137,6 +138,25 @@ impl Ask<'_> {
         Ok(answer)
     }
 
+    /// The client's key must be the upload's, and must come again if the upload names a checksum
+    /// (CompleteMultipartUpload reference). Of an upload that is complete nothing is known any more.
+    async fn check_key(&self, upload_id: &str, key: Option<&CustomerKey>) -> Result<(), Failure> {
+        let asked = upload_id.to_owned();
+        let engine = &self.api.engine;
+        let found = engine.view(move |view| view.find_upload(&asked)).await?;
+        let Some(upload) = found.map(|kept| kept.thing) else {
+            return Ok(());
+        };
+        let names_checksum = upload.checksum.algorithm != Some(digests::DEFAULT);
+        let is_customers = |sealing: &Sealing| matches!(sealing.under, Under::Customer(_));
+        let sealing = upload.encryption.filter(is_customers);
+        if sealing.is_some() && (key.is_some() || names_checksum) {
+            let master = &self.api.master_key;
+            master.open_data_key(sealing.as_ref(), key)?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn complete_multipart_upload(
         &self,
         at: Place,
@@ -145,6 +165,7 @@ impl Ask<'_> {
         body: &mut RequestBody,
     ) -> Done {
         let bucket = self.bucket_to_write(at.bucket, &at.key).await?;
+        self.check_key(&upload_id, complete.key.as_ref()).await?;
         let document = body.read_document(MAX_DOCUMENT_BYTES).await?;
         let change = CompleteChange {
             bucket: same(&bucket),

@@ -323,14 +323,16 @@ async fn nobody_is_asked_for_a_body_before_he_may_send_it() {
 
     // A connection that is cut in the middle of a body leaves nothing.
     alice.get("/bucket/key").await.fails(404, "NoSuchKey");
-    let no_length = raw(
-        &walrus,
-        &format!(
-            "PUT /bucket/key HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\n{signed}\r\n0\r\n\r\n",
-            walrus.s3
-        ),
-    );
+    let put = |length: &str| {
+        let host = walrus.s3;
+        let head = format!("PUT /bucket/key HTTP/1.1\r\nhost: {host}\r\n{length}{signed}\r\n");
+        raw(&walrus, &format!("{head}5\r\npiped\r\n0\r\n\r\n"))
+    };
+    let no_length = put("");
     assert!(no_length.contains("MissingContentLength"), "{no_length}");
+    let piped = put("transfer-encoding: chunked\r\n");
+    assert!(piped.starts_with("HTTP/1.1 200"), "{piped}");
+    assert_eq!(alice.get("/bucket/key").await.ok().body, "piped");
 }
 
 #[tokio::test]

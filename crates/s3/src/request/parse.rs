@@ -501,6 +501,7 @@ impl<'a> Ask<'a> {
             conditions: self.headers.write_conditions(),
             checksum: BodyClaims::parse(self.headers)?.checksum,
             size: self.headers.number("x-amz-mp-object-size")?,
+            key: self.upload_key()?,
         })
     }
 
@@ -524,10 +525,14 @@ impl<'a> Ask<'a> {
         Ok(PartName {
             upload_id: self.upload_id(),
             number: self.part_number()?,
-            key: self
-                .headers
-                .customer_key("x-amz-server-side-encryption-customer-")?,
+            key: self.upload_key()?,
         })
+    }
+
+    /// The key that an upload is kept under; what else clients say of its encryption is known.
+    fn upload_key(&self) -> Result<Option<CustomerKey>> {
+        self.headers
+            .customer_key("x-amz-server-side-encryption-customer-")
     }
 
     fn upload_part_copy(&self, at: Place) -> Result<Operation> {
