@@ -124,7 +124,8 @@ impl Api {
         let now = Timestamp(self.clock.now_ms());
         let origin = client::origin(&mut parts, client, &directory, now);
         if let Some(bucket) = self.website_of(&parts) {
-            let (answer, code) = self.show(&parts, &bucket, origin, request_id).await;
+            let visitor = (client, origin);
+            let (answer, code) = self.show(&parts, &bucket, visitor, request_id).await;
             let claims = s3::headers::BodyClaims::default();
             RequestBody::new(stream, claims).drain().await;
             let spent_ms = self.clock.monotonic_ms().saturating_sub(started);
@@ -231,7 +232,8 @@ impl Api {
         }
         let context = context::of(parts, &request, &known, origin, now);
         body.verify_with(known.body);
-        if is_logged {
+        // Who sends a form is read in it.
+        if is_logged && request.action != s3::Action::PostObject {
             trail.is_by(known.caller.principal.clone(), known.signed);
         }
 

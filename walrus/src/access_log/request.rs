@@ -42,12 +42,19 @@ pub struct Trail {
     pub list_needed: AtomicBool,
     /// Objects of one DeleteObjects.
     deleted: Mutex<Vec<Deleted>>,
+    /// The key that a form has, and its file's size.
+    posted: OnceLock<(Key, u64)>,
 }
 
 impl Trail {
     /// Who it is.
     pub fn is_by(&self, principal: Principal, signed: Signed) {
         let _ = self.who.set((principal, signed));
+    }
+
+    /// What a form writes.
+    pub fn posted(&self, key: Key, size: u64) {
+        let _ = self.posted.set((key, size));
     }
 
     /// One of many was deleted, or not.
@@ -143,6 +150,13 @@ impl Watch {
         })
     }
 
+    /// The same for a visit of a website.
+    #[must_use]
+    pub fn of_website(mut self) -> Self {
+        self.record.operation = format!("WEBSITE.{}", &self.record.operation["REST.".len()..]);
+        self
+    }
+
     /// The answer is known: its line is written when its body ends. `received` is when the request's
     /// body did.
     pub fn answered(
@@ -165,6 +179,10 @@ impl Watch {
             self.record.requester = requester(principal, &self.people);
             self.record.signature = signed.log_version();
             self.record.auth = signed.log_kind();
+        }
+        if let Some((key, size)) = trail.posted.into_inner() {
+            self.record.key = Some(key.as_str().to_owned());
+            self.record.object_bytes = Some(size);
         }
         let deleted = trail.deleted.into_inner();
         let (parts, inner) = answer.into_parts();

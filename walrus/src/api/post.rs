@@ -21,6 +21,9 @@ impl Ask<'_> {
         let kind = Headers(&self.parts.headers).text("content-type");
         let (form, mut file) = open_form(&kind.unwrap_or_default(), body).await?;
         let (caller, signed) = auth::authenticate_form(&form, &self.directory, &self.api.rules)?;
+        if self.is_logged {
+            self.trail.is_by(caller.principal.clone(), signed);
+        }
 
         let form = form.filled(&bucket, file.name());
         let post = form.read(bucket)?;
@@ -47,6 +50,9 @@ impl Ask<'_> {
         file.expect(claims, allowed);
         let (bucket, key) = (at.bucket.clone(), at.key.clone());
         let written = ask.put_object(at, put, &mut file).await?;
+        if ask.is_logged {
+            ask.trail.posted(key.clone(), file.size());
+        }
         Ok(ask.posted(written, &success, &bucket, &key))
     }
 

@@ -1,11 +1,13 @@
 //! A bucket as a website: what a browser sees at `BUCKET.WEBSITE-DOMAIN`. Visitors are nobody in
 //! particular, so that pages are what policies and lists give to everyone; errors are pages too.
 
+use daemon::public::Client;
 use http::{Method, StatusCode, header, request::Parts};
 use s3::{
-    Action, BucketName, Code, Error, Key,
+    Action, BucketName, Code, Error, Key, Operation, Request,
+    address::Address,
     documents::website::{Pages, Redirect, Visit, write_error_page},
-    headers::Headers,
+    headers::{BodyClaims, Headers},
     query,
     range::ByteRange,
     request::{GetObject, Place},
@@ -15,6 +17,7 @@ use types::Timestamp;
 
 use super::{Api, Ask, context, told};
 use crate::{
+    access_log::{Trail, Watch},
     answer::{self, Answer},
     directory::Caller,
     engine::Failure,
@@ -29,21 +32,30 @@ impl Api {
         &self,
         parts: &Parts,
         bucket: &str,
-        origin: Origin,
+        (client, origin): (Client, Origin),
         request_id: &str,
     ) -> (Answer, &'static str) {
         let is_head = parts.method == Method::HEAD;
         let now = Timestamp(self.clock.now_ms());
+        let (trail, directory) = (Trail::default(), self.identity.directory());
+        let action = if is_head {
+            Action::HeadObject
+        } else {
+            Action::GetObject
+        };
+        let watch = visit_of(parts, bucket, action).and_then(|visit| {
+            let from = (client, origin.address);
+            let log = &self.access_log;
+            Watch::begin(log, parts, &visit, request_id, from, now, &directory)
+        });
         let ask = Ask {
             api: self,
-            directory: self.identity.directory(),
+            directory,
             caller: Caller::anonymous(),
             context: context::of_visit(parts, origin, now),
-            action: if is_head {
-                Action::HeadObject
-            } else {
-                Action::GetObject
-            },
+            action,
+            trail: &trail,
+            is_logged: watch.is_some(),
             expected_owner: None,
             now,
             origin,
@@ -51,15 +63,38 @@ impl Api {
             host: Headers(&parts.headers).text("host").unwrap_or_default(),
             path: parts.uri.path().to_owned(),
         };
-        match ask.visit(bucket).await {
-            Ok(answer) => (answer, "OK"),
+        let (answer, error) = match ask.visit(bucket).await {
+            Ok(answer) => (answer, None),
             Err(failure) => {
                 let error = told(failure, request_id);
                 let code = error.code.as_str();
-                (error_page(&error, request_id, is_head), code)
+                (error_page(&error, request_id, is_head), Some(code))
             }
-        }
+        };
+        let answer = match watch {
+            None => answer,
+            Some(watch) => watch.of_website().answered(answer, error, trail, None),
+        };
+        (answer, error.unwrap_or("OK"))
     }
+}
+
+/// A visit as a request for an object, for who logs it.
+fn visit_of(parts: &Parts, bucket: &str, action: Action) -> Option<Request> {
+    let bucket = BucketName::parse(&bucket.to_ascii_lowercase()).ok()?;
+    let path = query::decode(parts.uri.path().trim_start_matches('/'));
+    let key = path.ok().and_then(|path| Key::parse(&path).ok());
+    Some(Request {
+        address: match key {
+            None => Address::Bucket(bucket),
+            Some(key) => Address::Object(bucket, key),
+        },
+        operation: Operation::NotServed,
+        action,
+        body: BodyClaims::default(),
+        expected_owner: None,
+        resource: parts.uri.path().to_owned(),
+    })
 }
 
 impl Ask<'_> {

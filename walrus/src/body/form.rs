@@ -138,6 +138,11 @@ impl FormFile<'_> {
         self.field.as_ref().and_then(Field::file_name)
     }
 
+    /// How much of it has come.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// What the form claims about the file, and how long it may be.
     pub fn expect(&mut self, claims: BodyClaims, allowed: RangeInclusive<u64>) {
         self.claims = BodyClaims {

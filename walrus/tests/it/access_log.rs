@@ -273,3 +273,31 @@ async fn a_target_must_be_ones_own_and_is_told_back() {
         .await
         .fails(400, "InvalidArgument");
 }
+
+#[tokio::test]
+async fn forms_and_visits_of_a_website_have_their_lines() {
+    let walrus = Walrus::start_with(&["access_log.deliver_every_s=1"]).await;
+    let (alice, nobody) = (S3::of(&walrus, ALICE), S3::anonymous(&walrus));
+    prepare(&alice).await;
+    let open = [("x-amz-acl", "public-read-write")];
+    alice.call("PUT", "/photos?acl", &open, b"").await.ok();
+    let site = b"<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument>\
+                 </WebsiteConfiguration>";
+    alice.put("/photos?website", site).await.ok();
+
+    let form = "--b\r\nContent-Disposition: form-data; name=\"key\"\r\n\r\nan/upload\r\n--b\r\n\
+                Content-Disposition: form-data; name=\"file\"\r\n\r\n12345\r\n--b--\r\n";
+    let kind = [("content-type", "multipart/form-data; boundary=b")];
+    let posted = nobody.call("POST", "/photos", &kind, form.as_bytes()).await;
+    assert_eq!(posted.status, 204);
+    let host = [("host", "photos.s3-website.localhost")];
+    let lost = nobody.call("GET", "/lost", &host, b"").await;
+    assert_eq!(lost.status, 404);
+
+    let lines = lines(&alice, "WEBSITE.GET.OBJECT").await;
+    let post = line(&lines, &posted, "REST.POST.OBJECT");
+    assert!(post.contains(" an/upload ") && post.contains(" 204 - "), "{post}");
+    assert!(post.contains(" 5 "), "{post}");
+    let visit = line(&lines, &lost, "WEBSITE.GET.OBJECT");
+    assert!(visit.contains(" lost ") && visit.contains(" 404 NoSuchKey "), "{visit}");
+}
