@@ -20,6 +20,7 @@ use daemon::files;
 use hmac::{Hmac, Mac};
 use s3::{
     Code, Error,
+    documents::encryption::DefaultEncryption,
     encryption::{CustomerKey, KEY_BYTES},
 };
 use sha2::Sha256;
@@ -58,6 +59,13 @@ pub enum Outer<'a> {
     Kms(&'a str),
     /// The customer's.
     Customer(&'a CustomerKey),
+}
+
+impl<'a> Outer<'a> {
+    /// What a bucket says.
+    pub fn of_default(default: &'a DefaultEncryption) -> Self {
+        default.kms_key.as_deref().map_or(Self::Server, Self::Kms)
+    }
 }
 
 impl MasterKey {

@@ -30,7 +30,7 @@ use crate::{
         events::Cause,
         facts::Piece,
     },
-    seal::DataKey,
+    seal::{DataKey, Outer},
 };
 
 /// Delivers all files of the spool. What cannot be delivered now stays for the next time.
@@ -152,8 +152,9 @@ async fn put(api: &Api, source: &Source, key: &str, text: String, now: Timestamp
     may_deliver_log(&source.bucket, &target, &key, &people)?;
 
     let acl = list_of(source, &target, &people)?;
-    let seal = target.settings.encryption.is_some();
-    let seal = seal.then(|| api.master_key.make(None));
+    let encryption = target.settings.encryption.as_ref();
+    let outer = encryption.map(Outer::of_default);
+    let seal = outer.map(|outer| api.master_key.make(outer)).transpose()?;
     let size = text.len() as u64;
     let _room = engine.admit(size)?;
     let mut digests = Digests::for_object(&Default::default(), None);

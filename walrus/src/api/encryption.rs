@@ -32,7 +32,7 @@ impl Ask<'_> {
             Encryption::Refused(error) => return Err((**error).clone().into()),
             Encryption::Default => match by_default {
                 None => return Ok(None),
-                Some(default) => default.kms_key.as_deref().map_or(Outer::Server, Outer::Kms),
+                Some(default) => Outer::of_default(default),
             },
         };
         self.api.master_key.make(outer).map(Some)

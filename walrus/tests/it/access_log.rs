@@ -296,8 +296,14 @@ async fn forms_and_visits_of_a_website_have_their_lines() {
 
     let lines = lines(&alice, "WEBSITE.GET.OBJECT").await;
     let post = line(&lines, &posted, "REST.POST.OBJECT");
-    assert!(post.contains(" an/upload ") && post.contains(" 204 - "), "{post}");
+    assert!(
+        post.contains(" an/upload ") && post.contains(" 204 - "),
+        "{post}"
+    );
     assert!(post.contains(" 5 "), "{post}");
     let visit = line(&lines, &lost, "WEBSITE.GET.OBJECT");
-    assert!(visit.contains(" lost ") && visit.contains(" 404 NoSuchKey "), "{visit}");
+    assert!(
+        visit.contains(" lost ") && visit.contains(" 404 NoSuchKey "),
+        "{visit}"
+    );
 }
