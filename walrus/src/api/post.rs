@@ -21,6 +21,9 @@ impl Ask<'_> {
         let kind = Headers(&self.parts.headers).text("content-type");
         let (form, mut file) = open_form(&kind.unwrap_or_default(), body).await?;
         let (caller, signed) = auth::authenticate_form(&form, &self.directory, &self.api.rules)?;
+        if caller.account().is_some() {
+            self.api.check_standing()?;
+        }
         if self.is_logged {
             self.trail.is_by(caller.principal.clone(), signed);
         }

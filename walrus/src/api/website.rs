@@ -62,6 +62,7 @@ impl Api {
             parts,
             host: Headers(&parts.headers).text("host").unwrap_or_default(),
             path: parts.uri.path().to_owned(),
+            request_id,
         };
         let (answer, error) = match ask.visit(bucket).await {
             Ok(answer) => (answer, None),
