@@ -128,6 +128,7 @@ impl Segments {
             left: left.collect::<Vec<_>>().into_iter(),
             first: (segment, offset),
             now: None,
+            last: None,
             damage: Vec::new(),
         }
     }
@@ -201,6 +202,21 @@ impl Segment {
             window: Bytes::new(),
             window_at: 0,
         })
+    }
+
+    /// A file may be shorter than the next one's head says: what is there is read.
+    fn clamp(&mut self) -> Result<Option<Damage>> {
+        let length = self.file.metadata().during("stat", &self.path)?.len();
+        if length >= self.end {
+            return Ok(None);
+        }
+        let damage = Damage {
+            segment: self.number,
+            offset: length,
+            why: format!("the segment is cut off: it had {} bytes", self.end),
+        };
+        self.end = length;
+        Ok(Some(damage))
     }
 
     /// At most `length` bytes from `offset`, fewer at the end.
@@ -281,11 +297,31 @@ pub struct Scan<'a> {
     left: std::vec::IntoIter<(u64, u64)>,
     first: (u64, u64),
     now: Option<Segment>,
+    /// The segment before it.
+    last: Option<u64>,
     /// What was found that is no frame.
     pub damage: Vec<Damage>,
 }
 
 impl Scan<'_> {
+    /// Compaction removes the oldest segment, and no other: one that is missing behind it was lost.
+    fn expect(&mut self, number: u64) {
+        if let Some(last) = self.last
+            && last + 1 < number
+        {
+            let why = match number - last {
+                2 => "the segment is not there".to_owned(),
+                more => format!("{} segments are not there from here on", more - 1),
+            };
+            self.damage.push(Damage {
+                segment: last + 1,
+                offset: 0,
+                why,
+            });
+        }
+        self.last = Some(number);
+    }
+
     /// The next frame, and where it lies.
     pub fn next_frame(&mut self) -> Result<Option<(Location, Frame)>> {
         loop {
@@ -293,7 +329,9 @@ impl Scan<'_> {
                 let Some((number, end)) = self.left.next() else {
                     return Ok(None);
                 };
+                self.expect(number);
                 let mut segment = Segment::open(self.folder, number, end)?;
+                self.damage.extend(segment.clamp()?);
                 let start = if number == self.first.0 {
                     self.first.1
                 } else {
