@@ -11,13 +11,10 @@
 #![allow(clippy::unwrap_used)] // a tool of tests, where a panic is the message
 #![allow(clippy::disallowed_methods)] // a file system has a clock of its own
 
-#[path = "../tests/fleet/passing.rs"]
-mod passing;
-
 use std::{path::PathBuf, time::Duration};
 
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
-use passing::Serving;
+use testkit::fuse::Serving;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,

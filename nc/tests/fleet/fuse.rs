@@ -1,4 +1,4 @@
-//! A file system as clusters have them ([`passing.rs`](../fleet/passing.rs)), mounted by a process of
+//! A file system as clusters have them (`testkit::fuse`), mounted by a process of
 //! its own: the example `shared_fs`, which Cargo builds beside the tests. It does not outlive us,
 //! however we end.
 

@@ -2,8 +2,15 @@
 //! into memory, clones nothing, knows no holes, and locks nothing that another host would see. If
 //! asked, it has no hard links either, or hangs like a server that is away.
 //!
-//! It is served by a process of its own, the example `shared_fs`: a test that was killed while its own
+//! A test that has it hang serves it by a process of its own, as the example `shared_fs` of the Node
+//! Controller does: one that was killed while its own
 //! threads served what its own threads waited for could never end.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a lock is poisoned when a test has failed already, and a file's times are the machine's"
+)]
 
 use std::{
     collections::HashMap,
@@ -48,7 +55,7 @@ impl Gate {
 }
 
 /// The gate of a mounted file system, by which it is made to hang. For the process that serves it.
-pub(crate) struct Serving {
+pub struct Serving {
     gate: Arc<Gate>,
     mountpoint: PathBuf,
     _session: BackgroundSession,
@@ -56,7 +63,7 @@ pub(crate) struct Serving {
 
 impl Serving {
     /// Mounts one there that passes through to `behind`.
-    pub(crate) fn mount(behind: &Path, mountpoint: &Path, has_links: bool) -> io::Result<Self> {
+    pub fn mount(behind: &Path, mountpoint: &Path, has_links: bool) -> io::Result<Self> {
         let gate = Arc::new(Gate::default());
         let passing = Passing {
             root: behind.to_owned(),
@@ -77,18 +84,18 @@ impl Serving {
     }
 
     /// From now on every call hangs.
-    pub(crate) fn hang(&self) {
+    pub fn hang(&self) {
         self.gate.set(true);
     }
 
     /// All that hung goes on.
-    pub(crate) fn go_on(&self) {
+    pub fn go_on(&self) {
         self.gate.set(false);
     }
 
     /// Takes the mount away, without waiting for anybody. What still hangs in it fails when this
     /// process ends.
-    pub(crate) fn unmount(&self) {
+    pub fn unmount(&self) {
         let flags = nix::mount::MntFlags::MNT_DETACH;
         let _ended = nix::mount::umount2(&self.mountpoint, flags);
     }
