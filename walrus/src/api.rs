@@ -516,6 +516,10 @@ fn told(failure: Failure, request_id: &str) -> Error {
             tracing::error!(request_id, why, "a request was refused");
             Code::ServiceUnavailable.into()
         }
+        Failure::Away(why) => {
+            tracing::warn!(request_id, why, "a request was refused");
+            away()
+        }
         // A restart makes the index anew: worth another try.
         failure if failure.is_of_index() => {
             let error = daemon::chain(&failure);
@@ -535,4 +539,10 @@ fn told(failure: Failure, request_id: &str) -> Error {
             Code::InternalError.into()
         }
     }
+}
+
+/// What is told while the store of large objects is away: SDKs come again by themselves.
+pub(crate) fn away() -> Error {
+    let why = "The store that keeps large objects does not answer. Try again.";
+    Error::new(Code::ServiceUnavailable, why)
 }

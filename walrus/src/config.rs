@@ -16,7 +16,11 @@ use types::{AccountId, quota::Bounds};
 
 use crate::{
     access_log,
-    engine::{Places, Tuning, quota::Defaults},
+    engine::{
+        Places, Tuning,
+        blobs::{BlobPlace, remote},
+        quota::Defaults,
+    },
     lifecycle::Day,
     upkeep::Pace,
 };
@@ -48,6 +52,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// How much accounts and buckets may hold for which `mallee s3 quota set` says nothing else.
     pub quota: Quota,
+    /// Another S3 store for large bodies.
+    pub blobs: OtherStore,
 }
 
 /// A section `[[notification]]`: a destination of events.
@@ -180,15 +186,82 @@ pub struct Storage {
     pub scrub_every_hours: u32,
 }
 
+/// The section `[blobs]`: large bodies lie in a bucket of another S3 store if it has a `url`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtherStore {
+    /// `http://HOST:PORT` or `https://HOST`, perhaps with a path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A bucket that is there and that nobody else uses.
+    pub bucket: String,
+    /// What all keys in it begin with: nothing, or a text that ends in a slash.
+    pub prefix: String,
+    /// The region that its requests are signed for.
+    pub region: String,
+    /// The access key, in a file as the aws CLI has it; nobody else may read it. A new key is taken
+    /// from it as soon as the old one is denied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+    /// Certificates, in PEM, that are believed at an https address, instead of the machine's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl OtherStore {
+    fn settings(&self) -> Option<remote::Settings> {
+        Some(remote::Settings {
+            url: self.url.clone()?,
+            bucket: self.bucket.clone(),
+            prefix: self.prefix.clone(),
+            region: self.region.clone(),
+            credentials_file: self.credentials_file.clone().unwrap_or_default(),
+            ca_file: self.ca_file.clone(),
+        })
+    }
+
+    fn check(&self, storage: &Storage) -> Result<(), String> {
+        let Some(settings) = self.settings() else {
+            return match *self == Self::default() {
+                true => Ok(()),
+                false => Err("blobs.url is missing: without it there is no other store".to_owned()),
+            };
+        };
+        if storage.blobs_dir.is_some() {
+            return Err("storage.blobs_dir and blobs.url exclude each other".to_owned());
+        }
+        if self.credentials_file.is_none() {
+            return Err("blobs.credentials_file is missing: the key to blobs.url".to_owned());
+        }
+        settings.check()
+    }
+}
+
+impl Default for OtherStore {
+    fn default() -> Self {
+        Self {
+            url: None,
+            bucket: String::new(),
+            prefix: String::new(),
+            region: "us-east-1".to_owned(),
+            credentials_file: None,
+            ca_file: None,
+        }
+    }
+}
+
 impl Config {
     /// Where the engine keeps what it keeps.
     pub fn places(&self) -> Places {
         let folder = self.state_dir.join("objects");
-        let blobs = self.storage.blobs_dir.clone();
-        Places {
-            blobs: blobs.unwrap_or_else(|| folder.join("blobs")),
-            folder,
-        }
+        let blobs = match self.blobs.settings() {
+            Some(settings) => BlobPlace::Bucket(Box::new(settings)),
+            None => {
+                let elsewhere = self.storage.blobs_dir.clone();
+                BlobPlace::Folder(elsewhere.unwrap_or_else(|| folder.join("blobs")))
+            }
+        };
+        Places { folder, blobs }
     }
 
     /// The engine's sizes.
@@ -313,6 +386,7 @@ impl Settings for Config {
                 "{name} is in s3.domains and in s3.website_domains: it can mean one of them only"
             ));
         }
+        self.blobs.check(&self.storage)?;
         self.tls.check()
     }
 }
@@ -335,6 +409,7 @@ impl Default for Config {
             identity: Identity::default(),
             access_log: AccessLog::default(),
             quota: Quota::default(),
+            blobs: OtherStore::default(),
         }
     }
 }

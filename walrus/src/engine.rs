@@ -6,7 +6,7 @@
 //! | [`events`] | what a change tells, queued by the same frame |
 //! | [`facts`] | what is kept, as it stands in the journal |
 //! | [`frame`], [`journal`] | checksummed frames in append-only segments; the scan that reads them |
-//! | [`blobs`] | bodies too large for the journal, in immutable files |
+//! | [`blobs`] | bodies too large for the journal, in immutable files, here or in another store |
 //! | [`index`] | where everything is, in SQLite, made from the journal |
 //! | [`change`], [`assemble`] | what a request wants, decided inside the commit |
 //! | `committer` | the one writer: groups, one sync each, then the answers |
@@ -15,6 +15,7 @@
 //! | [`fsck`] | the same scan, for an administrator |
 //! | [`quota`] | how much accounts and buckets may hold |
 //! | [`scrub`] | everything read again in the background |
+//! | `sweep` | what crashes left in another store |
 //!
 //! Order is everything here. A body is on disk before the fact that names it; the fact is on disk
 //! before the index shows it; the index shows it before the client is told; an old body is deleted
@@ -36,6 +37,7 @@ pub mod pins;
 pub mod quota;
 mod recover;
 pub mod scrub;
+mod sweep;
 
 use std::{
     path::{Path, PathBuf},
@@ -59,7 +61,7 @@ use failure::During as _;
 pub use failure::{Failure, Result};
 pub use index::{Totals, View};
 
-use blobs::{BlobReader, BlobSink, Blobs, NewBlob};
+use blobs::{BlobPlace, BlobReader, BlobSink, BlobStore, NewBlob};
 use committer::{Commit, Committer, Stop};
 use events::Cause;
 use index::{IndexFile, IndexReader, Kept};
@@ -85,8 +87,8 @@ const GLANCES_AWAY: u32 = 64;
 pub struct Places {
     /// Journal and index: a local file system.
     pub folder: PathBuf,
-    /// Large bodies: any file system.
-    pub blobs: PathBuf,
+    /// Large bodies: any file system, or another store.
+    pub blobs: BlobPlace,
 }
 
 impl Places {
@@ -94,7 +96,7 @@ impl Places {
     pub fn below(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
-            blobs: folder.join("blobs"),
+            blobs: BlobPlace::Folder(folder.join("blobs")),
         }
     }
 }
@@ -133,7 +135,9 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     places: Places,
     tuning: Tuning,
-    blobs: Blobs,
+    blobs: BlobStore,
+    /// The journal was found damaged: nothing is deleted until somebody has looked.
+    damaged: bool,
     pins: Pins,
     index: IndexFile,
     readers: Mutex<Vec<IndexReader>>,
@@ -249,7 +253,7 @@ impl Engine {
             compactor: compact::Compactor::new(
                 recovered.journal_folder.clone(),
                 recovered.segments,
-                recovered.damaged,
+                recovered.is_damaged,
             ),
             journal: recovered.journal,
             index: recovered.writer,
@@ -274,6 +278,7 @@ impl Engine {
             places: places.clone(),
             tuning,
             blobs: recovered.blobs,
+            damaged: recovered.is_damaged,
             pins,
             index: recovered.index,
             readers: Mutex::default(),
@@ -297,7 +302,8 @@ impl Engine {
     fn recover(places: &Places) -> Result<(recover::Recovered, Pins)> {
         let recovered = recover::recover(places)?;
         let pins = Pins::start(recovered.blobs.clone());
-        if !recovered.damaged {
+        // Another store may be away, and its list is long: that is swept while we serve.
+        if !recovered.is_damaged && recovered.blobs.folder().is_some() {
             recover::sweep(&recovered, &pins)?;
         }
         Ok((recovered, pins))
@@ -521,8 +527,9 @@ impl Engine {
             return Ok(None);
         };
         if let Some(first) = pieces.first()
-            && !self.0.blobs.path(&first.blob).exists()
+            && let there @ (None | Some(false)) = self.0.blobs.is_there(&first.blob)
         {
+            // A fact that is true now, after its files were pinned, keeps them until they are read.
             let Object {
                 bucket,
                 key,
@@ -530,11 +537,14 @@ impl Engine {
                 ..
             } = &kept.thing;
             let now = self.view_now(|view| view.find_version(bucket, key, version))?;
-            if now.as_ref() == Some(&kept) {
+            let is_true = now.as_ref() == Some(&kept);
+            if is_true && there == Some(false) {
                 let what = format!("{:?} of {} is lost", first.blob, kept.thing.key);
                 return Err(Failure::Damaged(what));
             }
-            return Ok(None);
+            if !is_true {
+                return Ok(None);
+            }
         }
         let inline = match kept.thing.body {
             Body::Pieces(_) | Body::Marker => None,
@@ -592,8 +602,11 @@ impl Engine {
 
     /// Room where the objects lie: in the fuller of both places.
     pub fn room(&self) -> Result<Room> {
-        let (folder, blobs) = (&self.0.places.folder, &self.0.places.blobs);
-        Ok(Room::of(folder)?.fuller(Room::of(blobs)?))
+        let room = Room::of(&self.0.places.folder)?;
+        match self.0.blobs.folder() {
+            Some(blobs) => Ok(room.fuller(Room::of(blobs)?)),
+            None => Ok(room),
+        }
     }
 
     /// Bytes free in the fuller of both places.
@@ -604,6 +617,7 @@ impl Engine {
     /// Makes room for a write, or refuses it before any of it is read. What others were promised
     /// and may not have written yet counts as taken, or many at once would eat the reserve.
     pub fn admit(&self, bytes: u64) -> Result<Admitted> {
+        let bytes = self.0.blobs.local_bytes(bytes);
         let admitted = Admitted {
             promised: self.0.promised.clone(),
             bytes,

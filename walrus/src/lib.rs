@@ -152,6 +152,11 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         let scrub = upkeep::scrub(engine.clone(), pace, metrics.clone(), context.clone());
         context.spawn("scrub", scrub);
     }
+    if engine.has_other_store() {
+        let there = context.ready.condition("blobs");
+        let following = upkeep::follow_store(engine.clone(), there, context.clone());
+        context.spawn("blobs", following);
+    }
     let following = lifecycle::follow(engine.clone(), config.day(), context.clone());
     context.spawn("lifecycle", following);
     context.spawn(

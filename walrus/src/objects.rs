@@ -19,7 +19,7 @@ use s3::{Action, BucketName, Key};
 use types::{AccountId, Timestamp};
 
 use crate::{
-    api::Api,
+    api::{self, Api},
     authorise::Wish,
     directory::{ADMIN, Caller},
     engine::{Failure, Found, Sought},
@@ -68,6 +68,10 @@ impl Service {
 fn in_s3_words(failure: Failure) -> s3::Error {
     match failure {
         Failure::Refused(error) => error,
+        Failure::Away(why) => {
+            tracing::warn!(why, "reading for the cloud was refused");
+            api::away()
+        }
         failure => {
             tracing::error!(
                 error = daemon::chain(&failure),

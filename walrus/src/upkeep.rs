@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use daemon::{BoxError, Context};
+use daemon::{BoxError, Context, ready::Condition};
 use types::Timestamp;
 
 use crate::{
@@ -38,6 +38,46 @@ pub async fn watch(
             why = engine.stopped() => return Err(why.into()),
             () = context.cancel.cancelled() => return Ok(()),
             () = context.clock.sleep(GAUGES) => {}
+        }
+    }
+}
+
+/// How often another store is swept: what its answers that were lost have left is not much.
+const SWEEP: Duration = Duration::from_secs(24 * 3600);
+/// What is deleted in another store may take so long at the end.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Says whether the store of large objects is there, and sweeps it once after the start and then each
+/// day.
+pub async fn follow_store(
+    engine: Engine,
+    there: Condition,
+    context: Context,
+) -> Result<(), BoxError> {
+    let mut rested = SWEEP;
+    loop {
+        match engine.blocking(Engine::probe_blobs).await {
+            Ok(()) => there.met(),
+            Err(error) => there.unmet(daemon::chain(&error)),
+        }
+        if rested >= SWEEP {
+            match engine.blocking(Engine::sweep).await {
+                Ok(swept) => {
+                    tracing::info!(swept, "the store of large objects was swept");
+                    rested = Duration::ZERO;
+                }
+                Err(error) => tracing::warn!(error = daemon::chain(&error), "it is swept later"),
+            }
+        }
+        tokio::select! {
+            () = context.cancel.cancelled() => {
+                let settle = |engine: &Engine| {
+                    engine.settle_blobs(SETTLE);
+                    Ok(())
+                };
+                return Ok(engine.blocking(settle).await?);
+            }
+            () = context.clock.sleep(GAUGES) => rested += GAUGES,
         }
     }
 }

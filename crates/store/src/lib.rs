@@ -88,7 +88,9 @@ pub enum OpenError {
         source: std::io::Error,
     },
     /// A network or user-space file system, where SQLite's locks and memory map cannot be trusted.
-    #[error("database {path} is on {kind}; a database must be on a local file system: change state_dir")]
+    #[error(
+        "database {path} is on {kind}; a database must be on a local file system: change state_dir"
+    )]
     Place {
         /// The folder.
         path: String,

@@ -2,9 +2,9 @@
 //! into memory, clones nothing, knows no holes, and locks nothing that another host would see. If
 //! asked, it has no hard links either, or hangs like a server that is away.
 //!
-//! A test that has it hang serves it by a process of its own, as the example `shared_fs` of the Node
-//! Controller does: one that was killed while its own
-//! threads served what its own threads waited for could never end.
+//! A test that has it hang has it served by a process of its own, as the Node Controller's example
+//! `shared_fs` does: one that was killed while its own threads served what its own threads waited for
+//! could never end.
 
 #![allow(
     clippy::unwrap_used,

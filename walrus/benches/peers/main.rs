@@ -18,6 +18,9 @@ mod daemon_process;
 mod limits;
 mod load;
 mod million;
+#[allow(dead_code, reason = "the bench keeps all bodies in a folder")]
+#[path = "../../tests/it/other_store.rs"]
+mod other_store;
 mod peers;
 #[allow(dead_code, reason = "the bench only asks whether Walrus is ready")]
 #[path = "../../tests/it/s3_client.rs"]

@@ -1,32 +1,43 @@
 //! Bodies too large for the journal: immutable files under random names, never under anything that
-//! a user wrote. A file is complete and on disk, its directory entry too, before a fact names it.
+//! a user wrote. A file is complete and on disk, its name too, before a fact names it.
 //!
-//! ```text
-//! data | crc32c of each 64 KiB of data (u32 each) | footer, 32 bytes
-//! footer: magic u64, data length u64, block size u32, crc32c of the table u32, crc32c of the footer u32, zero u32
-//! ```
+//! | module | holds |
+//! |---|---|
+//! | `format` | what stands in a file: data, checksums of its blocks, a footer |
+//! | `read`, `write` | any range, checked; from front to back, once |
+//! | `local` | files below a folder |
+//! | `remote` | the same files as objects of another S3 store |
+//!
+//! Both kinds keep the same bytes under the same names (`ab/ab…`), so that a site moves from one to
+//! the other by a plain copy.
 
+mod format;
+mod local;
 mod read;
+pub mod remote;
 mod write;
 
 use std::{
+    collections::HashSet,
     fmt,
+    ops::Range,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::failure::{During, Result};
 
+pub use format::BLOCK_BYTES;
+pub(super) use local::forget_pages;
 pub use read::BlobReader;
 pub use write::{BlobSink, NewBlob};
 
-/// Bytes under one checksum: what a range read must at least read and check.
-pub const BLOCK_BYTES: usize = 64 << 10;
-const FOOTER_BYTES: usize = 32;
-const MAGIC: u64 = u64::from_le_bytes(*b"MWBLOB01");
-/// Folders below `blobs`, by the first byte of the id: a folder with a million names is slow to list.
-const FOLDERS: u16 = 256;
+/// Bytes that are copied at once where a store cannot copy by itself.
+const COPY_BYTES: u64 = 1 << 20;
 
 /// The name of a file: 128 random bits in hex.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +63,17 @@ impl BlobId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Where it lies below the place of all files: in one of 256 folders.
+    fn below(&self) -> String {
+        format!("{}/{}", &self.0[..2], self.0)
+    }
+
+    /// The inverse of [`BlobId::below`].
+    fn parse_below(text: &str) -> Option<Self> {
+        let (folder, name) = text.split_once('/')?;
+        Self::parse(name).filter(|id| id.0[..2] == *folder)
+    }
 }
 
 impl fmt::Debug for BlobId {
@@ -73,88 +95,159 @@ impl From<BlobId> for String {
     }
 }
 
-/// The folder of all files.
-#[derive(Debug, Clone)]
-pub struct Blobs {
-    root: PathBuf,
+/// Where files are kept. All calls block; whoever makes them has a thread for it.
+pub trait Blobs: fmt::Debug + Send + Sync {
+    /// Begins a file.
+    fn create(&self, id: &BlobId) -> Result<Box<dyn Writing>>;
+
+    /// Opens a file for reading.
+    fn open(&self, id: &BlobId) -> Result<Box<dyn Reading>>;
+
+    /// The same bytes under another name, on disk when this returns, without passing through here;
+    /// `false` if this store cannot do that.
+    fn copy(&self, from: &BlobId, to: &BlobId) -> Result<bool>;
+
+    /// Every file there is.
+    fn list(&self) -> Result<Vec<BlobId>>;
+
+    /// Deletes a file, now or soon; one that is gone already is no error.
+    fn remove(&self, id: &BlobId) -> Result<()>;
+
+    /// Gives up a file that no fact names, in whatever state it is, without waiting for anybody.
+    fn discard(&self, id: &BlobId) {
+        // What stays is swept at the next start.
+        let _ = self.remove(id);
+    }
+
+    /// Whether a file is there, if that can be known without asking another host.
+    fn is_there(&self, id: &BlobId) -> Option<bool>;
+
+    /// The local folder that the files lie in.
+    fn folder(&self) -> Option<&Path>;
+
+    /// Bytes that a body of that size takes of this host's disk while it is written.
+    fn local_bytes(&self, body: u64) -> u64 {
+        body
+    }
+
+    /// Gives up what memory has of a file: what is read next is what the disk has.
+    fn forget_cached(&self, _id: &BlobId) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives up what was begun, never finished, and is not being written now; says how many.
+    fn sweep_unfinished(&self, _is_new: &dyn Fn(&BlobId) -> bool) -> Result<usize> {
+        Ok(0)
+    }
+
+    /// Asks whether the store is there; an error says why not.
+    fn probe(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Waits until what was removed is gone, or so long.
+    fn settle(&self, _limit: Duration) {}
 }
 
-impl Blobs {
-    /// Opens or makes the folder with its subfolders.
-    pub fn open(root: &Path) -> Result<Self> {
-        for folder in 0..FOLDERS {
-            let path = root.join(format!("{folder:02x}"));
-            std::fs::create_dir_all(&path).during("make", &path)?;
-        }
-        sync_dir(root)?;
+/// Work that puts on disk what was written so far.
+pub type Syncing = Box<dyn FnOnce() -> Result<()> + Send>;
+
+/// A file being written, from front to back.
+pub trait Writing: fmt::Debug + Send {
+    /// Appends bytes.
+    fn write(&mut self, data: &[u8]) -> Result<()>;
+
+    /// Work that puts on disk what was written so far, so that the end has little left to do.
+    fn sync_so_far(&self) -> Result<Syncing>;
+
+    /// When this returns, the whole file with its name is on disk.
+    fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// A file being read.
+pub trait Reading: fmt::Debug + Send + Sync {
+    /// Its bytes.
+    fn length(&self) -> u64;
+
+    /// Bytes of it; the range lies within the file.
+    fn read(&self, range: Range<u64>) -> Result<Bytes>;
+
+    /// Where it is, for people.
+    fn place(&self) -> String;
+}
+
+/// Which kind of store keeps the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BlobPlace {
+    /// A folder.
+    Folder(PathBuf),
+    /// A bucket of another S3 store.
+    Bucket(Box<remote::Settings>),
+}
+
+/// All files, and which of them are new. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BlobStore {
+    backend: Arc<dyn Blobs>,
+    /// Files of this process that are being written, or that no fact names yet.
+    news: Arc<Mutex<HashSet<BlobId>>>,
+}
+
+impl BlobStore {
+    /// Opens the store; `state` is the folder beside it, on this host.
+    pub fn open(place: &BlobPlace, state: &Path) -> Result<Self> {
+        let backend: Arc<dyn Blobs> = match place {
+            BlobPlace::Folder(folder) => Arc::new(local::Files::open(folder)?),
+            BlobPlace::Bucket(settings) => Arc::new(remote::Remote::open(settings, state)?),
+        };
         Ok(Self {
-            root: root.to_owned(),
+            backend,
+            news: Arc::default(),
         })
     }
 
-    /// The file of a name.
-    pub fn path(&self, id: &BlobId) -> PathBuf {
-        self.root.join(&id.as_str()[..2]).join(id.as_str())
+    fn news(&self) -> MutexGuard<'_, HashSet<BlobId>> {
+        // Every change is one insertion or removal: a panic leaves nothing half-done.
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every file there is.
-    pub fn list(&self) -> Result<Vec<BlobId>> {
-        let mut found = Vec::new();
-        for folder in 0..FOLDERS {
-            let path = self.root.join(format!("{folder:02x}"));
-            for entry in std::fs::read_dir(&path).during("list", &path)? {
-                let name = entry.during("list", &path)?.file_name();
-                found.extend(name.to_str().and_then(BlobId::parse));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Deletes a file; one that is gone already is no error. Not synced: what comes back after a
-    /// power cut is an orphan, and is swept.
-    pub fn remove(&self, id: &BlobId) -> Result<()> {
-        let path = self.path(id);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).during("remove", &path)
-            }
-            _ => Ok(()),
-        }
+    /// Whether a file is being written, or waits for the fact that will name it.
+    pub fn is_new(&self, id: &BlobId) -> bool {
+        self.news().contains(id)
     }
 
     /// Begins a new file.
     pub fn create(&self) -> Result<BlobSink> {
-        BlobSink::create(self.new_blob())
+        BlobSink::create(NewBlob::mint(self))
     }
 
     /// Opens a file for reading.
     pub fn read(&self, id: &BlobId) -> Result<BlobReader> {
-        BlobReader::open(&self.path(id))
+        BlobReader::open(self.backend.open(id)?)
     }
 
-    /// The same bytes under another name: a copy that copies nothing. The file system counts the
-    /// names, and each of them is deleted on its own. Where it can't link (too many names already,
-    /// or no links at all) the bytes are copied.
+    /// The same bytes under another name, copied by the store itself if it can.
     pub fn duplicate(&self, from: &BlobId) -> Result<NewBlob> {
-        let new = self.new_blob();
-        if std::fs::hard_link(self.path(from), new.path()).is_ok() {
-            new.sync_entry()?;
+        let new = NewBlob::mint(self);
+        if self.backend.copy(from, new.id())? {
             return Ok(new);
         }
         let (reader, mut sink) = (self.read(from)?, self.create()?);
         let mut at = 0;
         while at < reader.size() {
-            let end = reader.size().min(at + (16 * BLOCK_BYTES) as u64);
+            let end = reader.size().min(at + COPY_BYTES);
             sink.write(&reader.read(at..end)?)?;
             at = end;
         }
         sink.finish()
     }
+}
 
-    fn new_blob(&self) -> NewBlob {
-        let id = BlobId::mint();
-        let path = self.path(&id);
-        NewBlob::new(id, path)
+impl std::ops::Deref for BlobStore {
+    type Target = dyn Blobs;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.backend
     }
 }
 
@@ -162,99 +255,4 @@ impl Blobs {
 pub(super) fn sync_dir(path: &Path) -> Result<()> {
     let folder = std::fs::File::open(path).during("open", path)?;
     folder.sync_all().during("sync", path)
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    u32::try_from(crc).expect("a CRC-32 has 32 bits")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::failure::Failure;
-
-    fn stored(blobs: &Blobs, data: &[u8], step: usize) -> BlobId {
-        let mut sink = blobs.create().unwrap();
-        data.chunks(step.max(1))
-            .for_each(|chunk| sink.write(chunk).unwrap());
-        sink.finish().unwrap().keep()
-    }
-
-    fn pattern(size: usize) -> Vec<u8> {
-        (0..size).map(|i| (i * 31 + i / 251) as u8).collect()
-    }
-
-    #[test]
-    fn what_is_written_is_read_in_any_range() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        for size in [
-            0,
-            1,
-            BLOCK_BYTES - 1,
-            BLOCK_BYTES,
-            BLOCK_BYTES + 1,
-            3 * BLOCK_BYTES + 17,
-        ] {
-            let data = pattern(size);
-            let id = stored(&blobs, &data, 1000);
-            let reader = blobs.read(&id).unwrap();
-            assert_eq!(reader.size(), size as u64);
-            let whole = reader.read(0..size as u64).unwrap();
-            assert_eq!(&whole[..], &data[..]);
-            for range in [0..size.min(1), size / 2..size, size.saturating_sub(1)..size] {
-                let got = reader.read(range.start as u64..range.end as u64).unwrap();
-                assert_eq!(&got[..], &data[range]);
-            }
-        }
-    }
-
-    #[test]
-    fn a_blob_that_nobody_keeps_is_gone() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        let mut sink = blobs.create().unwrap();
-        sink.write(b"half").unwrap();
-        drop(sink);
-        drop(blobs.create().unwrap().finish().unwrap());
-        assert!(blobs.list().unwrap().is_empty());
-
-        let kept = stored(&blobs, b"whole", 2);
-        let link = blobs.duplicate(&kept).unwrap().keep();
-        blobs.remove(&kept).unwrap();
-        assert_eq!(blobs.list().unwrap(), std::slice::from_ref(&link));
-        assert_eq!(
-            &blobs.read(&link).unwrap().read(0..5).unwrap()[..],
-            b"whole"
-        );
-    }
-
-    #[test]
-    fn rot_anywhere_in_a_file_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
-        let size = BLOCK_BYTES + 100;
-        let id = stored(&blobs, &pattern(size), 4096);
-        let whole = std::fs::read(blobs.path(&id)).unwrap();
-
-        for at in [
-            0,
-            BLOCK_BYTES + 99,
-            size,
-            size + 4,
-            size + 8,
-            whole.len() - 9,
-        ] {
-            let mut bad = whole.clone();
-            bad[at] ^= 0x10;
-            std::fs::write(blobs.path(&id), &bad).unwrap();
-            let read = blobs
-                .read(&id)
-                .and_then(|reader| reader.read(0..size as u64));
-            assert!(matches!(read, Err(Failure::Damaged(_))), "byte {at}");
-        }
-        std::fs::write(blobs.path(&id), &whole[..whole.len() - 1]).unwrap();
-        assert!(blobs.read(&id).is_err());
-    }
 }

@@ -18,8 +18,8 @@ pub enum Failure {
         source: io::Error,
     },
     /// The journal and the index may not lie there.
-    #[error(transparent)]
-    Place(Box<store::OpenError>),
+    #[error("journal and index cannot lie there; storage.blobs_dir may, for large bodies")]
+    Place(#[source] Box<store::OpenError>),
     /// The index failed.
     #[error("the index failed")]
     Index(#[from] rusqlite::Error),
@@ -29,6 +29,9 @@ pub enum Failure {
     /// Kept bytes are not what was written.
     #[error("damaged: {0}")]
     Damaged(String),
+    /// The store of large objects does not answer, or serves nobody; what it keeps is not lost.
+    #[error("the store of large objects is away: {0}")]
+    Away(String),
     /// The engine has met an error after which it writes nothing more; a restart recovers.
     #[error("the engine has stopped: {0}")]
     Stopped(String),
@@ -44,6 +47,7 @@ impl Failure {
             | Self::Place(_)
             | Self::Record(_)
             | Self::Damaged(_)
+            | Self::Away(_)
             | Self::Stopped(_) => false,
         }
     }

@@ -4,7 +4,7 @@
 
 use super::{
     Places,
-    blobs::Blobs,
+    blobs::BlobStore,
     failure::{Failure, Result},
     index::{IndexFile, Totals},
     journal::{self, Segments},
@@ -12,6 +12,9 @@ use super::{
 };
 
 pub use super::recover::Tell;
+
+#[cfg(test)]
+mod facts;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -40,7 +43,7 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let journal_folder = folder.join(recover::JOURNAL);
     journal::settle(&journal_folder)?;
     let segments = Segments::open(&journal_folder)?;
-    let blobs = Blobs::open(&places.blobs)?;
+    let blobs = BlobStore::open(&places.blobs, folder)?;
 
     let index = IndexFile::new(folder.join(recover::INDEX));
     index.remove()?;
@@ -51,7 +54,7 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let mut report = Report {
         frames: replayed.frames,
         totals: writer.view().totals()?,
-        orphans: recover::orphans(&writer, &blobs)?.len() as u64,
+        orphans: recover::orphans(writer.view(), blobs.list()?)?.len() as u64,
         ..Report::default()
     };
     report
@@ -66,13 +69,15 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
         tell("files", report.blobs, named.len() as u64);
         match read_all(&blobs, blob) {
             Ok(bytes) => report.blob_bytes += bytes,
+            // What cannot be asked is not damaged; it is not checked either.
+            Err(error @ Failure::Away(_)) => return Err(error),
             Err(error) => report.damage.push(daemon::chain(&error)),
         }
     }
     Ok(report)
 }
 
-fn read_all(blobs: &Blobs, blob: &super::blobs::BlobId) -> Result<u64, Failure> {
+fn read_all(blobs: &BlobStore, blob: &super::blobs::BlobId) -> Result<u64, Failure> {
     let reader = blobs.read(blob)?;
     let mut at = 0;
     while at < reader.size() {

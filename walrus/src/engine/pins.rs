@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
 };
 
-use super::blobs::{BlobId, Blobs};
+use super::blobs::{BlobId, BlobStore};
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,7 +25,7 @@ pub struct Pins {
 
 impl Pins {
     /// Starts the thread that deletes: deleting a large file takes milliseconds.
-    pub fn start(blobs: Blobs) -> Self {
+    pub fn start(blobs: BlobStore) -> Self {
         let (remove, doomed) = mpsc::channel::<BlobId>();
         let state = Arc::new(Mutex::new(State::default()));
         let shared = state.clone();
@@ -109,6 +109,7 @@ impl Drop for Pin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::blobs::BlobPlace;
 
     fn until(condition: impl Fn() -> bool) -> bool {
         (0..500).any(|_| {
@@ -120,7 +121,8 @@ mod tests {
     #[test]
     fn a_file_goes_after_its_last_reader() {
         let folder = tempfile::tempdir().unwrap();
-        let blobs = Blobs::open(folder.path()).unwrap();
+        let place = BlobPlace::Folder(folder.path().to_owned());
+        let blobs = BlobStore::open(&place, folder.path()).unwrap();
         let blob = blobs.create().unwrap().finish().unwrap().keep();
         let pins = Pins::start(blobs.clone());
 
@@ -132,8 +134,8 @@ mod tests {
             "a doomed file gets no new readers"
         );
         drop(first);
-        assert!(blobs.path(&blob).exists());
+        assert_eq!(blobs.is_there(&blob), Some(true));
         drop(second);
-        assert!(until(|| !blobs.path(&blob).exists()));
+        assert!(until(|| blobs.is_there(&blob) == Some(false)));
     }
 }

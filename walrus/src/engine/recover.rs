@@ -11,9 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 
 use super::{
     Places,
-    blobs::{BlobId, Blobs},
+    blobs::{BlobId, BlobStore},
     failure::{During, Failure, Result},
-    index::{IndexFile, IndexWriter},
+    index::{IndexFile, IndexWriter, View},
     journal::{self, Damage, Journal, SEGMENT_HEAD_BYTES, Segments},
     pins::Pins,
 };
@@ -34,14 +34,16 @@ pub(super) struct Recovered {
     pub(super) journal: Journal,
     pub(super) index: IndexFile,
     pub(super) writer: IndexWriter,
-    pub(super) blobs: Blobs,
+    pub(super) blobs: BlobStore,
     pub(super) batch: u64,
-    pub(super) damaged: bool,
+    pub(super) is_damaged: bool,
 }
 
 /// Two processes on one folder would both believe that they are the one writer.
 pub(super) fn lock(folder: &Path) -> Result<Flock<File>> {
     std::fs::create_dir_all(folder).during("make", folder)?;
+    // First of all: over a network the lock itself means nothing.
+    store::place::check(folder).map_err(|error| Failure::Place(Box::new(error)))?;
     let path = folder.join(LOCK);
     let file = File::create(&path).during("open", &path)?;
     Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| Failure::Io {
@@ -52,10 +54,9 @@ pub(super) fn lock(folder: &Path) -> Result<Flock<File>> {
 
 pub(super) fn recover(places: &Places) -> Result<Recovered> {
     let folder = &places.folder;
-    store::place::check(folder).map_err(|error| Failure::Place(Box::new(error)))?;
     let journal_folder = folder.join(JOURNAL);
     std::fs::create_dir_all(&journal_folder).during("make", &journal_folder)?;
-    let blobs = Blobs::open(&places.blobs)?;
+    let blobs = BlobStore::open(&places.blobs, folder)?;
     super::blobs::sync_dir(folder)?;
 
     journal::settle(&journal_folder)?;
@@ -95,7 +96,7 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
         writer,
         blobs,
         batch: replayed.batch,
-        damaged: !replayed.damage.is_empty(),
+        is_damaged: !replayed.damage.is_empty(),
     })
 }
 
@@ -185,23 +186,24 @@ pub(super) fn replay(
     Ok(replayed)
 }
 
-/// Files that were there before anything new can be written, and that no fact names. The list of
-/// names is checked whole before it is believed: a file that it forgot would be deleted.
-pub(super) fn orphans(index: &IndexWriter, blobs: &Blobs) -> Result<Vec<BlobId>> {
+/// Those of some files that no fact names. The list of names is checked whole before it is believed:
+/// a file that it forgot would be deleted.
+pub(super) fn orphans(view: View<'_>, listed: Vec<BlobId>) -> Result<Vec<BlobId>> {
     let mut found = Vec::new();
-    for blob in blobs.list()? {
-        if !index.view().has_blob(&blob)? {
+    for blob in listed {
+        if !view.has_blob(&blob)? {
             found.push(blob);
         }
     }
     if !found.is_empty() {
-        index.view().check_blobs()?;
+        view.check_blobs()?;
     }
     Ok(found)
 }
 
+/// Deletes what crashes have left behind, before anything new can be written.
 pub(super) fn sweep(recovered: &Recovered, pins: &Pins) -> Result<()> {
-    let orphans = orphans(&recovered.writer, &recovered.blobs)?;
+    let orphans = orphans(recovered.writer.view(), recovered.blobs.list()?)?;
     if !orphans.is_empty() {
         tracing::info!(files = orphans.len(), "files that no object has are swept");
         pins.doom(orphans);

@@ -6,18 +6,14 @@
 //! Nothing is mended here. Damaged data is never served and stays where it is; a damaged index stops
 //! the engine, and the next start makes it anew.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde::{Deserialize, Serialize};
 use types::Timestamp;
 
 use super::{
     Engine,
-    blobs::BlobId,
+    blobs::{BlobId, forget_pages},
     failure::{During, Failure, Result},
     journal::{Segments, segment_path},
 };
@@ -261,6 +257,8 @@ impl Scrub {
                 self.progress.place = Some(Place::after(String::from(blob)));
                 Ok(at - offset)
             }
+            // Nobody knows; it goes on here when the store is back.
+            Err(error @ Failure::Away(_)) => Err(error),
             Err(error) => {
                 // What was deleted meanwhile is not damaged.
                 if self.engine.view_now(|view| view.has_blob(&blob))? {
@@ -275,18 +273,11 @@ impl Scrub {
     /// Up to where it read, and the size of the whole.
     fn read_some(&self, blob: &BlobId, offset: u64) -> Result<(u64, u64)> {
         if offset == 0 {
-            forget_pages(&self.engine.0.blobs.path(blob))?;
+            self.engine.0.blobs.forget_cached(blob)?;
         }
         let reader = self.engine.0.blobs.read(blob)?;
         let (size, to) = (reader.size(), reader.size().min(offset + STEP_BYTES));
         reader.read(offset..to)?;
         Ok((to, size))
     }
-}
-
-fn forget_pages(path: &Path) -> Result<()> {
-    let file = File::open(path).during("open", path)?;
-    // Advice: a file system that knows no such thing has nothing to give up.
-    let _ = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
-    Ok(())
 }

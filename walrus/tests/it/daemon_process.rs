@@ -22,6 +22,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use types::{AccountId, Secret};
 
+use crate::other_store::{self, OtherStore};
+
 pub(crate) const ALICE: Key = Key {
     id: "AKIAALICEALICEALICE2",
     secret: "alice-secret-0123456789ab",
@@ -133,6 +135,8 @@ pub(crate) struct Walrus {
     pub(crate) environment: Vec<(String, OsString)>,
     more: Vec<String>,
     disk: Option<String>,
+    /// Where its large bodies lie, if not in its own folder.
+    pub(crate) other: Option<OtherStore>,
     authority: Authority,
     child: Option<Child>,
     cloud: CancellationToken,
@@ -165,8 +169,27 @@ impl Walrus {
         Self::prepare_in(&std::env::temp_dir(), sets).await
     }
 
+    /// The same with large bodies in another store.
+    pub(crate) async fn prepare_over(other: OtherStore, sets: &[&str]) -> Self {
+        let mut walrus = Self::prepare_plain(&std::env::temp_dir(), sets).await;
+        walrus.more.extend(other.sets(walrus.folder.path()));
+        walrus.other = Some(other);
+        walrus
+    }
+
     /// A cloud and a folder below that one, and no process yet.
     pub(crate) async fn prepare_in(place: &Path, sets: &[&str]) -> Self {
+        match other_store::is_asked() {
+            true => {
+                let other = Box::pin(OtherStore::start()).await;
+                Self::prepare_over(other, sets).await
+            }
+            false => Self::prepare_plain(place, sets).await,
+        }
+    }
+
+    /// The same with everything in its own folder, whatever the environment says.
+    pub(crate) async fn prepare_plain(place: &Path, sets: &[&str]) -> Self {
         let folder = tempfile::tempdir_in(place).unwrap();
         let authority = Authority::create(now_ms()).unwrap();
         let cloud = CancellationToken::new();
@@ -185,6 +208,7 @@ impl Walrus {
             control: testkit::ports::free(),
             admin: testkit::ports::free(),
             disk: None,
+            other: None,
             environment: Vec::new(),
             more: sets.iter().map(|set| (*set).to_owned()).collect(),
             authority,
@@ -202,8 +226,17 @@ impl Walrus {
 
     /// Starts the process and waits until it is ready.
     pub(crate) async fn run(&mut self) {
+        self.launch();
+        self.until_ready().await;
+    }
+
+    /// Starts the process.
+    pub(crate) fn launch(&mut self) {
         assert!(self.child.is_none());
         self.child = Some(self.command().spawn().unwrap());
+    }
+
+    async fn until_ready(&mut self) {
         let url = format!("http://{}/readyz", self.admin);
         let until = Instant::now() + Duration::from_secs(30);
         while crate::s3_client::plain_get(&url).await != Some(200) {
@@ -286,12 +319,24 @@ impl Walrus {
 
     /// The same for any of its commands.
     pub(crate) fn says(&self, arguments: &[&str]) -> (bool, String) {
-        let output = self.command().args(arguments).output().unwrap();
+        let output = self.other_process(arguments).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (
             output.status.success(),
             String::from_utf8_lossy(&said).into_owned(),
         )
+    }
+
+    /// A command of it that is still to be run.
+    pub(crate) fn other_process(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command();
+        command.args(arguments);
+        command
+    }
+
+    /// More `--set` arguments for the next start.
+    pub(crate) fn add_sets(&mut self, sets: Vec<String>) {
+        self.more.extend(sets);
     }
 
     /// A client of the control API with the certificate of that role.
@@ -346,6 +391,14 @@ impl Walrus {
         self.child.as_ref().unwrap().id()
     }
 
+    /// How many files of large bodies there are, wherever they lie.
+    pub(crate) async fn blob_files(&self) -> usize {
+        match &self.other {
+            Some(other) => other.keys().await.len(),
+            None => walkdir(&self.state().join("objects/blobs")),
+        }
+    }
+
     /// The memory that the process has, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         let pid = self.pid();
@@ -356,6 +409,20 @@ impl Walrus {
             .unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
+}
+
+/// How many files there are below a folder.
+pub(crate) fn walkdir(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| {
+            if entry.path().is_dir() {
+                walkdir(&entry.path())
+            } else {
+                1
+            }
+        })
+        .sum()
 }
 
 impl Drop for Walrus {

@@ -188,10 +188,7 @@ async fn a_body_that_is_not_what_was_claimed_leaves_nothing() {
         answer.fails(400, "XAmzContentSHA256Mismatch");
     }
     alice.get("/bucket/key").await.fails(404, "NoSuchKey");
-    assert_eq!(
-        crate::http_api::walkdir(&walrus.state().join("objects/blobs")),
-        0
-    );
+    assert_eq!(walrus.blob_files().await, 0);
 }
 
 /// What SDKs send over TLS today: chunks, and a checksum behind them.

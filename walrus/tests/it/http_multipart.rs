@@ -152,7 +152,7 @@ async fn an_upload_that_is_wrong_or_aborted_leaves_nothing() {
         .await
         .fails(404, "NoSuchUpload");
     for _ in 0..200 {
-        if crate::http_api::walkdir(&walrus.state().join("objects/blobs")) == 0 {
+        if walrus.blob_files().await == 0 {
             return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

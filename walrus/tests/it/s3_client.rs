@@ -85,24 +85,34 @@ impl Answer {
 pub(crate) struct S3 {
     http: Client<HttpConnector, Full<Bytes>>,
     pub(crate) host: String,
-    key: Option<Key>,
+    /// Access key and secret.
+    key: Option<(String, String)>,
 }
 
 impl S3 {
     pub(crate) fn of(walrus: &Walrus, key: Key) -> Self {
+        Self::at(&walrus.s3.to_string(), key.id, key.secret)
+    }
+
+    /// At any S3.
+    pub(crate) fn at(host: &str, access_key: &str, secret: &str) -> Self {
         Self {
-            key: Some(key),
-            ..Self::anonymous(walrus)
+            key: Some((access_key.to_owned(), secret.to_owned())),
+            ..Self::nobody_at(host)
         }
     }
 
     pub(crate) fn anonymous(walrus: &Walrus) -> Self {
+        Self::nobody_at(&walrus.s3.to_string())
+    }
+
+    fn nobody_at(host: &str) -> Self {
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         let http = Client::builder(TokioExecutor::new()).build(tcp);
         Self {
             http,
-            host: walrus.s3.to_string(),
+            host: host.to_owned(),
             key: None,
         }
     }
@@ -128,10 +138,10 @@ impl S3 {
             builder = builder.header("content-length", body.len());
         }
         let (mut head, ()) = builder.body(()).unwrap().into_parts();
-        if let Some(key) = self.key {
+        if let Some((access_key, secret)) = &self.key {
             let key = sign::Key {
-                access_key: key.id,
-                secret: key.secret,
+                access_key,
+                secret,
                 session_token: None,
             };
             sign::v4_header(&mut head, key, TARGET, &sha256_hex(body), now_ms()).unwrap();
