@@ -339,8 +339,7 @@ impl Keeper {
         tracing::debug!(instance = %self.instance.wish.instance, ?event, "event");
         match event {
             Event::DisksReady(disks) => {
-                self.timeline
-                    .note("disk", format!("{} disks", disks.disks.len()));
+                self.timeline.note("disk", disks.shown());
             }
             Event::NetworkApplied(version) => {
                 self.timeline.note("network", format!("version {version}"));

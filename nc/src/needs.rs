@@ -89,6 +89,21 @@ pub struct BootDisks {
     pub root_key: Option<String>,
 }
 
+impl BootDisks {
+    /// What `mallee explain` says of them: a guest that does not take its key from the firmware is one
+    /// that nobody can log in to, and that is seen here first.
+    pub fn shown(&self) -> String {
+        let disks = format!("{} disks", self.disks.len());
+        match self.root_key {
+            None => disks,
+            Some(_) => format!(
+                "{disks}; the key goes by SMBIOS, to systemd 252 or newer: no client of the metadata \
+                 service was found, and no root file system that can be written without a mount"
+            ),
+        }
+    }
+}
+
 /// How far a preparation is, for people.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -160,4 +175,24 @@ pub trait Networks: Send + Sync + 'static {
 
     /// The instance's domain is gone: a tap that outlived it is removed. None there is success.
     async fn unplugged(&self, interface: &InterfaceSpec) -> Result<(), BoxError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::fakes;
+
+    #[test]
+    fn a_key_that_goes_another_way_is_told_with_the_disks_and_kept_with_them() {
+        let mut disks = fakes::boot_disks();
+        assert_eq!(disks.shown(), "1 disks");
+        let without = serde_json::to_string(&disks).unwrap();
+        assert!(!without.contains("root_key"), "as older nodes wrote it");
+        disks.root_key = Some("ssh-ed25519 AAAA me\n".to_owned());
+        assert!(disks.shown().contains("SMBIOS"), "{}", disks.shown());
+        let text = serde_json::to_string(&disks).unwrap();
+        assert_eq!(
+            serde_json::from_str::<super::BootDisks>(&text).unwrap(),
+            disks
+        );
+    }
 }
