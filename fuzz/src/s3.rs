@@ -9,7 +9,7 @@ use s3::{
     acl::{People, Person},
     address::Domains,
     copy_source::CopySource,
-    documents::{access, bucket, delete, multipart, versions, website},
+    documents::{access, bucket, delete, logging, multipart, notification, versions, website},
     post::policy::PostPolicy,
 };
 use sigv4::{Claim, Received, Rules};
@@ -119,6 +119,16 @@ pub fn document(data: &[u8]) {
     let _ = PostPolicy::parse(&STANDARD.encode(data));
     if let Ok(delete) = delete::Delete::read(data) {
         assert!(delete.objects.len() <= 1000, "more than S3 takes at once");
+    }
+    // What is kept is what was said: it is written, and read again.
+    if let Ok(logging) = logging::Logging::read(data) {
+        let text = logging::Logging::write(logging.as_ref());
+        assert_eq!(logging::Logging::read(text.as_bytes()).ok(), Some(logging));
+    }
+    if let Ok(rules) = notification::Notifications::read(data) {
+        let text = notification::Notifications::write(Some(&rules));
+        let again = notification::Notifications::read(text.as_bytes());
+        assert_eq!(again.ok(), Some(rules));
     }
 }
 

@@ -18,6 +18,7 @@ use control::{
     feed::Poll,
     join::JoinToken,
     node::{ImageRef, Shape},
+    objects::{AskQuotas, SetQuota},
     rpc::Call,
 };
 use daemon::tls::{Authority, Identity, Issue, Joining, Peer, request_key};
@@ -25,7 +26,10 @@ use image::{
     keys::{BundleKey, Certificate},
     manifest::{Architecture, Bundler, Kind, Manifest, Part},
 };
-use types::{AccountId, Gib, InstanceState, Mib, Secret, Timestamp};
+use types::{
+    AccountId, Gib, InstanceState, Mib, Secret, Timestamp,
+    quota::{Limit, QuotaOf},
+};
 
 use crate::rig::{Rig, config, node, node_status, report, zone};
 
@@ -365,6 +369,36 @@ async fn a_new_account_can_be_used_at_once_and_its_name_is_taken() {
             .count(),
         1
     );
+}
+
+#[tokio::test]
+async fn quotas_go_to_walrus_for_accounts_that_there_are() {
+    let rig = Rig::new().await;
+    let service = service(&rig);
+    let ask = AccountAsk {
+        name: "physics".to_owned(),
+    };
+    let made = service.create_account(&call(), ask).await.unwrap();
+    let of = |account: &str| QuotaOf::Account(account.parse().unwrap());
+    for (of, refused) in [
+        (of(made.account.as_str()), None),
+        (QuotaOf::Bucket("photos".to_owned()), None),
+        (of("999999999999"), Some(Code::NotFound)),
+    ] {
+        let set = SetQuota {
+            of: of.clone(),
+            bytes: Some(Limit::At(5)),
+            objects: None,
+            buckets: None,
+        };
+        let set = service.set_quota(&call(), set).await;
+        assert_eq!(set.err().map(|error| error.code), refused, "{of}");
+        let ask = AskQuotas {
+            of: Some(of.clone()),
+        };
+        let asked = service.quotas(&call(), ask).await;
+        assert_eq!(asked.err().map(|error| error.code), refused, "{of}");
+    }
 }
 
 /// Registers a bundle made for the cloud; its key and the reference that a node would send.

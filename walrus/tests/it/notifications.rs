@@ -250,6 +250,23 @@ async fn what_happens_is_told_as_s3_tells_it() {
 }
 
 #[tokio::test]
+async fn what_a_rule_deletes_is_told_as_expired() {
+    let hook = Hook::start().await;
+    let walrus = Walrus::start_with(&[&hook.config(), "s3.lifecycle_day_s=1"]).await;
+    let alice = S3::of(&walrus, ALICE);
+    alice.put("/photos", b"").await.ok();
+    let events = ["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"];
+    alice.put("/photos?notification", &rules("hook", &events, "")).await.ok();
+    alice.put("/photos/old", b"x").await.ok();
+    let expire = b"<LifecycleConfiguration><Rule><Status>Enabled</Status><Filter/><Expiration>\
+        <Days>1</Days></Expiration></Rule></LifecycleConfiguration>";
+    alice.put("/photos?lifecycle", expire).await.ok();
+    hook.until(|hook| hook.told().len() == 1).await;
+    assert_eq!(hook.told()[0], ("LifecycleExpiration:Delete".to_owned(), "old".to_owned()));
+    assert_eq!(hook.records()[0]["userIdentity"]["principalId"], "s3.amazonaws.com");
+}
+
+#[tokio::test]
 async fn a_dead_destination_slows_nobody_and_gets_everything_when_it_lives() {
     let hook = Hook::start().await;
     hook.answers(503);
