@@ -277,6 +277,8 @@ where
         .max_buf_size(door.limits.head_bytes)
         .max_headers(door.limits.headers)
         .preserve_header_case(door.limits.keep_header_case)
+        // As S3 and EC2 write them: some scripts look for `Content-Length`, s3cmd's own tests too.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let outcome = tokio::select! {

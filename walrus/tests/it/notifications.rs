@@ -256,14 +256,23 @@ async fn what_a_rule_deletes_is_told_as_expired() {
     let alice = S3::of(&walrus, ALICE);
     alice.put("/photos", b"").await.ok();
     let events = ["s3:LifecycleExpiration:*", "s3:ObjectRemoved:*"];
-    alice.put("/photos?notification", &rules("hook", &events, "")).await.ok();
+    alice
+        .put("/photos?notification", &rules("hook", &events, ""))
+        .await
+        .ok();
     alice.put("/photos/old", b"x").await.ok();
     let expire = b"<LifecycleConfiguration><Rule><Status>Enabled</Status><Filter/><Expiration>\
         <Days>1</Days></Expiration></Rule></LifecycleConfiguration>";
     alice.put("/photos?lifecycle", expire).await.ok();
     hook.until(|hook| hook.told().len() == 1).await;
-    assert_eq!(hook.told()[0], ("LifecycleExpiration:Delete".to_owned(), "old".to_owned()));
-    assert_eq!(hook.records()[0]["userIdentity"]["principalId"], "s3.amazonaws.com");
+    assert_eq!(
+        hook.told()[0],
+        ("LifecycleExpiration:Delete".to_owned(), "old".to_owned())
+    );
+    assert_eq!(
+        hook.records()[0]["userIdentity"]["principalId"],
+        "s3.amazonaws.com"
+    );
 }
 
 #[tokio::test]

@@ -226,7 +226,7 @@ async fn without_walrus_the_answer_is_an_s3_error_at_once() {
     let answer = read(&mut client).await;
     assert_eq!(answer.status, 503);
     assert!(
-        answer.head.contains("content-type: application/xml"),
+        answer.head.contains("Content-Type: application/xml"),
         "{answer:?}"
     );
     assert!(

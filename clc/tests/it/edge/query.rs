@@ -32,10 +32,10 @@ async fn each_path_alias_leads_to_its_service_with_and_without_a_slash() {
             .await;
         assert_eq!(answer.status, 200, "{path} {answer:?}");
         assert!(
-            answer.head.contains("content-type: text/xml;charset=UTF-8"),
+            answer.head.contains("Content-Type: text/xml;charset=UTF-8"),
             "{answer:?}"
         );
-        assert!(answer.head.contains("x-amzn-requestid: "), "{answer:?}");
+        assert!(answer.head.contains("X-Amzn-Requestid: "), "{answer:?}");
         let expected = format!("{service}:DescribeRegions");
         assert_eq!(edge.cloud.calls().pop(), Some(expected), "{path}");
     }

@@ -118,7 +118,7 @@ async fn an_answer_instead_of_100_continue_is_the_last_of_its_connection() {
     let head = "Content-Length: 0\r\nExpect: 100-continue\r\n";
     let closed = asked_twice(address, head).await;
     assert_eq!(answers(&closed), 1, "{closed}");
-    assert!(closed.contains("connection: close"), "{closed}");
+    assert!(closed.contains("Connection: close"), "{closed}");
 }
 
 async fn over_tls(
