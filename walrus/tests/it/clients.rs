@@ -185,16 +185,19 @@ async fn rclone_makes_a_round_trip() {
     rclone(&["purge", "w:clone"]);
 }
 
-/// For clients by hand: `cargo test -p mallee-walrus --test it -- --ignored --nocapture to_play_with`
+/// For clients by hand; lines of WALRUS_SETS are further `--set` arguments: `cargo test -p mallee-walrus --test it -- --ignored --nocapture to_play_with`
 /// prints what they need and serves until the printed file is removed.
 #[tokio::test]
 #[ignore = "serves until it is told to stop"]
 async fn a_walrus_to_play_with() {
-    let walrus = Walrus::start_with(&[
+    let more = std::env::var("WALRUS_SETS").unwrap_or_default();
+    let mut sets = vec![
         "s3.lifecycle_day_s=2",
+        "access_log.deliver_every_s=1",
         r#"s3.kms_keys=["testkey-1","testkey-2"]"#,
-    ])
-    .await;
+    ];
+    sets.extend(more.lines());
+    let walrus = Walrus::start_with(&sets).await;
     let alive = walrus.folder.path().join("remove-me-to-stop");
     std::fs::write(&alive, "").unwrap();
     eprintln!("S3_URL=http://{}", walrus.s3);
