@@ -34,6 +34,8 @@ struct Config {
     log: Log,
     /// How the first pass ends: "well" or "badly".
     passes_end: String,
+    /// How long it takes to open what it has.
+    opens_for_ms: u64,
 }
 
 impl Default for Config {
@@ -43,6 +45,7 @@ impl Default for Config {
             admin: Admin::on_port(0),
             log: Log::default(),
             passes_end: "well".to_owned(),
+            opens_for_ms: 0,
         }
     }
 }
@@ -73,6 +76,7 @@ impl Reconcile for Count {
 }
 
 async fn run(config: Config, context: Context) -> Result<(), BoxError> {
+    tokio::time::sleep(Duration::from_millis(config.opens_for_ms)).await;
     context.ready.condition("example").met();
     context.reconcile(Count(config), Wake::new());
     Ok(())

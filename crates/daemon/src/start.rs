@@ -157,10 +157,15 @@ async fn up<E: Into<BoxError>>(
         .await
         .map_err(|error| format!("admin.listen {listen}: {error}"))?;
     tracing::info!(version, admin = %listener.local_addr()?, state = %context.state.display(), "starting");
+    // Before anybody can ask: without a condition yet, a daemon would be ready.
+    let started = context.ready.condition("started");
     context.spawn("admin", admin::serve(context.clone(), listener));
 
     tokio::select! {
-        begun = begin => begun.map_err(Into::into)?,
+        begun = begin => {
+            begun.map_err(Into::into)?;
+            started.met();
+        }
         () = context.cancel.cancelled() => {}
     }
     tracing::info!("up");

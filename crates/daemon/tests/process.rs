@@ -141,3 +141,20 @@ fn check_prints_what_would_be_used_and_wrong_configuration_exits_64() {
     let version = example().arg("--version").output().unwrap();
     assert!(String::from_utf8_lossy(&version.stdout).contains(env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn a_daemon_that_still_opens_what_it_has_is_alive_and_not_ready() {
+    let state = tempfile::tempdir().unwrap();
+    let daemon = start(state.path(), &["--set", "opens_for_ms=2000"], None);
+    assert!(get(&daemon.admin, "/healthz").starts_with("HTTP/1.1 200"));
+    let said = get(&daemon.admin, "/readyz");
+    assert!(
+        said.starts_with("HTTP/1.1 503") && said.contains("started"),
+        "{said}"
+    );
+    while !get(&daemon.admin, "/readyz").starts_with("HTTP/1.1 200") {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.code().0, Some(0));
+}
