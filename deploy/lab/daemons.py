@@ -1,7 +1,6 @@
 """The five daemons as processes of this machine: configuration, join, start, stop."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ import urllib.error
 import urllib.request
 
 from host import run
-from layout import NODE_ADMIN_PORT, NODE_PORT, UNDERLAYS, alive, publish, running_with
+from layout import NODE_ADMIN_PORT, NODE_PORT, UNDERLAYS, alive, end, publish, running_with
 
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
@@ -65,12 +64,8 @@ class Daemon:
         pid = self.pid
         if not pid:
             return
-        os.kill(pid, how)
-        until = time.monotonic() + STOP_TIMEOUT_S
-        while self.pid and time.monotonic() < until:
-            time.sleep(0.05)
-        if self.pid:
-            os.kill(pid, signal.SIGKILL)
+        if not end(pid, how, STOP_TIMEOUT_S):
+            end(pid, signal.SIGKILL, STOP_TIMEOUT_S)
 
     def why_not_ready(self):
         """None if the daemon says that it is ready, else why not."""

@@ -7,7 +7,10 @@ and written to `cloud.json` at the first `up` and never changes after.
 
 import hashlib
 import json
+import os
 import pathlib
+import select
+import signal
 
 DEFAULT_STATE = "/var/lib/mallee-cloud"
 SLOTS = 100
@@ -187,6 +190,24 @@ def alive(pid_file, word):
         return pid if word in command and state != "Z" else None
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
+
+
+def end(pid, how, limit_s):
+    """Sends a signal and waits until the process has ended; False if it has not in time.
+
+    By a descriptor, for /proc shows nothing of a process while its sockets and locks are still being
+    closed, and whoever is started then finds them taken."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        signal.pidfd_send_signal(process, how)
+        return bool(select.select([process], [], [], limit_s)[0])
+    except ProcessLookupError:
+        return True
+    finally:
+        os.close(process)
 
 
 def running_with(word):

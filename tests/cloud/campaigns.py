@@ -199,7 +199,8 @@ def give_back(cloud, load):
         cloud.ec2.call("DeleteVolume", VolumeId=volume)
     for name in load.keys:
         cloud.ec2.call("DeleteKeyPair", KeyName=name)
-    for key in load.written:
-        cloud.s3.delete(f"{load.bucket}/{key}")
+    # The last one may be there though nobody was told so.
+    for number in range(len(load.written) + 1 if load.written else 0):
+        cloud.s3.delete(f"{load.bucket}/{number}")
     if load.written:
         cloud.s3.delete(load.bucket)

@@ -16,7 +16,7 @@ import daemons  # noqa: E402
 import demo  # noqa: E402
 import libvirt  # noqa: E402
 from aws import S3  # noqa: E402
-from layout import Layout  # noqa: E402
+from layout import Layout, end  # noqa: E402
 
 NODES = 2
 PYPI_CLIENTS = ["boto3", "awscli"]
@@ -102,9 +102,8 @@ class Cloud:
         return daemons.all_daemons(self.layout)
 
     def kill(self, daemon):
-        """SIGKILL. Its threads may take a moment to end, and until then it would count as running."""
-        os.kill(daemon.pid, signal.SIGKILL)
-        eventually(lambda: not daemon.pid, every_s=0.01)
+        """SIGKILL, and its end."""
+        check(end(daemon.pid, signal.SIGKILL, 30), f"{daemon.name} does not end")
 
     def restart(self, daemon):
         daemon.start(self.binaries)
