@@ -26,6 +26,8 @@ pub(crate) fn page(runtime: &tokio::runtime::Runtime, folder: &Path) -> Target {
     let begun = Instant::now();
     let peer = Peer::walrus_with(runtime, folder, |state| {
         runtime.block_on(fill(&Places::below(&state.join("objects"))));
+        // What a first start makes: a store that holds something does not start without.
+        std::fs::write(state.join("encryption.key"), [1; 32]).unwrap();
     });
     println!("  made in {:.0} s", begun.elapsed().as_secs_f64());
 
