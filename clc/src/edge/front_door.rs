@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, header, request, uri};
+use http::{Request, Response, StatusCode, Uri, Version, request, uri};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -181,10 +181,7 @@ impl FrontDoor {
         }
         client.introduce(&mut head);
 
-        let waits = head
-            .headers
-            .get(header::EXPECT)
-            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let waits = daemon::public::expects_continue(&head.headers);
         let flow = Flow::new(waits);
         let mut request = Request::from_parts(
             head,

@@ -17,7 +17,7 @@ use std::{
     convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -224,6 +224,12 @@ async fn first_byte(stream: &TcpStream, limit: Duration) -> Result<u8, String> {
     }
 }
 
+/// Whether `Expect: 100-continue` was sent.
+pub fn expects_continue(headers: &HeaderMap) -> bool {
+    let expected = headers.get(header::EXPECT);
+    expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// Whether a client waits for `100 Continue` before it sends its body (RFC 9110, 10.1.1).
 struct Waits {
     /// It asked to.
@@ -234,10 +240,8 @@ struct Waits {
 
 impl Waits {
     fn of(request: &Request<Incoming>) -> Self {
-        let expected = request.headers().get(header::EXPECT);
         Self {
-            for_continue: expected
-                .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue")),
+            for_continue: expects_continue(request.headers()),
             for_nothing: request.body().is_end_stream(),
         }
     }
