@@ -61,7 +61,7 @@ use sigv4::Rules;
 use tokio::net::TcpListener;
 
 use crate::{
-    access_log::AccessLog,
+    access_log::{AccessLog, Lines},
     api::Api,
     config::Config,
     engine::Engine,
@@ -128,16 +128,7 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         Ok::<(), BoxError>(())
     });
 
-    for destination in api.destinations.0.iter().cloned() {
-        let telling = notify::follow(api.clone(), destination, context.clone());
-        context.spawn("notify", telling);
-    }
-    context.spawn("notify_sweep", notify::sweep(api.clone(), context.clone()));
-    let (logging, spool) = (api.clone(), config.state_dir.join("access-log"));
-    let (pace, following) = (config.access_log(), context.clone());
-    context.spawn("access_log", async move {
-        access_log::run(logging, lines, &spool, pace, following).await
-    });
+    tell_and_log(&api, lines, &config, &context);
 
     member.keep_fresh(&context, Some(config.control_address()));
     serving.met();
@@ -148,6 +139,27 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
         "identity",
         identity.clone().follow(member.cloud, context.clone(), told),
     );
+    look_after(&api, &config, &context);
+    Ok(())
+}
+
+/// What clients never wait for: events on their way to whom they are told, and lines of access logs.
+fn tell_and_log(api: &Arc<Api>, lines: Lines, config: &Config, context: &Context) {
+    for destination in api.destinations.0.iter().cloned() {
+        let telling = notify::follow(api.clone(), destination, context.clone());
+        context.spawn("notify", telling);
+    }
+    context.spawn("notify_sweep", notify::sweep(api.clone(), context.clone()));
+    let (logging, spool) = (api.clone(), config.state_dir.join("access-log"));
+    let (pace, following) = (config.access_log(), context.clone());
+    context.spawn("access_log", async move {
+        access_log::run(logging, lines, &spool, pace, following).await
+    });
+}
+
+/// What is done to what is kept without anybody asking.
+fn look_after(api: &Api, config: &Config, context: &Context) {
+    let (engine, metrics) = (&api.engine, &api.metrics);
     if let Some(pace) = config.scrub() {
         let scrub = upkeep::scrub(engine.clone(), pace, metrics.clone(), context.clone());
         context.spawn("scrub", scrub);
@@ -161,9 +173,13 @@ pub async fn run(config: Config, context: Context) -> Result<(), BoxError> {
     context.spawn("lifecycle", following);
     context.spawn(
         "engine",
-        upkeep::watch(engine, identity, metrics, context.clone()),
+        upkeep::watch(
+            engine.clone(),
+            api.identity.clone(),
+            metrics.clone(),
+            context.clone(),
+        ),
     );
-    Ok(())
 }
 
 /// Clients trust the cloud's authority; the CLC has its key.
