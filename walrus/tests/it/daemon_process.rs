@@ -220,6 +220,12 @@ impl Walrus {
         }
     }
 
+    /// The Walrus that large bodies lie in.
+    pub(crate) fn store_below(&mut self) -> &mut Self {
+        let below = self.other.as_mut().and_then(|other| other.walrus.as_mut());
+        below.unwrap()
+    }
+
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("walrus")
     }

@@ -32,6 +32,7 @@ mod remote_blobs;
 mod revocation;
 mod rot;
 mod s3_client;
+mod samples;
 mod versions;
 mod workload;
 

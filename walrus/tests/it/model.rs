@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 use s3::{
-    Acl, BucketName, Code, Key, VersionId,
+    Acl, BucketName, Code, Key,
     conditions::{DeleteConditions, ETags, WriteConditions},
-    headers::Attributes,
     request::{ListObjects, ListVersion},
     settings::Settings,
 };
@@ -21,6 +20,8 @@ use walrus::engine::{
     fsck,
     quota::Defaults,
 };
+
+use crate::samples;
 
 const TUNING: Tuning = Tuning {
     inline_bytes_max: 64,
@@ -101,22 +102,8 @@ async fn put(engine: &Engine, key: Key, data: &[u8], if_absent: bool) -> Result<
         blobs.push(blob);
     }
     let object = Object {
-        bucket: bucket_name(),
-        key,
-        version: VersionId::null(),
-        order: 0,
-        etag: "e".into(),
-        size: data.len() as u64,
-        modified: Timestamp(0),
-        owner: account(),
-        acl: Acl::default(),
-        attributes: Attributes::default(),
-        checksum: None,
-        tags: Default::default(),
-        lock: Default::default(),
-        encryption: None,
         body,
-        upload_id: None,
+        ..samples::object(bucket_name(), key, data.len() as u64)
     };
     let if_none_match = if_absent.then_some(ETags::Any);
     let conditions = WriteConditions {

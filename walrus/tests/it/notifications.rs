@@ -12,16 +12,15 @@ use std::{
 
 use bytes::Bytes;
 use s3::{
-    Acl, BucketName, Key, VersionId,
+    Acl, BucketName, Key,
     documents::notification::Notifications,
-    headers::Attributes,
     settings::{Setting, Settings},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 use types::Timestamp;
 use walrus::engine::{
-    Body, Bucket, Change, Engine, Object, Places, Tuning,
+    Bucket, Change, Engine, Places, Tuning,
     change::{BucketChange, PutChange, SameBucket},
     fsck,
     quota::Defaults,
@@ -30,6 +29,7 @@ use walrus::engine::{
 use crate::{
     daemon_process::{ALICE, BOB, Walrus},
     s3_client::{S3, plain_text},
+    samples,
 };
 
 /// An endpoint that keeps what it is sent and answers what it is told to.
@@ -377,24 +377,7 @@ async fn nobody_can_have_walrus_call_what_its_administrator_did_not_name() {
 }
 
 fn put(number: u64) -> Change {
-    let object = Object {
-        bucket: BucketName::parse("photos").unwrap(),
-        key: Key::parse(&format!("{number:03}")).unwrap(),
-        version: VersionId::null(),
-        order: 0,
-        etag: "e".into(),
-        size: 1,
-        modified: Timestamp(0),
-        owner: "111111111111".parse().unwrap(),
-        acl: Acl::default(),
-        attributes: Attributes::default(),
-        checksum: None,
-        tags: Default::default(),
-        lock: Default::default(),
-        encryption: None,
-        body: Body::Inline,
-        upload_id: None,
-    };
+    let object = samples::object(same().name, Key::parse(&format!("{number:03}")).unwrap(), 1);
     Change::PutObject(Box::new(PutChange {
         bucket: same(),
         object,

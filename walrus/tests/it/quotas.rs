@@ -23,7 +23,7 @@ use types::{
     quota::{Limit, QuotaOf, Usage},
 };
 use walrus::engine::{
-    Body, Bucket, Change, Done, Engine, Failure, Object, Places, Tuning,
+    Bucket, Change, Done, Engine, Failure, Places, Tuning,
     change::{BucketChange, CompleteChange, DeleteChange, PutChange, QuotaChange, SameBucket},
     facts::{Part, Piece, Upload},
     fsck,
@@ -33,6 +33,7 @@ use walrus::engine::{
 use crate::{
     daemon_process::{ALICE, BOB, Walrus},
     s3_client::{S3, pattern},
+    samples,
 };
 
 const TUNING: Tuning = Tuning {
@@ -140,24 +141,7 @@ fn bucket(number: u8) -> Change {
 }
 
 fn put(number: u8, at: Key, size: u16) -> Change {
-    let object = Object {
-        bucket: same(number).name,
-        key: at,
-        version: VersionId::null(),
-        order: 0,
-        etag: "e".into(),
-        size: u64::from(size),
-        modified: Timestamp(0),
-        owner: account(),
-        acl: Acl::default(),
-        attributes: Attributes::default(),
-        checksum: None,
-        tags: Default::default(),
-        lock: Default::default(),
-        encryption: None,
-        body: Body::Inline,
-        upload_id: None,
-    };
+    let object = samples::object(same(number).name, at, u64::from(size));
     Change::PutObject(Box::new(PutChange {
         bucket: same(number),
         object,

@@ -137,14 +137,7 @@ async fn a_store_that_is_away_is_a_clear_503_and_nothing_is_lost() {
     s3.put("/bucket/large", &old).await.ok();
     s3.put("/bucket/small", b"small").await.ok();
 
-    walrus
-        .other
-        .as_mut()
-        .unwrap()
-        .walrus
-        .as_mut()
-        .unwrap()
-        .kill();
+    walrus.store_below().kill();
     let begun = std::time::Instant::now();
     s3.get("/bucket/large")
         .await
@@ -190,14 +183,7 @@ async fn a_store_that_is_away_is_a_clear_503_and_nothing_is_lost() {
     // It comes back: so do we, without a restart. And we start without it.
     for restarts in [false, true] {
         if restarts {
-            walrus
-                .other
-                .as_mut()
-                .unwrap()
-                .walrus
-                .as_mut()
-                .unwrap()
-                .kill();
+            walrus.store_below().kill();
             walrus.kill();
             let (right, said) = walrus.fsck();
             assert!(
@@ -216,15 +202,7 @@ async fn a_store_that_is_away_is_a_clear_503_and_nothing_is_lost() {
                 .await
                 .fails(503, "ServiceUnavailable");
         }
-        walrus
-            .other
-            .as_mut()
-            .unwrap()
-            .walrus
-            .as_mut()
-            .unwrap()
-            .run()
-            .await;
+        walrus.store_below().run().await;
         let body = until("it is served again", async || {
             let answer = s3.get("/bucket/large").await;
             answer.status.is_success().then_some(answer.body)
@@ -247,14 +225,7 @@ async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
         let (kills_other, kills_us) =
             [(true, false), (true, true), (false, true)][round as usize % 3];
         if kills_other {
-            walrus
-                .other
-                .as_mut()
-                .unwrap()
-                .walrus
-                .as_mut()
-                .unwrap()
-                .kill();
+            walrus.store_below().kill();
         }
         if kills_us {
             walrus.kill();
@@ -263,15 +234,7 @@ async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
             writer.await.unwrap();
         }
         if kills_other {
-            walrus
-                .other
-                .as_mut()
-                .unwrap()
-                .walrus
-                .as_mut()
-                .unwrap()
-                .run()
-                .await;
+            walrus.store_below().run().await;
         }
         if kills_us {
             walrus.run().await;

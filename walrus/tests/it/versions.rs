@@ -7,14 +7,13 @@ use s3::{
     Acl, BucketName, Key, VersionId,
     conditions::{DeleteConditions, WriteConditions},
     documents::versions::Versioning,
-    headers::Attributes,
     request::ListVersions,
     settings::{Setting, Settings},
 };
 use tempfile::TempDir;
 use types::{AccountId, Timestamp};
 use walrus::engine::{
-    Body, Bucket, Change, Done, Engine, Object, Places, Sought, Tuning,
+    Bucket, Change, Done, Engine, Places, Sought, Tuning,
     change::{BucketChange, DeleteChange, PutChange, SameBucket},
     fsck,
     quota::Defaults,
@@ -23,6 +22,7 @@ use walrus::engine::{
 use crate::{
     daemon_process::{ALICE, Walrus},
     s3_client::S3,
+    samples,
 };
 
 const TUNING: Tuning = Tuning {
@@ -111,24 +111,7 @@ impl Play {
     }
 
     async fn put(&mut self, number: u8, data: Vec<u8>) {
-        let object = Object {
-            bucket: name(),
-            key: key(number),
-            version: VersionId::null(),
-            order: 0,
-            etag: "e".into(),
-            size: data.len() as u64,
-            modified: Timestamp(0),
-            owner: account(),
-            acl: Acl::default(),
-            attributes: Attributes::default(),
-            checksum: None,
-            tags: Default::default(),
-            lock: Default::default(),
-            encryption: None,
-            body: Body::Inline,
-            upload_id: None,
-        };
+        let object = samples::object(name(), key(number), data.len() as u64);
         let put = PutChange {
             bucket: same(),
             object,
