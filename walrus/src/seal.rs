@@ -76,18 +76,28 @@ impl MasterKey {
         match files::read(&path) {
             Ok(bytes) => {
                 let bytes = Zeroizing::new(bytes);
-                let key = bytes.as_slice().try_into().map_err(|_| {
-                    let text = format!("{} does not hold a key of 32 bytes", path.display());
+                let wrong = |why: &str| {
+                    let text = format!("{} {why}; restore it from your backup", path.display());
                     std::io::Error::new(std::io::ErrorKind::InvalidData, text)
-                })?;
-                Ok(Self::of(Zeroizing::new(key)))
+                };
+                let (key, sum) = bytes
+                    .split_first_chunk::<KEY_BYTES>()
+                    .ok_or_else(|| wrong("is too short for a key"))?;
+                let key = Zeroizing::new(*key);
+                match sum {
+                    // Written before there were checksums.
+                    [] => files::publish(&path, &with_checksum(&key))?,
+                    sum if sum == checksum(&key) => {}
+                    _ => return Err(wrong("is not what was written")),
+                }
+                Ok(Self::of(key))
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if !is_new {
                     return Err(missing(&path));
                 }
                 let key = Zeroizing::new(rand::random::<[u8; KEY_BYTES]>());
-                files::publish(&path, key.as_slice())?;
+                files::publish(&path, &with_checksum(&key))?;
                 Ok(Self::of(key))
             }
             Err(error) => Err(error.into()),
@@ -181,6 +191,17 @@ impl std::fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("MasterKey")
     }
+}
+
+/// A bit that flips in the key must not seal what the key in the backup cannot open.
+fn checksum(key: &[u8; KEY_BYTES]) -> [u8; 4] {
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, key);
+    let crc = u32::try_from(crc).expect("a CRC-32 has 32 bits");
+    crc.to_le_bytes()
+}
+
+fn with_checksum(key: &[u8; KEY_BYTES]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([key.as_slice(), &checksum(key)].concat())
 }
 
 fn missing(path: &Path) -> std::io::Error {
@@ -464,5 +485,24 @@ mod tests {
         assert_eq!(first.key, second.key);
         std::fs::write(folder.path().join(KEY_FILE), b"short").unwrap();
         assert!(MasterKey::open(folder.path(), true).is_err());
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_key_file_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = MasterKey::open(folder.path(), true).unwrap().key;
+        let path = folder.path().join(KEY_FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, bytes).unwrap();
+            let refused = MasterKey::open(folder.path(), false).unwrap_err();
+            assert!(refused.to_string().contains("restore it"), "bit {bit}");
+        }
+        // A key of former times has no checksum until the next start.
+        std::fs::write(&path, key.as_slice()).unwrap();
+        assert_eq!(MasterKey::open(folder.path(), false).unwrap().key, key);
+        assert_eq!(std::fs::read(&path).unwrap(), whole);
     }
 }
