@@ -141,7 +141,10 @@ fn check(config: &Config) -> Result<(), BoxError> {
         "files     {} ({} bytes read and right)",
         report.blobs, report.blob_bytes
     );
-    println!("orphans   {} (deleted at the next start)", report.orphans);
+    println!(
+        "orphans   {} (the next start deletes them, unless the journal is damaged)",
+        report.orphans
+    );
     damage_is_none(&report.damage)
 }
 

@@ -36,12 +36,14 @@ pub struct Report {
 /// Bytes read and checked at once.
 const READ_BYTES: u64 = 4 << 20;
 
-/// Checks everything. The index that is there is replaced by one made from the journal.
+/// Checks everything. The index that is there is replaced by one made from the journal. Of what is kept
+/// only heads are written, where their checksums say what they were.
 pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let folder = &places.folder;
     let _lock = recover::lock(folder)?;
     let journal_folder = folder.join(recover::JOURNAL);
     journal::settle(&journal_folder)?;
+    let mended = journal::mend_heads(&journal_folder)?;
     let segments = Segments::open(&journal_folder)?;
     let blobs = BlobStore::open(&places.blobs, folder)?;
 
@@ -57,6 +59,7 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
         orphans: recover::orphans(writer.view(), blobs.list()?)?.len() as u64,
         ..Report::default()
     };
+    report.damage.extend(mended.iter().map(ToString::to_string));
     report
         .damage
         .extend(replayed.damage.iter().map(ToString::to_string));

@@ -30,7 +30,7 @@ pub use quotas::Count;
 pub use write::{Displaced, IndexWriter};
 
 /// Raised with every change of the tables: an index of another number is made anew.
-const SCHEMA: i64 = 5;
+const SCHEMA: i64 = 6;
 const TABLES: &str = include_str!("index/tables.sql");
 /// Pages that each connection keeps: the upper levels of a tree of millions. The kernel has the rest;
 /// mapped, those pages would count as ours once for each connection.
@@ -300,6 +300,12 @@ impl View<'_> {
             .prepare_cached("SELECT number, live FROM segments ORDER BY number")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Whether it was made from a journal that could not be read everywhere.
+    pub fn has_holes(self) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM holes)";
+        Ok(self.0.query_row(sql, [], |row| row.get(0))?)
     }
 
     /// Up to where the journal is known.

@@ -3,11 +3,8 @@
 //! A segment's head says where the segment before it ends. So the end of every segment but the last
 //! is known for sure, bytes behind it (a torn write, a failed sync) count for nothing, and nothing
 //! is ever cut off or written twice.
-//!
-//! ```text
-//! segment: 0 magic u64 | 8 number u64 | 16 previous end u64 | 24 crc32c u32 | 28 zero u32 | 32 frames
-//! ```
 
+mod head;
 mod scan;
 
 use std::{
@@ -25,11 +22,8 @@ use super::{
     frame::{self, Frame},
 };
 
-pub use scan::{Damage, Scan, Segments, settle};
-
-const MAGIC: u64 = u64::from_le_bytes(*b"MWSEGM01");
-/// Where frames begin.
-pub const SEGMENT_HEAD_BYTES: u64 = 32;
+pub use head::SEGMENT_HEAD_BYTES;
+pub use scan::{Damage, Scan, Segments, mend_heads, settle};
 
 /// Where a frame lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,21 +38,6 @@ pub struct Location {
 
 pub(super) fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016x}.seg"))
-}
-
-fn segment_head(number: u64, previous_end: u64) -> [u8; SEGMENT_HEAD_BYTES as usize] {
-    let mut head = [0; SEGMENT_HEAD_BYTES as usize];
-    head[0..8].copy_from_slice(&MAGIC.to_le_bytes());
-    head[8..16].copy_from_slice(&number.to_le_bytes());
-    head[16..24].copy_from_slice(&previous_end.to_le_bytes());
-    let crc = head_checksum(&head);
-    head[24..28].copy_from_slice(&crc.to_le_bytes());
-    head
-}
-
-fn head_checksum(head: &[u8]) -> u32 {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &head[..24]);
-    u32::try_from(crc).expect("a CRC-32 has 32 bits")
 }
 
 /// The writing end: one segment, open at its end.
@@ -78,10 +57,14 @@ impl Journal {
         let opened = OpenOptions::new().append(true).create_new(true).open(&path);
         let mut file = opened.during("create", &path)?;
 
-        file.write_all(&segment_head(number, previous_end))
-            .during("write", &path)?;
-        file.sync_all().during("sync", &path)?;
-        sync_dir(folder)?;
+        let written = put_head(&mut file, &path, &head::written(number, previous_end));
+        if let Err(error) = written.and_then(|()| sync_dir(folder)) {
+            // The segment before it goes on, and must not be sealed by what is left of this one.
+            let removed = std::fs::remove_file(&path).during("remove", &path);
+            let gone = removed.and_then(|()| sync_dir(folder));
+            gone.map_err(|error| Failure::Stopped(daemon::chain(&error)))?;
+            return Err(error);
+        }
         let (folder, end) = (folder.to_owned(), SEGMENT_HEAD_BYTES);
         Ok(Self {
             folder,
@@ -128,6 +111,11 @@ impl Journal {
         *self = Self::begin(&self.folder, self.number + 1, self.end)?;
         Ok(())
     }
+}
+
+fn put_head(file: &mut File, path: &Path, head: &[u8]) -> Result<()> {
+    file.write_all(head).during("write", path)?;
+    file.sync_all().during("sync", path)
 }
 
 /// Reads one frame where the index says it is.

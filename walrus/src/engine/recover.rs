@@ -83,8 +83,18 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
         tracing::info!(what, done, of, "replaying into the index");
     };
     let replayed = replay(&journal_folder, &segments, &mut writer, from, &tell)?;
-    for damage in &replayed.damage {
-        tracing::error!(?damage, "the journal is damaged; run `mallee-walrus fsck`");
+    let mut damage = segments.check_heads(&journal_folder)?;
+    damage.retain(|head| !replayed.damage.contains(head));
+    damage.extend(replayed.damage);
+    for damage in &damage {
+        tracing::error!(%damage, "the journal is damaged; run `mallee-walrus fsck`");
+    }
+    let has_holes = writer.view().has_holes()?;
+    if has_holes {
+        tracing::error!(
+            "the index was made from a damaged journal: nothing is deleted; \
+             restore what `mallee-walrus fsck` names, and run it again"
+        );
     }
     let last = segments.0.last().copied().unwrap_or_default();
     let journal = Journal::begin(&journal_folder, last.0 + 1, last.1)?;
@@ -96,7 +106,7 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
         writer,
         blobs,
         batch: replayed.batch,
-        is_damaged: !replayed.damage.is_empty(),
+        is_damaged: has_holes || !damage.is_empty(),
     })
 }
 
@@ -155,7 +165,7 @@ pub(super) fn replay(
     let all = bytes_up_to((u64::MAX, 0));
     let mut replayed = Replayed::default();
     let mut scan = segments.scan(folder, from);
-    let mut open = 0;
+    let (mut open, mut noted) = (0, 0);
     let mut place = from.unwrap_or((0, 0));
 
     while let Some((at, frame)) = scan.next_frame()? {
@@ -169,11 +179,17 @@ pub(super) fn replay(
         open += 1;
         if open == REPLAY_FRAMES {
             tell("journal", bytes_up_to(place), all);
+            noted = note_holes(index, &scan.damage, noted)?;
             index.commit(place)?;
             open = 0;
         }
     }
+    if open == 0 && noted < scan.damage.len() {
+        index.begin()?;
+        open = 1;
+    }
     if open > 0 {
+        note_holes(index, &scan.damage, noted)?;
         index.commit(place)?;
     }
     replayed.damage = scan.damage;
@@ -184,6 +200,15 @@ pub(super) fn replay(
         );
     }
     Ok(replayed)
+}
+
+/// What could not be read may have named files: as long as the index does not know what that was, they
+/// are no orphans.
+fn note_holes(index: &IndexWriter, damage: &[Damage], noted: usize) -> Result<usize> {
+    for damage in &damage[noted..] {
+        index.add_hole(damage.segment, damage.offset)?;
+    }
+    Ok(damage.len())
 }
 
 /// Those of some files that no fact names. The list of names is checked whole before it is believed:

@@ -1,6 +1,8 @@
--- The index of Walrus: schema 5. Everything here can be made anew from the journal. A record begins
+-- The index of Walrus: schema 6. Everything here can be made anew from the journal. A record begins
 -- with a checksum over itself and its place (`sealed` in index.rs).
 CREATE TABLE position (one INTEGER PRIMARY KEY CHECK (one = 1), segment INTEGER NOT NULL, offset INTEGER NOT NULL, sum INTEGER NOT NULL) STRICT;
+-- Places of the journal that could not be read when they were to be applied.
+CREATE TABLE holes (segment INTEGER NOT NULL, offset INTEGER NOT NULL, PRIMARY KEY (segment, offset)) STRICT, WITHOUT ROWID;
 
 CREATE TABLE buckets (
     name TEXT PRIMARY KEY, owner TEXT NOT NULL, created INTEGER NOT NULL, record TEXT NOT NULL,

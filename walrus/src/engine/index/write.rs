@@ -91,6 +91,12 @@ impl IndexWriter {
         self.run("DELETE FROM segments WHERE number = ?1", params![number])
     }
 
+    /// Nothing is known of what stood there in the journal.
+    pub fn add_hole(&self, segment: u64, offset: u64) -> Result<()> {
+        let sql = "INSERT OR IGNORE INTO holes VALUES (?1, ?2)";
+        self.run(sql, params![segment, offset])
+    }
+
     pub(super) fn run(&self, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<()> {
         self.connection.prepare_cached(sql)?.execute(params)?;
         Ok(())

@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    io::ErrorKind,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
@@ -12,7 +13,11 @@ use std::{
 use bytes::Bytes;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
-use super::{Location, MAGIC, SEGMENT_HEAD_BYTES, head_checksum, segment_path};
+use super::{
+    Location, SEGMENT_HEAD_BYTES,
+    head::{self, Head},
+    segment_path,
+};
 use crate::engine::{
     blobs::sync_dir,
     failure::{During, Failure, Result},
@@ -49,8 +54,15 @@ fn numbers(folder: &Path) -> Result<Vec<u64>> {
 /// that is only in the page cache: what is shown from now on must survive the next power cut, or a
 /// sealed end would lie behind the bytes that are there. And a sync that failed leaves pages that
 /// look written: they are forgotten, so that what is read is what the disk has.
+///
+/// A last segment whose head was being written when the power went is removed: nothing is in it.
 pub fn settle(folder: &Path) -> Result<()> {
-    if let Some(last) = numbers(folder)?.last() {
+    let mut numbers = numbers(folder)?;
+    while let Some(last) = numbers.pop_if(|last| is_torn(folder, *last)) {
+        let path = segment_path(folder, last);
+        std::fs::remove_file(&path).during("remove", &path)?;
+    }
+    if let Some(last) = numbers.last() {
         let path = segment_path(folder, *last);
         let file = File::open(&path).during("open", &path)?;
         file.sync_all().during("sync", &path)?;
@@ -72,47 +84,40 @@ impl std::fmt::Display for Damage {
 }
 
 impl Segments {
-    /// Lists a folder. The end of the last segment is found by reading it.
+    /// Lists a folder. Where the next head does not say where a segment ends, as behind the last one,
+    /// it is found by reading it.
     pub fn open(folder: &Path) -> Result<Self> {
-        let Self(mut found) = Self::by_heads(folder)?;
-        if let Some(last) = found.last_mut() {
-            last.1 = end_of_last(folder, last.0, last.1)?;
-        }
-        Ok(Self(found))
-    }
-
-    /// The segments that nobody writes to any more.
-    pub fn sealed(folder: &Path) -> Result<Self> {
-        let Self(mut found) = Self::by_heads(folder)?;
-        found.pop();
-        Ok(Self(found))
-    }
-
-    /// The last one is as long as its file.
-    fn by_heads(folder: &Path) -> Result<Self> {
-        let mut found: Vec<(u64, u64)> = Vec::new();
-        for number in numbers(folder)? {
-            let path = segment_path(folder, number);
-            let length = path.metadata().during("stat", &path)?.len();
-            let Some(previous_end) = previous_end(&path, number)? else {
-                // Its head was being written when the power went: nothing can be in it.
-                if length <= SEGMENT_HEAD_BYTES {
-                    std::fs::remove_file(&path).during("remove", &path)?;
-                    continue;
-                }
-                return Err(Failure::Damaged(format!(
-                    "{}: its head is wrong",
-                    path.display()
-                )));
+        let ends = listed(folder)?.into_iter().map(|listed| {
+            let end = match listed.end {
+                Some(end) => end,
+                None => end_by_reading(folder, listed.number, listed.length)?,
             };
-            if let Some((before, end)) = found.last_mut()
-                && *before + 1 == number
-            {
-                *end = previous_end;
-            }
-            found.push((number, length));
+            Ok((listed.number, end))
+        });
+        ends.collect::<Result<_>>().map(Self)
+    }
+
+    /// The segments that nobody writes to any more, while another thread may begin the next one.
+    pub fn sealed(folder: &Path) -> Result<Self> {
+        let mut found = listed(folder)?;
+        if let Some(last) = found.pop()
+            && last.head.previous_end().is_none()
+        {
+            // Whether it seals the one before it is not certain yet.
+            found.pop();
         }
-        Ok(Self(found))
+        let ends = found.into_iter();
+        let ends = ends.map(|listed| (listed.number, listed.end.unwrap_or(listed.length)));
+        Ok(Self(ends.collect()))
+    }
+
+    /// Heads that are not as they were written.
+    pub fn check_heads(&self, folder: &Path) -> Result<Vec<Damage>> {
+        let mut damage = Vec::new();
+        for (number, end) in &self.0 {
+            damage.extend(Segment::open(folder, *number, *end)?.check_head()?);
+        }
+        Ok(damage)
     }
 
     /// Reads every frame from a place on: `None` is the very beginning.
@@ -134,22 +139,81 @@ impl Segments {
     }
 }
 
-fn previous_end(path: &Path, number: u64) -> Result<Option<u64>> {
-    let file = File::open(path).during("open", path)?;
-    let mut head = [0; SEGMENT_HEAD_BYTES as usize];
-    if file.read_exact_at(&mut head, 0).is_err() {
-        return Ok(None);
+/// Writes heads with few wrong bits again as they were, and says which those are.
+pub fn mend_heads(folder: &Path) -> Result<Vec<Damage>> {
+    let mut mended = Vec::new();
+    for Listed { number, head, .. } in listed(folder)? {
+        let Head::Flipped(previous_end) = head else {
+            continue;
+        };
+        let path = segment_path(folder, number);
+        let file = File::options().write(true).open(&path);
+        let file = file.during("open", &path)?;
+        file.write_all_at(&head::written(number, previous_end), 0)
+            .during("write", &path)?;
+        file.sync_all().during("sync", &path)?;
+        mended.push(Damage {
+            segment: number,
+            offset: 0,
+            why: "bits of its head were wrong; it was written again as it had been".to_owned(),
+        });
     }
-    let long = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"));
-    let crc = u32::from_le_bytes(head[24..28].try_into().expect("four bytes"));
-    let right = long(0) == MAGIC && long(8) == number && crc == head_checksum(&head);
-    Ok(right.then(|| long(16)))
+    Ok(mended)
 }
 
-/// Where the good frames of the last segment end. Frames behind a bad place that are of a later
-/// batch than the one that could have been torn prove that the bad place was once on disk: that is
-/// damage, left to the scan to report, and the end is behind them.
-fn end_of_last(folder: &Path, number: u64, length: u64) -> Result<u64> {
+/// A segment, as names and heads tell.
+struct Listed {
+    number: u64,
+    length: u64,
+    head: Head,
+    /// What the next one's head says.
+    end: Option<u64>,
+}
+
+fn listed(folder: &Path) -> Result<Vec<Listed>> {
+    let mut found: Vec<Listed> = Vec::new();
+    for number in numbers(folder)? {
+        let (head, length) = match head_of(&segment_path(folder, number), number) {
+            // Compaction has removed it meanwhile.
+            Err(Failure::Io { source, .. }) if source.kind() == ErrorKind::NotFound => continue,
+            read => read?,
+        };
+        if let Some(before) = found.last_mut()
+            && before.number + 1 == number
+        {
+            before.end = head.previous_end();
+        }
+        found.push(Listed {
+            number,
+            length,
+            head,
+            end: None,
+        });
+    }
+    Ok(found)
+}
+
+/// A head, and the length of the whole file.
+fn head_of(path: &Path, number: u64) -> Result<(Head, u64)> {
+    let file = File::open(path).during("open", path)?;
+    let length = file.metadata().during("stat", path)?.len();
+    let size = length.min(SEGMENT_HEAD_BYTES);
+    let mut first = vec![0; usize::try_from(size).expect("a head is small")];
+    file.read_exact_at(&mut first, 0).during("read", path)?;
+    Ok((Head::read(&first, length, number), length))
+}
+
+fn is_torn(folder: &Path, number: u64) -> bool {
+    matches!(
+        head_of(&segment_path(folder, number), number),
+        Ok((Head::Torn, _))
+    )
+}
+
+/// Where the good frames of a segment end that no next one seals. Frames behind a bad place that are of
+/// a later batch than the one that could have been torn prove that the bad place was once on disk: that
+/// is damage, left to the scan to report, and the end is behind them.
+fn end_by_reading(folder: &Path, number: u64, length: u64) -> Result<u64> {
     let mut segment = Segment::open(folder, number, length)?;
     let (mut end, mut batch) = (SEGMENT_HEAD_BYTES, None);
     segment.at = SEGMENT_HEAD_BYTES;
@@ -202,6 +266,30 @@ impl Segment {
             window: Bytes::new(),
             window_at: 0,
         })
+    }
+
+    /// What is wrong with its head. What lies behind the head of another segment is not ours to read:
+    /// it would be told a second time, and too late.
+    fn check_head(&mut self) -> Result<Option<Damage>> {
+        let why = match head_of(&self.path, self.number)?.0 {
+            Head::Right(_) => return Ok(None),
+            Head::Flipped(_) => "bits of its head are wrong, few enough to know what it was; \
+                 `mallee-walrus fsck` writes it again"
+                .to_owned(),
+            Head::OfAnother(number) => {
+                self.end = 0;
+                format!("this is segment {number:016x}; nothing in it is read")
+            }
+            Head::Torn | Head::Wrong => {
+                "its head is wrong; the end of the segment before it was found by reading that"
+                    .to_owned()
+            }
+        };
+        Ok(Some(Damage {
+            segment: self.number,
+            offset: 0,
+            why,
+        }))
     }
 
     /// A file may be shorter than the next one's head says: what is there is read.
@@ -332,6 +420,7 @@ impl Scan<'_> {
                 self.expect(number);
                 let mut segment = Segment::open(self.folder, number, end)?;
                 self.damage.extend(segment.clamp()?);
+                self.damage.extend(segment.check_head()?);
                 let start = if number == self.first.0 {
                     self.first.1
                 } else {
@@ -440,6 +529,100 @@ mod tests {
             (7, 1),
             "frame 2 was: its loss is reported"
         );
+    }
+
+    /// A second segment, which says that the first one ends there; all places that count, and its path.
+    fn followed(folder: &Path, end: u64) -> (Vec<Location>, PathBuf) {
+        let mut next = Journal::begin(folder, 2, end).unwrap();
+        let mut bytes = Vec::new();
+        frame::write(&mut bytes, 3, &[gone("c")], b"body");
+        next.append(&bytes).unwrap();
+        (scanned(folder).0, segment_path(folder, 2))
+    }
+
+    /// The same, when the first one's last frames were refused.
+    fn with_a_void_tail(folder: &Path) -> (Vec<Location>, PathBuf) {
+        let places = written(folder, 2);
+        followed(folder, places[2].offset)
+    }
+
+    #[test]
+    fn a_flipped_bit_in_a_head_is_named_and_changes_nothing_of_what_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (places, path) = with_a_void_tail(folder.path());
+        assert_eq!(places.len(), 3);
+        let whole = std::fs::read(&path).unwrap();
+        for bit in 0..SEGMENT_HEAD_BYTES as usize * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+
+            let (found, damage) = scanned(folder.path());
+            assert_eq!(found, places, "bit {bit}");
+            assert_eq!(
+                (damage.len(), damage[0].segment, damage[0].offset),
+                (1, 2, 0)
+            );
+            assert_eq!(mend_heads(folder.path()).unwrap().len(), 1);
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "bit {bit}");
+            assert_eq!(scanned(folder.path()), (places.clone(), vec![]));
+        }
+        assert_eq!(mend_heads(folder.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_head_that_says_nothing_is_named_and_loses_no_frame() {
+        let folder = tempfile::tempdir().unwrap();
+        let last = written(folder.path(), 2)[3];
+        let (places, path) = followed(folder.path(), last.offset + last.length);
+        assert_eq!(places.len(), 5);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..SEGMENT_HEAD_BYTES as usize].fill(0);
+        std::fs::write(&path, &bytes).unwrap();
+        settle(folder.path()).unwrap();
+        let (found, damage) = scanned(folder.path());
+        assert_eq!((found, damage.len()), (places, 1));
+        assert_eq!(mend_heads(folder.path()).unwrap(), []);
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
+    }
+
+    #[test]
+    fn the_frames_of_another_segment_are_not_read_a_second_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let (places, path) = with_a_void_tail(folder.path());
+        std::fs::copy(segment_path(folder.path(), 1), &path).unwrap();
+        let (found, damage) = scanned(folder.path());
+        assert_eq!(found.iter().filter(|at| at.segment == 2).count(), 0);
+        assert!(places[..2].iter().all(|place| found.contains(place)));
+        assert!(
+            damage[0].why.contains("this is segment 0000000000000001"),
+            "{damage:?}"
+        );
+    }
+
+    #[test]
+    fn only_what_was_torn_is_removed_and_never_while_somebody_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = written(folder.path(), 1);
+        let path = segment_path(folder.path(), 2);
+        for torn in [&[][..], &[0; 32], b"MWSEGM01"] {
+            std::fs::write(&path, torn).unwrap();
+            // The scrub looks while the committer begins a segment.
+            assert_eq!(Segments::sealed(folder.path()).unwrap().0, []);
+            assert_eq!(Segments::open(folder.path()).unwrap().0.len(), 2);
+            assert!(path.exists());
+            settle(folder.path()).unwrap();
+            assert!(!path.exists());
+        }
+        Journal::begin(folder.path(), 2, places[1].offset + places[1].length).unwrap();
+        let sealed = Segments::sealed(folder.path()).unwrap().0;
+        assert_eq!(sealed, [(1, places[1].offset + places[1].length)]);
+        // A segment that a start began, and that nothing was written to.
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[..8].fill(7);
+        std::fs::write(&path, &bytes).unwrap();
+        settle(folder.path()).unwrap();
+        assert!(path.exists());
     }
 
     #[test]
