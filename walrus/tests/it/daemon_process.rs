@@ -13,7 +13,7 @@ use std::{
 use axum::{Extension, extract::Request};
 use control::{
     CallError, Changes, Feed, Role,
-    cloud::{AccessKey, Account, IdentityChange, User},
+    cloud::{AccessKey, Account, IdentityChange, PublicCertificate, PublicCertificateAsk, User},
     feed::Poll,
     rpc::{self, Call, Callers, ConnectedPeer},
 };
@@ -113,8 +113,8 @@ impl Identities {
     }
 }
 
-/// The one call of the CLC's that Walrus makes.
-fn routes(identities: Arc<Identities>) -> axum::Router {
+/// The calls of the CLC's that Walrus makes.
+fn routes(identities: Arc<Identities>, authority: Arc<Authority>) -> axum::Router {
     let identity = move |Extension(peer): Extension<ConnectedPeer>, request: Request| {
         let identities = identities.clone();
         let answer =
@@ -123,7 +123,23 @@ fn routes(identities: Arc<Identities>) -> axum::Router {
             };
         rpc::answer(Callers::Roles(&[Role::Walrus]), peer.0, request, answer)
     };
-    axum::Router::new().route("/v1/Cloud/identity", axum::routing::post(identity))
+    let certificate = move |Extension(peer): Extension<ConnectedPeer>, request: Request| {
+        let authority = authority.clone();
+        let answer = async move |_: Call,
+                                 ask: PublicCertificateAsk|
+                    -> Result<PublicCertificate, CallError> {
+            let signed = authority.sign_public(&ask.csr_pem, &ask.names, now_ms());
+            let certificate_pem = signed.unwrap();
+            Ok(PublicCertificate { certificate_pem })
+        };
+        rpc::answer(Callers::Roles(&[Role::Walrus]), peer.0, request, answer)
+    };
+    axum::Router::new()
+        .route("/v1/Cloud/identity", axum::routing::post(identity))
+        .route(
+            "/v1/Cloud/public_certificate",
+            axum::routing::post(certificate),
+        )
 }
 
 /// A Walrus, its cloud and its folder. Killed when it is dropped.
@@ -137,7 +153,7 @@ pub(crate) struct Walrus {
     disk: Option<String>,
     /// Where its large bodies lie, if not in its own folder.
     pub(crate) other: Option<OtherStore>,
-    authority: Authority,
+    authority: Arc<Authority>,
     child: Option<Child>,
     cloud: CancellationToken,
     clc: SocketAddr,
@@ -191,13 +207,17 @@ impl Walrus {
     /// The same with everything in its own folder, whatever the environment says.
     pub(crate) async fn prepare_plain(place: &Path, sets: &[&str]) -> Self {
         let folder = tempfile::tempdir_in(place).unwrap();
-        let authority = Authority::create(now_ms()).unwrap();
+        let authority = Arc::new(Authority::create(now_ms()).unwrap());
         let cloud = CancellationToken::new();
         let identities = Arc::new(Identities::new());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let tls_of_clc = folder.path().join("clc-tls");
         identity(&tls_of_clc, &authority, Role::Clc, "clc");
-        let serving = (any, identities.clone(), cloud.clone());
+        let serving = (
+            any,
+            routes(identities.clone(), authority.clone()),
+            cloud.clone(),
+        );
         let clc = serve_cloud(&tls_of_clc, serving).await;
 
         let tls = folder.path().join("walrus/tls");
@@ -218,6 +238,11 @@ impl Walrus {
             clc,
             identities,
         }
+    }
+
+    /// The certificate of its cloud's authority, in PEM.
+    pub(crate) fn authority_pem(&self) -> &str {
+        self.authority.certificate_pem()
     }
 
     /// The Walrus that large bodies lie in.
@@ -361,7 +386,8 @@ impl Walrus {
     /// It is back, with what it knew.
     pub(crate) async fn regain_cloud(&mut self) {
         self.cloud = CancellationToken::new();
-        let serving = (self.clc, self.identities.clone(), self.cloud.clone());
+        let routes = routes(self.identities.clone(), self.authority.clone());
+        let serving = (self.clc, routes, self.cloud.clone());
         serve_cloud(&self.folder.path().join("clc-tls"), serving).await;
     }
 
@@ -446,11 +472,11 @@ fn identity(folder: &Path, authority: &Authority, role: Role, name: &str) {
     Identity::make(folder, authority, &Issue::daemon(peer, now_ms())).unwrap();
 }
 
-/// Serves identities at an address, and says which it is. One that was served a moment ago may have
+/// Serves the cloud's calls at an address, and says which it is. One that was served a moment ago may have
 /// to be waited for.
 async fn serve_cloud(
     tls: &Path,
-    (address, identities, stop): (SocketAddr, Arc<Identities>, CancellationToken),
+    (address, routes, stop): (SocketAddr, axum::Router, CancellationToken),
 ) -> SocketAddr {
     let config = Tls::open(tls).unwrap().server_config();
     let until = Instant::now() + Duration::from_secs(30);
@@ -462,7 +488,6 @@ async fn serve_cloud(
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     let address = listener.local_addr().unwrap();
-    let routes = routes(identities);
     tokio::spawn(control::server::serve(listener, config, routes, stop));
     address
 }

@@ -16,6 +16,12 @@ pub(crate) struct OtherStore {
     pub(crate) bucket: String,
     access_key: String,
     secret: String,
+    /// Whether it is spoken to by https; ours has a certificate that its own cloud's authority signed.
+    pub(crate) is_https: bool,
+}
+
+fn new_bucket() -> String {
+    format!("blobs-{}", hex::encode(rand::random::<[u8; 6]>()))
 }
 
 /// Whether all tests are to keep large bodies in another store.
@@ -26,34 +32,40 @@ pub(crate) fn is_asked() -> bool {
 impl OtherStore {
     /// The store that the environment names, or a Walrus.
     pub(crate) async fn start() -> Self {
-        let bucket = format!("blobs-{}", hex::encode(rand::random::<[u8; 6]>()));
         let from_environment = |name: &str| std::env::var(name).ok();
-        let store = match from_environment("MALLEE_BLOBS_URL") {
-            Some(url) => Self {
-                walrus: None,
-                host: url.trim_start_matches("http://").to_owned(),
-                access_key: from_environment("MALLEE_BLOBS_KEY").unwrap(),
-                secret: from_environment("MALLEE_BLOBS_SECRET").unwrap(),
-                bucket,
-            },
-            None => {
-                let mut walrus = Walrus::prepare_plain(&std::env::temp_dir(), &[]).await;
-                walrus.run().await;
-                Self {
-                    host: walrus.s3.to_string(),
-                    walrus: Some(Box::new(walrus)),
-                    access_key: BOB.id.to_owned(),
-                    secret: BOB.secret.to_owned(),
-                    bucket,
-                }
-            }
+        let Some(url) = from_environment("MALLEE_BLOBS_URL") else {
+            return Self::start_own().await;
         };
-        store
-            .s3()
-            .put(&format!("/{}", store.bucket), b"")
-            .await
-            .ok();
-        store
+        let theirs = Self {
+            walrus: None,
+            host: url.trim_start_matches("http://").to_owned(),
+            bucket: new_bucket(),
+            access_key: from_environment("MALLEE_BLOBS_KEY").unwrap(),
+            secret: from_environment("MALLEE_BLOBS_SECRET").unwrap(),
+            is_https: false,
+        };
+        theirs.with_bucket().await
+    }
+
+    /// A Walrus.
+    pub(crate) async fn start_own() -> Self {
+        let mut walrus = Walrus::prepare_plain(&std::env::temp_dir(), &[]).await;
+        walrus.run().await;
+        let ours = Self {
+            host: walrus.s3.to_string(),
+            walrus: Some(Box::new(walrus)),
+            bucket: new_bucket(),
+            access_key: BOB.id.to_owned(),
+            secret: BOB.secret.to_owned(),
+            is_https: false,
+        };
+        ours.with_bucket().await
+    }
+
+    async fn with_bucket(self) -> Self {
+        let bucket = format!("/{}", self.bucket);
+        self.s3().put(&bucket, b"").await.ok();
+        self
     }
 
     /// A client of the store.
@@ -65,12 +77,19 @@ impl OtherStore {
     pub(crate) fn sets(&self, folder: &Path) -> Vec<String> {
         let file = folder.join("blobs.credentials");
         self.write_key(&file, &self.secret);
-        vec![
+        let mut sets = vec![
             format!("blobs.url=http://{}", self.host),
             format!("blobs.bucket={}", self.bucket),
             "blobs.prefix=large/".to_owned(),
             format!("blobs.credentials_file={}", file.display()),
-        ]
+        ];
+        if self.is_https {
+            let ca_file = folder.join("blobs.ca.pem");
+            std::fs::write(&ca_file, self.walrus.as_ref().unwrap().authority_pem()).unwrap();
+            sets[0] = format!("blobs.url=https://{}", self.host);
+            sets.push(format!("blobs.ca_file={}", ca_file.display()));
+        }
+        sets
     }
 
     /// Writes the file with the key, and another secret if that is wanted.

@@ -213,17 +213,30 @@ async fn a_store_that_is_away_is_a_clear_503_and_nothing_is_lost() {
     until_keys(&walrus, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
-    let rounds = seed::steps(6);
-    let mut rng = seed::rng(seed::asked().unwrap_or(3));
+/// In the journal, one file, and three parts of an upload in the other store.
+const SIZES: [usize; 6] = [10, 5_000, 20_000, 20_000, 300_000, 17 << 20];
+
+/// Kills us, or the store below, or both at once, amid writes.
+async fn either_is_killed(seed: u64, rounds: u64) {
+    let _told = seed::Told {
+        seed,
+        steps: rounds,
+    };
+    let mut rng = seed::rng(seed);
     let (mut walrus, _) = over_another_store().await;
-    let workload = Workload::begin(&walrus).await;
+    let workload = Workload::of(&walrus, &SIZES).await;
+    let mut checked = 0;
     for round in 0..rounds {
-        let writers = workload.write(&walrus, 3_000 + round);
+        let writers = workload.write(&walrus, seed * 1_000 + round);
         tokio::time::sleep(Duration::from_millis(200 + seed::below(&mut rng, 600))).await;
+        // The first three rounds, of few, are one of each kind.
+        let kind = if round < 3 {
+            round
+        } else {
+            seed::below(&mut rng, 4)
+        };
         let (kills_other, kills_us) =
-            [(true, false), (true, true), (false, true)][round as usize % 3];
+            [(true, false), (true, true), (false, true), (false, true)][kind as usize];
         if kills_other {
             walrus.store_below().kill();
         }
@@ -237,6 +250,10 @@ async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
             walrus.store_below().run().await;
         }
         if kills_us {
+            if seed::per_mille(&mut rng, 200) {
+                let (right, said) = walrus.fsck();
+                assert!(right, "round {round}: {said}");
+            }
             walrus.run().await;
         }
         let s3 = S3::of(&walrus, ALICE);
@@ -245,8 +262,12 @@ async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
             answer.status.is_success().then_some(())
         })
         .await;
-        workload.check(&walrus, &format!("round {round}")).await;
+        checked += workload.check(&walrus, &format!("round {round}")).await;
     }
+    assert!(
+        checked as u64 > rounds * 5,
+        "only {checked} keys were checked"
+    );
     // All that crashes left is found.
     walrus.stop();
     walrus.run().await;
@@ -265,6 +286,69 @@ async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
     let other = walrus.other.as_ref().unwrap();
     until("no upload is left", async || {
         other.uploads().await.is_empty().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
+    either_is_killed(seed::asked().unwrap_or(3), seed::steps(6)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_either_store_is_killed_three_hundred_times() {
+    if crate::is_long() {
+        either_is_killed(4, 300).await;
+    }
+}
+
+/// What an object is like while it goes through the other store in every way.
+async fn comes_and_goes(s3: &S3) {
+    let data = pattern((17 << 20) + 3, 1);
+    s3.put("/bucket/large", &data).await.ok();
+    assert!(s3.get("/bucket/large").await.ok().body == data);
+    let range = [("range", "bytes=9000000-9000099")];
+    let part = s3.call("GET", "/bucket/large", &range, b"").await.ok();
+    assert!(part.body == data[9_000_000..9_000_100]);
+    let from = [("x-amz-copy-source", "/bucket/large")];
+    s3.call("PUT", "/bucket/copy", &from, b"").await.ok();
+    s3.delete("/bucket/large").await.ok();
+    assert!(s3.get("/bucket/copy").await.ok().body == data);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_https_only_a_store_that_the_ca_file_vouches_for_is_believed() {
+    let mut other = OtherStore::start_own().await;
+    other.is_https = true;
+    let mut walrus = Walrus::prepare_over(other, &[]).await;
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.put("/bucket", b"").await.ok();
+    comes_and_goes(&s3).await;
+    until_keys(&walrus, 1).await;
+
+    // Somebody else's authority.
+    let ca_file = walrus.folder.path().join("blobs.ca.pem");
+    let vouched = std::fs::read(&ca_file).unwrap();
+    let stranger = Walrus::prepare_plain(&std::env::temp_dir(), &[]).await;
+    std::fs::write(&ca_file, stranger.authority_pem()).unwrap();
+    assert!(walrus.stop());
+    walrus.launch();
+    until("it says why", async || {
+        let answer = s3.send(s3.request("GET", "/bucket/copy", &[], b"")).await?;
+        answer.fails(503, "ServiceUnavailable");
+        let ready = format!("http://{}/readyz", walrus.admin);
+        let text = crate::s3_client::plain_text(&ready).await;
+        text.contains("certificate").then_some(())
+    })
+    .await;
+
+    assert!(walrus.stop());
+    std::fs::write(&ca_file, vouched).unwrap();
+    walrus.run().await;
+    until("it is served", async || {
+        let answer = s3.get("/bucket/copy").await;
+        answer.status.is_success().then_some(())
     })
     .await;
 }

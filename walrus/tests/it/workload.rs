@@ -31,20 +31,27 @@ struct Known {
 }
 
 /// A bucket, its writers, and what they were told.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Workload {
     journal: Arc<Mutex<BTreeMap<String, Known>>>,
+    sizes: &'static [usize],
 }
 
 impl Workload {
     /// A new bucket with an object to copy from.
     pub(crate) async fn begin(walrus: &Walrus) -> Self {
+        Self::of(walrus, &SIZES).await
+    }
+
+    /// The same with bodies of these sizes.
+    pub(crate) async fn of(walrus: &Walrus, sizes: &'static [usize]) -> Self {
         let s3 = S3::of(walrus, ALICE);
         s3.put("/bucket", b"").await.ok();
         s3.put("/bucket/source", &pattern(SOURCE_BYTES, 99))
             .await
             .ok();
-        Self::default()
+        let journal = Arc::default();
+        Self { journal, sizes }
     }
 
     /// Sets the writers going; each ends when it gets no answer any more.
@@ -59,7 +66,7 @@ impl Workload {
     async fn write_on(self, s3: S3, writer: u64, mut rng: TestRng) {
         loop {
             let key = format!("writer-{writer}/key-{}", seed::below(&mut rng, KEYS));
-            let size = *seed::one_of(&mut rng, &SIZES).unwrap();
+            let size = *seed::one_of(&mut rng, self.sizes).unwrap();
             let data = pattern(size, seed::below(&mut rng, 256) as u8);
             let kind = seed::below(&mut rng, 10);
             let body = match kind {
