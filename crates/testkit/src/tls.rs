@@ -1,6 +1,6 @@
 //! A cloud's certificates in a temporary folder: one authority, a certificate for whoever asks.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use daemon::{
     clock::SystemClock,
@@ -47,7 +47,7 @@ impl Default for Certificates {
     }
 }
 
-/// Routes that are served on the loopback until this is dropped.
+/// Routes that are served until this is dropped.
 pub struct Served {
     /// Where.
     pub address: SocketAddr,
@@ -56,9 +56,14 @@ pub struct Served {
 
 /// Serves the routes over mutual TLS on a free port of the loopback.
 pub async fn serve(tls: &Tls, routes: axum::Router) -> Served {
-    let listener = TcpListener::bind("127.0.0.1:0")
+    serve_at(Ipv4Addr::LOCALHOST, tls, routes).await
+}
+
+/// The same at another address of this host.
+pub async fn serve_at(address: Ipv4Addr, tls: &Tls, routes: axum::Router) -> Served {
+    let listener = TcpListener::bind((address, 0))
         .await
-        .expect("the loopback has a free port");
+        .expect("an address of this host has a free port");
     let address = listener.local_addr().expect("it is bound");
     let stop = CancellationToken::new();
     let serving = control::server::serve(listener, tls.server_config(), routes, stop.clone());

@@ -2,6 +2,7 @@
 
 use std::{
     io::Write,
+    net::Ipv4Addr,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
@@ -64,8 +65,14 @@ struct Signature {
 impl Store {
     /// Bundles `image` and serves the parts.
     pub(crate) async fn serve(image: &[u8]) -> Arc<Self> {
+        Self::serve_at(Ipv4Addr::LOCALHOST, image).await
+    }
+
+    /// The same at another address than the loopback's.
+    pub(crate) async fn serve_at(address: Ipv4Addr, image: &[u8]) -> Arc<Self> {
         let (parts, ticket) = bundled(image);
-        Self::start(image.len() as u64, Sha256Digest::of(image), parts, ticket).await
+        let (size, name) = (image.len() as u64, Sha256Digest::of(image));
+        Self::start(address, size, name, parts, ticket).await
     }
 
     /// Serves a bundle that is gzip of `zeros` zeros, and says that it is an image of `size` bytes.
@@ -79,7 +86,8 @@ impl Store {
         }
         let plain = gzip.finish().unwrap();
         let (parts, ticket) = encrypted(plain, size, Sha1Digest::of(b""));
-        Self::start(size, Sha256Digest::of(b"bomb"), parts, ticket).await
+        let name = Sha256Digest::of(b"bomb");
+        Self::start(Ipv4Addr::LOCALHOST, size, name, parts, ticket).await
     }
 
     /// Serves a bundle of any tar, right in all its digests, that says it is an image of `size` bytes.
@@ -87,16 +95,18 @@ impl Store {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(tar).unwrap();
         let (parts, ticket) = encrypted(gzip.finish().unwrap(), size, Sha1Digest::of(tar));
-        Self::start(size, Sha256Digest::of(tar), parts, ticket).await
+        let name = Sha256Digest::of(tar);
+        Self::start(Ipv4Addr::LOCALHOST, size, name, parts, ticket).await
     }
 
     async fn start(
+        address: Ipv4Addr,
         size_bytes: u64,
         name: Sha256Digest,
         parts: Vec<Bytes>,
         ticket: Ticket,
     ) -> Arc<Self> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let listener = std::net::TcpListener::bind((address, 0)).unwrap();
         let digits = &name.to_string()[..8];
         let image = ImageRef {
             id: format!("emi-{digits}").parse().unwrap(),
