@@ -12,7 +12,7 @@ async fn ends(store: &Arc<Store>, says: &str) {
     let error = hold(&cache, store, 1).await.unwrap_err().to_string();
     assert!(error.contains(says), "{error}\nshould say {says}");
     cache.release(&holder(1)).await.unwrap();
-    assert_eq!(files(folder.path()), [""; 0], "left after: {error}");
+    nothing_is_left(folder.path(), &error).await;
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn j1_a_corrupt_part_is_named_and_does_not_poison_the_cache() {
     );
     // As the end of a launch does.
     cache.release(&holder(1)).await.unwrap();
-    assert_eq!(files(folder.path()), [""; 0]);
+    nothing_is_left(folder.path(), &error).await;
 
     // The same bit again: the part is whole, and so is the image.
     store.damage(1);
@@ -153,6 +153,18 @@ async fn j5_keys_that_do_not_fit_or_are_none_are_refused() {
 
 /// A file that qemu-img makes in that format.
 fn made_by_qemu(format: &str, arguments: &[&str]) -> Vec<u8> {
+    // Before it makes a key it measures the processor, and gives up if that seems to do nothing.
+    let gave_up = |said: &str| said.contains("Unable to get accurate CPU usage");
+    for _ in 0..20 {
+        match try_with_qemu(format, arguments) {
+            Ok(image) => return image,
+            Err(said) => assert!(gave_up(&said), "{format}: {said}"),
+        }
+    }
+    panic!("qemu-img cannot measure this processor");
+}
+
+fn try_with_qemu(format: &str, arguments: &[&str]) -> Result<Vec<u8>, String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("image");
     #[allow(clippy::disallowed_methods)] // a test's tool
@@ -164,9 +176,10 @@ fn made_by_qemu(format: &str, arguments: &[&str]) -> Vec<u8> {
         .arg("16M")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&made.stderr);
-    assert!(made.status.success(), "{format}: {said}");
-    std::fs::read(path).unwrap()
+    match made.status.success() {
+        true => Ok(std::fs::read(path).unwrap()),
+        false => Err(String::from_utf8_lossy(&made.stderr).into_owned()),
+    }
 }
 
 #[tokio::test]
@@ -258,7 +271,7 @@ async fn j10_a_size_beyond_all_room_is_refused_before_a_byte_is_fetched() {
         assert!(refused.is_err());
         assert_eq!(store.hits(), 0, "of an image of {size} bytes");
         cache.release(&holder(1)).await.unwrap();
-        assert_eq!(files(folder.path()), [""; 0]);
+        nothing_is_left(folder.path(), "a refusal").await;
     }
 }
 
