@@ -21,7 +21,7 @@ use crate::{
 };
 
 pub use delivery::{LOG_SERVICE, may_deliver_log};
-pub use policy::BucketPolicy;
+pub use policy::{BucketPolicy, PoliciesRead};
 
 /// What an owner may do whatever its own policy says.
 const POLICY_ACTIONS: [&str; 3] = [
@@ -119,14 +119,13 @@ impl Wish<'_> {
         if POLICY_ACTIONS.contains(&action) && self.caller.principal == root(&bucket.owner) {
             return None;
         }
-        let Ok(policy) = BucketPolicy::parse(text) else {
+        let Ok(BucketPolicy(policy)) = self.people.read_policy(text) else {
             tracing::error!(bucket = %bucket.name, "its policy cannot be read: it refuses everything");
             return Some(Policy::of(vec![Statement::deny_all()]));
         };
         let block = bucket.settings.public_access_block.unwrap_or_default();
         let outside = self.caller.account() != Some(&bucket.owner);
         let restricted = block.restrict_buckets && policy.is_public() && outside;
-        let policy = policy.0.resolved(&|alias| self.people.find_alias(alias));
         // What somebody else owns in the bucket is not the bucket's to give away.
         if restricted || *owner != bucket.owner {
             return Some(policy.refusals());

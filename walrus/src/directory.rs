@@ -11,6 +11,8 @@ use iam::{Policy, Principal};
 use s3::acl::{People, Person};
 use types::{AccountId, Arn, Secret};
 
+use crate::authorise::{BucketPolicy, PoliciesRead};
+
 /// The user who may do everything in its account.
 pub(crate) const ADMIN: &str = "admin";
 
@@ -45,6 +47,8 @@ pub struct Directory {
     by_canonical_id: HashMap<String, AccountId>,
     users: BTreeMap<(AccountId, String), (User, Caller)>,
     keys: HashMap<String, AccessKey>,
+    /// As buckets' policies read among these identities.
+    policies: PoliciesRead,
 }
 
 impl Directory {
@@ -53,6 +57,7 @@ impl Directory {
         if full {
             *self = Self::default();
         }
+        self.policies = PoliciesRead::default();
         for change in changes {
             match change {
                 IdentityChange::Account(account) => self.set_account(account),
@@ -115,6 +120,11 @@ impl Directory {
         let by_name = || self.accounts.values().find(|account| account.name == alias);
         self.find_account(alias)
             .or_else(|| by_name().map(|account| account.account.clone()))
+    }
+
+    /// What a bucket's policy says, with the accounts that it calls by name.
+    pub fn read_policy(&self, text: &str) -> s3::Result<BucketPolicy> {
+        self.policies.read(text, &|alias| self.find_alias(alias))
     }
 
     /// A user of an account.

@@ -4,6 +4,8 @@
 //!
 //! The grammar: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_grammar.html>.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use types::AccountId;
 
@@ -58,10 +60,10 @@ pub enum Effect {
     Deny,
 }
 
-/// A policy, read.
+/// A policy, read. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    statements: Vec<Statement>,
+    statements: Arc<Vec<Statement>>,
 }
 
 /// One statement of a policy.
@@ -127,13 +129,15 @@ impl Policy {
 
     /// A policy of statements made by hand: what an ACL says, for instance.
     pub fn of(statements: Vec<Statement>) -> Self {
-        Self { statements }
+        Self {
+            statements: Arc::new(statements),
+        }
     }
 
     /// The same with accounts that were named by name or canonical id put in by their numbers.
     #[must_use]
     pub fn resolved(mut self, find: &dyn Fn(&str) -> Option<AccountId>) -> Self {
-        for statement in &mut self.statements {
+        for statement in Arc::make_mut(&mut self.statements) {
             let (Who::These(named) | Who::AllBut(named)) = &mut statement.who else {
                 continue;
             };
@@ -150,9 +154,9 @@ impl Policy {
 
     /// Only what it refuses.
     #[must_use]
-    pub fn refusals(mut self) -> Self {
-        self.statements.retain(|s| s.effect == Effect::Deny);
-        self
+    pub fn refusals(&self) -> Self {
+        let refusals = self.statements.iter().filter(|s| s.effect == Effect::Deny);
+        Self::of(refusals.cloned().collect())
     }
 
     /// Whether it gives something to everyone, whoever and wherever they are (S3 user guide, "The

@@ -8,7 +8,7 @@ use s3::{
 };
 use types::Arn;
 
-use super::{BucketPolicy, resource_of};
+use super::resource_of;
 use crate::{directory::Directory, engine::facts::Bucket};
 
 /// What policies call whoever writes access logs.
@@ -28,8 +28,7 @@ pub fn may_deliver_log(
         resource.push(Policy::of(vec![all]));
     }
     if let Some(text) = &target.settings.policy {
-        let policy = BucketPolicy::parse(text)?.0;
-        resource.push(policy.resolved(&|alias| people.find_alias(alias)));
+        resource.push(people.read_policy(text)?.0);
     }
     let context = Context::new()
         .with("aws:SourceArn", Arn::s3(source.as_str(), None).as_str())

@@ -1,7 +1,16 @@
 //! A bucket's policy, read from the text that its owner put.
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use iam::Policy;
 use s3::{BucketName, Code, Error, Result};
+use types::AccountId;
+
+/// Policies that are kept read. Each may be 20 KiB of text, and a few times that when it is read.
+const READ_MAX: usize = 128;
 
 /// A policy that says whom it is about.
 #[derive(Debug, Clone)]
@@ -42,9 +51,70 @@ impl BucketPolicy {
     }
 }
 
+/// Policies that were read, by their text: requests come by the thousand, policies by the day. It is
+/// good for one set of identities, so a clone begins empty.
+#[derive(Debug, Default)]
+pub struct PoliciesRead(Mutex<HashMap<String, BucketPolicy>>);
+
+impl Clone for PoliciesRead {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl PoliciesRead {
+    /// A policy with the accounts that are called by name.
+    pub fn read(
+        &self,
+        text: &str,
+        find: &dyn Fn(&str) -> Option<AccountId>,
+    ) -> Result<BucketPolicy> {
+        // A policy is put there whole: a panic leaves nothing half-done.
+        let held = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = held().get(text) {
+            return Ok(known.clone());
+        }
+        let read = BucketPolicy(BucketPolicy::parse(text)?.0.resolved(find));
+        let mut known = held();
+        if known.len() >= READ_MAX {
+            known.clear();
+        }
+        known.insert(text.to_owned(), read.clone());
+        Ok(read)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn about(account: &str) -> String {
+        format!(
+            r#"{{"Statement":{{"Effect":"Allow","Principal":{{"CanonicalUser":"{account}"}},"Action":"s3:*","Resource":"*"}}}}"#
+        )
+    }
+
+    #[test]
+    fn a_policy_is_read_once_among_the_same_people_and_few_are_kept() {
+        let read = PoliciesRead::default();
+        let looks = std::cell::Cell::new(0);
+        let find = |_: &str| {
+            looks.set(looks.get() + 1);
+            None
+        };
+        for _ in 0..3 {
+            read.read(&about("ruth"), &find).unwrap();
+        }
+        assert_eq!(looks.get(), 1);
+        // Among other people the name may be another account.
+        read.clone().read(&about("ruth"), &find).unwrap();
+        assert_eq!(looks.get(), 2);
+        for number in 0..READ_MAX * 3 {
+            read.read(&about(&number.to_string()), &find).unwrap();
+            assert!(read.0.lock().unwrap().len() <= READ_MAX);
+        }
+        assert!(read.read("{}", &find).is_err());
+    }
 
     #[test]
     fn a_policy_is_about_its_own_bucket() {
