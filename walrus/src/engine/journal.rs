@@ -96,11 +96,14 @@ impl Journal {
         Ok(())
     }
 
-    /// After a failed append. A disk that was full takes back what it took; a sync that failed is
-    /// never tried again on the same segment, since it says nothing of what is on disk: the next
-    /// segment's head declares everything behind the good end void.
+    /// After a failed append. A disk that was full takes back what it took, before anybody is told that
+    /// it is not kept: a power cut must not bring it back. A sync that failed is never tried again on
+    /// the same segment, since it says nothing of what is on disk: the next segment's head declares
+    /// everything behind the good end void.
     pub fn mend(&mut self) -> Result<()> {
-        if !self.sync_failed && self.file.set_len(self.end).is_ok() {
+        let file = &self.file;
+        let take_back = || file.set_len(self.end).and_then(|()| file.sync_all());
+        if !self.sync_failed && take_back().is_ok() {
             return Ok(());
         }
         self.rotate()
