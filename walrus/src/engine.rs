@@ -13,6 +13,7 @@
 //! | `compact` | sealed segments are thinned out, oldest first |
 //! | [`pins`] | files live as long as their readers |
 //! | [`fsck`] | the same scan, for an administrator |
+//! | [`given_up`] | damage that no longer keeps anything from being deleted |
 //! | [`quota`] | how much accounts and buckets may hold |
 //! | [`scrub`] | everything read again in the background |
 //! | `sweep` | what crashes left in another store |
@@ -31,6 +32,7 @@ pub mod facts;
 pub mod failure;
 pub mod frame;
 pub mod fsck;
+pub mod given_up;
 pub mod index;
 pub mod journal;
 pub mod pins;
@@ -253,7 +255,7 @@ impl Engine {
             compactor: compact::Compactor::new(
                 recovered.journal_folder.clone(),
                 recovered.segments,
-                recovered.is_damaged,
+                (!recovered.is_damaged).then_some(recovered.given_up),
             ),
             journal: recovered.journal,
             index: recovered.writer,

@@ -48,7 +48,12 @@ Looks at this host before and after; what would not work is said with its cause 
 Example:
   systemctl stop mallee-walrus && mallee-walrus fsck && systemctl start mallee-walrus
 Exits 0 if every byte is right, 1 if something is damaged.")]
-    Fsck,
+    Fsck {
+        /// Give up what damaged places of the journal said, where no backup has it: the next start
+        /// deletes files that nothing names, and compaction goes on
+        #[arg(long)]
+        give_up: bool,
+    },
     /// Show how far the background scrub is, and what it found
     #[command(after_help = "\
 Example:
@@ -67,7 +72,9 @@ fn main() -> ExitCode {
         Some(Command::Scrub) => {
             daemon::start::command(&args, async |config: Config| show_scrub(&config))
         }
-        Some(Command::Fsck) => daemon::start::command(&args, async |config| check(&config)),
+        Some(Command::Fsck { give_up }) => {
+            daemon::start::command(&args, async move |config| check(&config, give_up))
+        }
     }
 }
 
@@ -128,7 +135,10 @@ fn damage_is_none(damage: &[String]) -> Result<(), BoxError> {
     }
 }
 
-fn check(config: &Config) -> Result<(), BoxError> {
+fn check(config: &Config, give_up: bool) -> Result<(), BoxError> {
+    if give_up {
+        fsck::give_up(&config.places())?;
+    }
     let bars = Bars::default();
     let report = fsck::check(&config.places(), &bars.tell())?;
     println!("buckets   {}", report.totals.buckets);
@@ -145,6 +155,9 @@ fn check(config: &Config) -> Result<(), BoxError> {
         "orphans   {} (the next start deletes them, unless the journal is damaged)",
         report.orphans
     );
+    for line in &report.given_up {
+        println!("GIVEN UP  {line}");
+    }
     damage_is_none(&report.damage)
 }
 

@@ -12,6 +12,7 @@ use super::{
     blobs::sync_dir,
     facts::Fact,
     failure::{During, Result},
+    given_up::GivenUp,
     index::IndexWriter,
     journal::{Segments, segment_path},
 };
@@ -37,23 +38,24 @@ pub(super) struct Compactor {
     /// Sealed segments and their ends.
     sealed: Vec<(u64, u64)>,
     at: Option<(u64, u64)>,
-    /// Damage was found at start: nothing is deleted until somebody has looked.
-    frozen: bool,
+    /// Damage that stops nothing; `None` if there is other damage: then nothing is deleted until
+    /// somebody has looked.
+    given_up: Option<GivenUp>,
 }
 
 impl Compactor {
-    pub(super) fn new(folder: PathBuf, sealed: Segments, frozen: bool) -> Self {
+    pub(super) fn new(folder: PathBuf, sealed: Segments, given_up: Option<GivenUp>) -> Self {
         Self {
             folder,
             sealed: sealed.0,
             at: None,
-            frozen,
+            given_up,
         }
     }
 
     /// The next thing to do, if there is one.
     pub(super) fn step(&mut self, index: &IndexWriter, current: u64) -> Result<Option<Work>> {
-        if self.frozen {
+        if self.given_up.is_none() {
             return Ok(None);
         }
         if self
@@ -116,11 +118,16 @@ impl Compactor {
                 return Ok(work);
             }
         }
-        if scan.damage.is_empty() {
+        let is_known = |one| {
+            self.given_up
+                .as_ref()
+                .is_some_and(|all| all.has_damage(one))
+        };
+        if scan.damage.iter().all(is_known) {
             work.emptied = Some(number);
         } else {
             tracing::error!(segment = number, damage = ?scan.damage, "a damaged segment is kept");
-            self.frozen = true;
+            self.given_up = None;
         }
         self.at = None;
         Ok(work)

@@ -6,6 +6,7 @@ use super::{
     Places,
     blobs::BlobStore,
     failure::{Failure, Result},
+    given_up::GivenUp,
     index::{IndexFile, Totals},
     journal::{self, Segments},
     recover,
@@ -31,6 +32,8 @@ pub struct Report {
     pub totals: Totals,
     /// What is wrong, a line each.
     pub damage: Vec<String>,
+    /// The same, but given up before.
+    pub given_up: Vec<String>,
 }
 
 /// Bytes read and checked at once.
@@ -60,9 +63,14 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
         ..Report::default()
     };
     report.damage.extend(mended.iter().map(ToString::to_string));
-    report
-        .damage
-        .extend(replayed.damage.iter().map(ToString::to_string));
+    let given_up = GivenUp::read(folder);
+    for damage in &replayed.damage {
+        let lines = match given_up.has_damage(damage) {
+            true => &mut report.given_up,
+            false => &mut report.damage,
+        };
+        lines.push(damage.to_string());
+    }
     if let Err(error) = writer.view().check_totals() {
         report.damage.push(daemon::chain(&error));
     }
@@ -78,6 +86,20 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// Gives up what damaged places of the journal said: from the next start on they keep nothing from being
+/// deleted. What can be mended is.
+pub fn give_up(places: &Places) -> Result<()> {
+    let folder = &places.folder;
+    let _lock = recover::lock(folder)?;
+    let journal_folder = folder.join(recover::JOURNAL);
+    journal::settle(&journal_folder)?;
+    journal::mend_heads(&journal_folder)?;
+    let segments = Segments::open(&journal_folder)?;
+    let mut scan = segments.scan(&journal_folder, None);
+    while scan.next_frame()?.is_some() {}
+    GivenUp::add(folder, &scan.damage)
 }
 
 fn read_all(blobs: &BlobStore, blob: &super::blobs::BlobId) -> Result<u64, Failure> {

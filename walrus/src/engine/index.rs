@@ -302,10 +302,11 @@ impl View<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Whether it was made from a journal that could not be read everywhere.
-    pub fn has_holes(self) -> Result<bool> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM holes)";
-        Ok(self.0.query_row(sql, [], |row| row.get(0))?)
+    /// Places of the journal that could not be read when they were to be applied.
+    pub fn holes(self) -> Result<Vec<(u64, u64)>> {
+        let mut query = self.0.prepare("SELECT segment, offset FROM holes")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Up to where the journal is known.

@@ -13,6 +13,7 @@ use super::{
     Places,
     blobs::{BlobId, BlobStore},
     failure::{During, Failure, Result},
+    given_up::GivenUp,
     index::{IndexFile, IndexWriter, View},
     journal::{self, Damage, Journal, SEGMENT_HEAD_BYTES, Segments},
     pins::Pins,
@@ -36,7 +37,9 @@ pub(super) struct Recovered {
     pub(super) writer: IndexWriter,
     pub(super) blobs: BlobStore,
     pub(super) batch: u64,
+    /// Whether there is damage that was not given up.
     pub(super) is_damaged: bool,
+    pub(super) given_up: GivenUp,
 }
 
 /// Two processes on one folder would both believe that they are the one writer.
@@ -86,10 +89,13 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
     let mut damage = segments.check_heads(&journal_folder)?;
     damage.retain(|head| !replayed.damage.contains(head));
     damage.extend(replayed.damage);
+    let given_up = GivenUp::read(folder);
+    damage.retain(|damage| !given_up.has_damage(damage));
     for damage in &damage {
         tracing::error!(%damage, "the journal is damaged; run `mallee-walrus fsck`");
     }
-    let has_holes = writer.view().has_holes()?;
+    let mut holes = writer.view().holes()?.into_iter();
+    let has_holes = holes.any(|(segment, offset)| !given_up.has(segment, offset));
     if has_holes {
         tracing::error!(
             "the index was made from a damaged journal: nothing is deleted; \
@@ -107,6 +113,7 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
         blobs,
         batch: replayed.batch,
         is_damaged: has_holes || !damage.is_empty(),
+        given_up,
     })
 }
 

@@ -15,6 +15,7 @@ use super::{
     Engine,
     blobs::{BlobId, forget_pages},
     failure::{During, Failure, Result},
+    given_up::GivenUp,
     journal::{Segments, segment_path},
 };
 
@@ -125,6 +126,7 @@ fn percent(name: &str) -> u32 {
 pub struct Scrub {
     engine: Engine,
     folder: PathBuf,
+    given_up: GivenUp,
     progress: Progress,
     steps: u32,
 }
@@ -136,6 +138,7 @@ impl Scrub {
         Self {
             engine: engine.clone(),
             progress: Progress::read(&folder),
+            given_up: GivenUp::read(&folder),
             folder,
             steps: 0,
         }
@@ -228,7 +231,8 @@ impl Scrub {
             self.progress.place = Some(Place::Journal(found + 1, 0));
             break;
         }
-        for damage in scan.damage {
+        let damage = scan.damage.into_iter();
+        for damage in damage.filter(|damage| !self.given_up.has_damage(damage)) {
             self.progress.found(damage.to_string());
         }
         Ok(at.saturating_sub(offset))

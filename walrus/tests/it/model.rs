@@ -310,11 +310,8 @@ proptest! {
     }
 }
 
-#[tokio::test]
-async fn the_journal_does_not_grow_without_bound() {
-    let folder = TempDir::new().unwrap();
-    let engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
-    let bucket = Bucket {
+fn bucket() -> Change {
+    Change::CreateBucket(Box::new(Bucket {
         name: bucket_name(),
         id: "1".into(),
         owner: account(),
@@ -322,31 +319,72 @@ async fn the_journal_does_not_grow_without_bound() {
         location: None,
         acl: Acl::default(),
         settings: Settings::default(),
-    };
-    let change = Change::CreateBucket(Box::new(bucket));
-    engine.commit(change).await.unwrap();
-    put(&engine, key(0), b"stays", false).await.unwrap();
+    }))
+}
+
+/// Writes twenty small objects again and again.
+async fn overwrite(engine: &Engine) {
     for round in 0..600_u32 {
-        put(
-            &engine,
-            key((round % 20) as u8 + 1),
-            &round.to_le_bytes(),
-            false,
-        )
-        .await
-        .unwrap();
+        let key = key((round % 20) as u8 + 1);
+        put(engine, key, &round.to_le_bytes(), false).await.unwrap();
     }
-    let bytes: u64 = std::fs::read_dir(folder.path().join("journal"))
-        .unwrap()
-        .map(|entry| entry.unwrap().metadata().unwrap().len())
-        .sum();
-    assert!(
-        bytes < 20 * 4096,
-        "{bytes} bytes of journal for 21 small objects"
-    );
+}
+
+fn journal_bytes(folder: &TempDir) -> u64 {
+    let segments = std::fs::read_dir(folder.path().join("journal")).unwrap();
+    let lengths = segments.map(|entry| entry.unwrap().metadata().unwrap().len());
+    lengths.sum()
+}
+
+/// What twenty-one small objects need, while compaction goes on.
+const BOUND: u64 = 20 * 4096;
+
+#[tokio::test]
+async fn the_journal_does_not_grow_without_bound() {
+    let folder = TempDir::new().unwrap();
+    let engine = Engine::open(&Places::below(folder.path()), TUNING).unwrap();
+    engine.commit(bucket()).await.unwrap();
+    put(&engine, key(0), b"stays", false).await.unwrap();
+    overwrite(&engine).await;
+    assert!(journal_bytes(&folder) < BOUND, "{}", journal_bytes(&folder));
     assert_eq!(get(&engine, key(0)).await.unwrap(), b"stays");
 
     engine.close().await;
     let report = fsck::check(&Places::below(folder.path()), &|_, _, _| {}).unwrap();
     assert_eq!((report.totals.objects, report.damage.len()), (21, 0));
+}
+
+#[tokio::test]
+async fn damage_keeps_the_journal_until_it_is_given_up() {
+    let folder = TempDir::new().unwrap();
+    let places = Places::below(folder.path());
+    let engine = Engine::open(&places, TUNING).unwrap();
+    engine.commit(bucket()).await.unwrap();
+    put(&engine, key(0), b"is lost", false).await.unwrap();
+    put(&engine, key(1), b"stays", false).await.unwrap();
+    engine.close().await;
+    let first = folder.path().join("journal/0000000000000001.seg");
+    let mut bytes = std::fs::read(&first).unwrap();
+    let at = bytes.windows(7).position(|found| found == b"is lost");
+    bytes[at.unwrap()] ^= 1;
+    std::fs::write(&first, &bytes).unwrap();
+    let fsck = || fsck::check(&places, &|_, _, _| {}).unwrap();
+    assert_eq!((fsck().damage.len(), fsck().given_up.len()), (1, 0));
+
+    let engine = Engine::open(&places, TUNING).unwrap();
+    overwrite(&engine).await;
+    assert!(journal_bytes(&folder) > BOUND, "it may not be thrown away");
+    assert_eq!(std::fs::read(&first).unwrap(), bytes);
+    engine.close().await;
+
+    fsck::give_up(&places).unwrap();
+    assert_eq!((fsck().damage.len(), fsck().given_up.len()), (0, 1));
+    let engine = Engine::open(&places, TUNING).unwrap();
+    overwrite(&engine).await;
+    assert!(journal_bytes(&folder) < BOUND, "{}", journal_bytes(&folder));
+    assert!(!first.exists());
+    engine.close().await;
+    let report = fsck();
+    assert_eq!((report.damage.len(), report.given_up.len()), (0, 0));
+    assert_eq!(report.totals.objects, 20);
 }
