@@ -33,6 +33,7 @@ pub mod overlay;
 pub mod qcow2;
 pub mod recognise;
 pub mod unbundle;
+pub mod write_behind;
 
 mod sparse;
 mod tar;

@@ -8,7 +8,7 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 
 use sha2::{Digest, Sha256};
 
-use crate::digest::Sha256Digest;
+use crate::{digest::Sha256Digest, write_behind::WriteBehind};
 
 /// The unit that is kept or skipped: the block size of the file systems that hold images.
 const BLOCK: usize = 4096;
@@ -24,6 +24,7 @@ pub(crate) struct SparseFile {
     pending: Vec<u8>,
     data_bytes: u64,
     sha256: Sha256,
+    behind: WriteBehind,
 }
 
 impl SparseFile {
@@ -37,6 +38,7 @@ impl SparseFile {
             pending: Vec::with_capacity(BLOCK),
             data_bytes: 0,
             sha256: Sha256::new(),
+            behind: WriteBehind::default(),
         }
     }
 
@@ -75,6 +77,7 @@ impl SparseFile {
         self.flush()?;
         self.sha256.update((self.start - self.first).to_le_bytes());
         self.file.set_len(length)?;
+        self.behind.finish()?;
         self.file.sync_all()?;
         let digest = Sha256Digest::from_hasher(self.sha256);
         Ok((self.file, self.data_bytes, digest))
@@ -100,6 +103,7 @@ impl SparseFile {
             if !skip {
                 self.file.write_all_at(run, self.start)?;
                 self.data_bytes += length as u64;
+                self.behind.wrote(&self.file, length as u64)?;
                 self.hash(run);
             }
             self.start += length as u64;

@@ -208,7 +208,7 @@ enum ImageState {
     Body {
         content: Content,
         start: u64,
-        sparse: SparseFile,
+        sparse: Box<SparseFile>,
     },
     Failed,
 }
@@ -287,7 +287,7 @@ impl ImageFile {
         self.state = ImageState::Body {
             content,
             start,
-            sparse,
+            sparse: Box::new(sparse),
         };
         Ok(())
     }
