@@ -15,12 +15,7 @@
 mod paced;
 mod store;
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -31,7 +26,7 @@ use control::{
     rpc::Call,
 };
 use image::{
-    bundle::{self, BundleError, Label, Order, PartSink, Source},
+    bundle::{self, BundleError, Image, Label, Order, PartSink, Source},
     keys::{BundleKey, KeyError, WrappedKey},
     manifest::Kind,
     mbr,
@@ -272,7 +267,7 @@ fn run(
 }
 
 /// The disk as its guest sees it, or the partition in it that it was made of; and how large that is.
-fn open(root: &Disk) -> Result<(Box<dyn Read + Send>, u64), Failure> {
+fn open(root: &Disk) -> Result<(Box<dyn Image>, u64), Failure> {
     let file = File::open(&root.file.path)?;
     match (root.file.format, &root.backing) {
         (DiskFormat::Raw, _) => {
@@ -280,14 +275,14 @@ fn open(root: &Disk) -> Result<(Box<dyn Read + Send>, u64), Failure> {
             let mut head = [0; HEAD_BYTES];
             std::os::unix::fs::FileExt::read_exact_at(&file, &mut head, 0)?;
             let (start, bytes) = stretch(&head, disk_bytes);
-            Ok((Box::new(Source::new(file, start, bytes)), bytes))
+            Ok((Box::new(Source::new(file, start)), bytes))
         }
         (DiskFormat::Qcow2, Some(backing)) => {
             let mut overlay = Overlay::open(file, File::open(&backing.path)?)?;
             let mut head = [0; HEAD_BYTES];
             overlay.read_exact_at(&mut head, 0)?;
             let (start, bytes) = stretch(&head, overlay.size_bytes());
-            Ok((Box::new(overlay.stretch(start, bytes)), bytes))
+            Ok((Box::new(overlay.stretch(start)), bytes))
         }
         (DiskFormat::Qcow2, None) => Err(Failure::NoDisk),
     }

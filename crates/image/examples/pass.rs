@@ -56,7 +56,7 @@ fn measure(folder: &Path, size_bytes: u64, data_bytes: u64) {
         size_bytes,
         key: &key,
     };
-    let mut source = Source::new(image.try_clone().unwrap(), 0, size_bytes);
+    let mut source = Source::new(image.try_clone().unwrap(), 0);
     let mut sink = Folder(folder.to_owned());
     let bundled = bundle::bundle(order, &mut source, &mut sink, &mut |_| {}).unwrap();
     println!(

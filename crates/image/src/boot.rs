@@ -169,7 +169,10 @@ fn memdisk() -> Vec<u8> {
     let size = MENU.len() as u64;
     let mut archive = tar::header("menu.cfg", size).to_vec();
     archive.extend_from_slice(MENU.as_bytes());
-    archive.resize(archive.len() + tar::padding(size) as usize, 0);
+    archive.resize(
+        archive.len() + tar::padding(tar::BLOCK as u64, size) as usize,
+        0,
+    );
     archive
 }
 

@@ -3,12 +3,13 @@
 //! One pass, the stages on threads of their own ([`compress`]), one part in memory. Where parts go is
 //! a [`PartSink`]: a folder, or an uploader. The manifest comes last, and is the caller's to store.
 
+mod archive;
 mod compress;
 mod source;
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, Write},
     path::PathBuf,
 };
 
@@ -23,7 +24,7 @@ use crate::{
         PART_BYTES, Part, is_bundle_name,
     },
 };
-pub use source::Source;
+pub use source::{Image, Source};
 
 type Encryptor = cbc::Encryptor<aes::Aes128>;
 
@@ -138,7 +139,7 @@ pub enum BundleError {
 /// the image have been taken.
 pub fn bundle(
     order: Order<'_>,
-    image: &mut (dyn Read + Send),
+    image: &mut dyn Image,
     sink: &mut dyn PartSink,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Bundled, BundleError> {
@@ -146,11 +147,9 @@ pub fn bundle(
         return Err(BundleError::Name(order.name.to_owned()));
     }
     let mut parts = PartWriter::new(order.name, order.key, sink);
-    let mut taken = 0;
-    let digest = compress::tar_and_gzip(order, image, &mut |member, bytes| {
+    let digest = compress::tar_and_gzip(order, image, &mut |member, reached| {
         parts.write_all(member).map_err(BundleError::Store)?;
-        taken = (taken + bytes).min(order.size_bytes);
-        progress(taken);
+        progress(reached);
         Ok(())
     })?;
     let (parts, bundled_bytes) = parts.finish().map_err(BundleError::Store)?;

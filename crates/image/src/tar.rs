@@ -2,8 +2,10 @@
 //! exactly one regular file of exactly the declared size.
 //!
 //! Member names are read past and never used. Accepted: GNU and ustar headers, pax `size`, GNU long
-//! names, and GNU's old sparse format (bundlers before euca2ools 3 called `tar -S`). The reader is
-//! fed chunks and gives back pieces; it copies no file data.
+//! names, and GNU's old sparse format (ours, and that of bundlers before euca2ools 3, which called
+//! `tar -S`). The reader is fed chunks and gives back pieces; it copies no file data.
+
+use std::ops::Range;
 
 /// Tar's unit.
 pub(crate) const BLOCK: usize = 512;
@@ -13,8 +15,11 @@ const RECORD: u64 = 10_240;
 pub(crate) const SLACK_BYTES: u64 = 4 * 1024 * 1024;
 /// The longest pax header or long name that we read.
 const MAX_EXTENSION_BYTES: u64 = 64 * 1024;
-/// The longest sparse map; each of its blocks holds 21 entries.
+/// The longest sparse map that is read.
 const MAX_SEGMENTS: usize = 100_000;
+/// Places of a sparse map in the header, and in each block after it.
+const SEGMENTS_IN_HEADER: usize = 4;
+const SEGMENTS_IN_BLOCK: usize = 21;
 
 /// Why a tar stream was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +48,47 @@ pub enum TarError {
 
 /// The header of an archive whose one member is called `name`, as GNU tar writes it.
 pub(crate) fn header(name: &str, size: u64) -> [u8; BLOCK] {
+    let mut block = unsealed(name, size, b'0');
+    seal(&mut block);
+    block
+}
+
+/// The same of a member of which only the `data` follows, with the map that says where it belongs: as
+/// `tar -S` writes it. All but the last stretch are whole blocks.
+pub(crate) fn sparse_header(name: &str, size: u64, data: &[Range<u64>]) -> Vec<u8> {
+    let stored = data.iter().map(|data| data.end - data.start).sum();
+    // The end of the file comes last, for a file that ends in a hole.
+    let places = data
+        .iter()
+        .map(|data| (data.start, data.end - data.start))
+        .chain([(size, 0)])
+        .collect::<Vec<_>>();
+    let (first, more) = places.split_at(places.len().min(SEGMENTS_IN_HEADER));
+    let mut block = unsealed(name, stored, b'S');
+    put_places(&mut block[386..482], first);
+    block[482] = u8::from(!more.is_empty());
+    put_size(&mut block[483..495], size);
+    seal(&mut block);
+    let mut head = block.to_vec();
+    let blocks = more.chunks(SEGMENTS_IN_BLOCK);
+    let last = blocks.len().saturating_sub(1);
+    for (index, places) in blocks.enumerate() {
+        let mut block = [0; BLOCK];
+        put_places(&mut block[..504], places);
+        block[504] = u8::from(index < last);
+        head.extend_from_slice(&block);
+    }
+    head
+}
+
+fn put_places(fields: &mut [u8], places: &[(u64, u64)]) {
+    for (field, (start, length)) in fields.chunks_exact_mut(24).zip(places) {
+        put_size(&mut field[..12], *start);
+        put_size(&mut field[12..], *length);
+    }
+}
+
+fn unsealed(name: &str, size: u64, kind: u8) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let name = &name.as_bytes()[..name.len().min(100)];
     block[..name.len()].copy_from_slice(name);
@@ -51,16 +97,20 @@ pub(crate) fn header(name: &str, size: u64) -> [u8; BLOCK] {
     block[116..124].copy_from_slice(b"0000000\0");
     put_size(&mut block[124..136], size);
     block[136..148].copy_from_slice(b"00000000000\0");
-    block[156] = b'0';
+    block[156] = kind;
     block[257..265].copy_from_slice(b"ustar  \0");
-    let sum = checksum(&block);
-    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     block
 }
 
-/// Zero bytes that follow the member's `size` bytes: to a whole block, two end blocks, to a record.
-pub(crate) fn padding(size: u64) -> u64 {
-    let used = BLOCK as u64 + size;
+fn seal(block: &mut [u8; BLOCK]) {
+    let sum = checksum(block);
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+}
+
+/// Zero bytes that follow the member's `stored` bytes after a head of so many: to a whole block, two
+/// end blocks, to a record.
+pub(crate) fn padding(head: u64, stored: u64) -> u64 {
+    let used = head + stored;
     (used.next_multiple_of(BLOCK as u64) + 2 * BLOCK as u64).next_multiple_of(RECORD) - used
 }
 
@@ -445,7 +495,7 @@ mod tests {
         let size = content.len() as u64;
         let mut archive = header(name, size).to_vec();
         archive.extend_from_slice(content);
-        archive.resize(archive.len() + padding(size) as usize, 0);
+        archive.resize(archive.len() + padding(BLOCK as u64, size) as usize, 0);
         archive
     }
 
@@ -490,6 +540,49 @@ mod tests {
                     untar(&gnu_tar(&[format], &content), 300_000, step),
                     Ok(content.clone())
                 );
+            }
+        }
+    }
+
+    /// An archive of an image's data only, and the image.
+    fn sparse(size: u64, data: &[Range<u64>]) -> (Vec<u8>, Vec<u8>) {
+        let mut image = vec![0; size as usize];
+        let mut archive = sparse_header("image", size, data);
+        let head = archive.len() as u64;
+        for (index, stretch) in data.iter().enumerate() {
+            let stretch = stretch.start as usize..stretch.end as usize;
+            image[stretch.clone()].fill(index as u8 | 1);
+            archive.extend_from_slice(&image[stretch]);
+        }
+        let stored = archive.len() as u64 - head;
+        archive.resize(archive.len() + padding(head, stored) as usize, 0);
+        (archive, image)
+    }
+
+    #[test]
+    fn others_and_we_read_our_sparse_archives() {
+        let at = |n: u64| n * 100_352..n * 100_352 + 4096;
+        // By how many places the map has: one block of it, exactly full ones, several, none.
+        for (places, end) in [(0, 8192), (1, 5000), (3, 0), (24, 700), (25, 1), (60, 8192)] {
+            let data: Vec<Range<u64>> = (1..=places).map(at).collect();
+            let size = data.last().map_or(0, |last| last.end) + end;
+            let (archive, image) = sparse(size, &data);
+            for step in [1, 700, 100_000] {
+                assert_eq!(untar(&archive, size, step).unwrap(), image);
+            }
+            let python = "import sys, tarfile; tar = tarfile.open(mode='r|', fileobj=sys.stdin.buffer); \
+                sys.stdout.buffer.write(tar.extractfile(next(iter(tar))).read())";
+            for (program, words) in [("tar", ["-xOf", "-"]), ("python3", ["-c", python])] {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("archive");
+                std::fs::write(&path, &archive).unwrap();
+                let ran = Command::new(program)
+                    .args(words)
+                    .stdin(std::fs::File::open(&path).unwrap())
+                    .output()
+                    .unwrap();
+                assert!(ran.status.success(), "{program}: {ran:?}");
+                assert!(ran.stdout == image, "{program}, {places} places");
             }
         }
     }

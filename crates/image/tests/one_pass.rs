@@ -72,7 +72,7 @@ fn bundled(image: File, size_bytes: u64, folder: &Path) {
         size_bytes,
         key: &key,
     };
-    let (mut image, mut sink) = (Source::new(image, 0, size_bytes), Folder(folder.to_owned()));
+    let (mut image, mut sink) = (Source::new(image, 0), Folder(folder.to_owned()));
     let made = bundle::bundle(order, &mut image, &mut sink, &mut |_| {}).unwrap();
     let digests: Vec<String> = made
         .parts

@@ -248,6 +248,50 @@ fn the_same_key_makes_the_same_parts_and_gunzip_reads_them() {
     assert!(out.status.success() && out.stdout == image);
 }
 
+#[tokio::test]
+async fn holes_of_a_file_are_neither_bundled_nor_written() {
+    const SIZE: u64 = 6 << 30;
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(SIZE).unwrap();
+    let data = noise(1 << 20);
+    let places = [0, 1 << 30, (5 << 30) + 4096];
+    for place in places {
+        file.write_all_at(&data, place).unwrap();
+    }
+    let key = BundleKey::new([1; 16], [2; 16]);
+    let order = bundle::Order {
+        name: "test",
+        size_bytes: SIZE,
+        key: &key,
+    };
+    let (mut parts, mut heard) = (Parts::default(), Vec::new());
+    let mut source = bundle::Source::new(file, 0);
+    let bundled = bundle::bundle(order, &mut source, &mut parts, &mut |reached| {
+        heard.push(reached)
+    });
+    let bundled = bundled.unwrap();
+    // Compressed zeros of six gibibytes are six mebibytes.
+    assert!(bundled.bundled_bytes < 4 << 20, "{}", bundled.bundled_bytes);
+    assert!(heard.is_sorted() && heard.last() == Some(&SIZE));
+
+    let order = Order {
+        parts: bundled.parts.iter().map(|part| part.digest).collect(),
+        bundled_bytes: bundled.bundled_bytes,
+        size_bytes: SIZE,
+        digest: bundled.digest,
+        key,
+        shape: Shape::Verbatim,
+    };
+    let (unbundled, file) = run(order, parts).await.unwrap();
+    assert_eq!(unbundled.file_bytes, SIZE);
+    assert!(file.metadata().unwrap().blocks() * 512 < 4 << 20);
+    for place in places {
+        let mut read = vec![0; data.len()];
+        file.read_exact_at(&mut read, place).unwrap();
+        assert!(read == data);
+    }
+}
+
 #[test]
 fn an_image_that_ends_early_and_a_store_that_fails_are_told_apart_and_end_all_threads() {
     struct Full;

@@ -12,7 +12,7 @@
 //! same image always makes the same bytes. A piece of zeros is compressed once in a run.
 
 use std::{
-    io::{self, Read, Write},
+    io::{Read, Write},
     num::NonZero,
     sync::{
         Arc, Mutex,
@@ -24,8 +24,8 @@ use std::{
 use flate2::{Compression, write::GzEncoder};
 use sha1::{Digest, Sha1};
 
-use super::{BundleError, Order};
-use crate::{digest::Sha1Digest, tar};
+use super::{BundleError, Order, archive::Archive, source::Image};
+use crate::digest::Sha1Digest;
 
 /// Gzip's level: 1 packs file systems to within a tenth of level 6, four times as fast.
 const LEVEL: Compression = Compression::fast();
@@ -33,21 +33,23 @@ const LEVEL: Compression = Compression::fast();
 const PIECE_BYTES: usize = 1 << 20;
 /// Pieces under way for each core: one at work, one waiting.
 const PIECES_PER_CORE: usize = 2;
+/// Room for a piece, and for its member: what does not compress becomes a little longer.
+const BUFFER_BYTES: usize = PIECE_BYTES + PIECE_BYTES / 512 + 64;
 
 /// A piece of the stream. Zeros are all one piece, which nobody copies.
 type Piece = Arc<Vec<u8>>;
 
-/// A piece's member, when it is made, and the piece's length.
+/// A piece's member, when it is made, and how far in the image the piece goes.
 type Promise = (Receiver<Arc<Vec<u8>>>, u64);
 
-/// Takes a member, and how many bytes of the stream are in it.
+/// Takes a member, and how far in the image it goes.
 pub(super) type Take<'a> = dyn FnMut(&[u8], u64) -> Result<(), BundleError> + 'a;
 
-/// Reads the image and gives each member, with the bytes that are in it, to `take` in order. Returns
-/// the SHA-1 of the tar stream.
+/// Reads the image and gives each member, with how far in the image it goes, to `take` in order.
+/// Returns the SHA-1 of the tar stream.
 pub(super) fn tar_and_gzip(
     order: Order<'_>,
-    image: &mut (dyn Read + Send),
+    image: &mut dyn Image,
     take: &mut Take<'_>,
 ) -> Result<Sha1Digest, BundleError> {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
@@ -55,27 +57,33 @@ pub(super) fn tar_and_gzip(
     let (to_do, jobs) = channel::<Job>();
     let (promises, promised) = sync_channel::<Promise>(cores * PIECES_PER_CORE);
     let jobs = Mutex::new(jobs);
+    let spares = Spares::default();
+    let mut archive = Archive::new(order, image).map_err(BundleError::Read)?;
 
     thread::scope(|scope| {
-        let hash = scope.spawn(move || hash(&hashed));
+        let spares = &spares;
+        let hash = scope.spawn(move || hash(&hashed, spares));
         for _ in 0..cores {
-            scope.spawn(|| work(&jobs));
+            scope.spawn(|| work(&jobs, spares));
         }
         let read = scope.spawn(move || {
             let mut cutter = Cutter {
-                piece: Vec::with_capacity(PIECE_BYTES),
+                piece: spares.take(),
+                spares,
                 zeros: Arc::new(vec![0; PIECE_BYTES]),
                 zeros_member: None,
                 to_hash,
                 to_do,
                 promises,
             };
-            cutter.run(order, image)
+            cutter.run(&mut archive)
         });
 
-        let taken = promised.iter().try_for_each(|(member, bytes)| {
+        let taken = promised.iter().try_for_each(|(member, reached)| {
             let member = member.recv().map_err(|_| BundleError::Lost)?;
-            take(&member, bytes)
+            take(&member, reached)?;
+            spares.give(member);
+            Ok(())
         });
         // What still waits to be handed on has nobody to go to: the reader stops.
         drop(promised);
@@ -85,9 +93,32 @@ pub(super) fn tar_and_gzip(
     })
 }
 
-fn hash(pieces: &Receiver<Piece>) -> Sha1Digest {
+/// Buffers that are to be used again: an allocator would come to keep many more of them.
+#[derive(Default)]
+struct Spares(Mutex<Vec<Vec<u8>>>);
+
+impl Spares {
+    /// An empty buffer.
+    fn take(&self) -> Vec<u8> {
+        let spare = self.0.lock().ok().and_then(|mut spares| spares.pop());
+        spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+    }
+
+    /// Takes a buffer back from the last who has it.
+    fn give(&self, buffer: Arc<Vec<u8>>) {
+        if let (Some(mut buffer), Ok(mut spares)) = (Arc::into_inner(buffer), self.0.lock()) {
+            buffer.clear();
+            spares.push(buffer);
+        }
+    }
+}
+
+fn hash(pieces: &Receiver<Piece>, spares: &Spares) -> Sha1Digest {
     let mut sha1 = Sha1::new();
-    pieces.iter().for_each(|piece| sha1.update(&*piece));
+    for piece in pieces {
+        sha1.update(&*piece);
+        spares.give(piece);
+    }
     Sha1Digest::from_hasher(sha1)
 }
 
@@ -95,25 +126,27 @@ fn hash(pieces: &Receiver<Piece>) -> Sha1Digest {
 type Job = (Piece, Sender<Arc<Vec<u8>>>);
 
 /// One core's share: piece after piece, until there are no more.
-fn work(jobs: &Mutex<Receiver<Job>>) {
+fn work(jobs: &Mutex<Receiver<Job>>, spares: &Spares) {
     loop {
         let job = jobs.lock().ok().and_then(|jobs| jobs.recv().ok());
         let Some((piece, answer)) = job else { return };
         // Nobody waits any more where the run was stopped.
-        let _ = answer.send(Arc::new(member(&piece)));
+        let _ = answer.send(Arc::new(member(&piece, spares.take())));
+        spares.give(piece);
     }
 }
 
-fn member(piece: &[u8]) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::with_capacity(piece.len() / 2), LEVEL);
+fn member(piece: &[u8], buffer: Vec<u8>) -> Vec<u8> {
+    let mut gzip = GzEncoder::new(buffer, LEVEL);
     gzip.write_all(piece)
         .and_then(|()| gzip.finish())
         .expect("memory takes all that is written")
 }
 
 /// The reader: cuts the tar stream into pieces and sends each where it has to go.
-struct Cutter {
+struct Cutter<'a> {
     piece: Vec<u8>,
+    spares: &'a Spares,
     zeros: Piece,
     zeros_member: Option<Arc<Vec<u8>>>,
     to_hash: SyncSender<Piece>,
@@ -124,49 +157,39 @@ struct Cutter {
 /// The run was stopped; whoever stopped it knows why.
 struct Stopped;
 
-impl Cutter {
-    fn run(&mut self, order: Order<'_>, image: &mut dyn Read) -> Result<(), BundleError> {
-        let header = tar::header(order.name, order.size_bytes);
-        let padding = tar::padding(order.size_bytes);
-        let archive = header
-            .chain(image.take(order.size_bytes))
-            .chain(io::repeat(0).take(padding));
-        let mut left = header.len() as u64 + order.size_bytes + padding;
-        let mut archive = archive;
-        while left > 0 {
-            let wanted = left.min(PIECE_BYTES as u64);
+impl Cutter<'_> {
+    fn run(&mut self, archive: &mut Archive<'_>) -> Result<(), BundleError> {
+        while archive.left() > 0 {
+            let wanted = archive.left().min(PIECE_BYTES as u64);
             self.piece.resize(wanted as usize, 0);
             archive
                 .read_exact(&mut self.piece)
                 .map_err(BundleError::Read)?;
-            left -= wanted;
-            if self.send().is_err() {
+            if self.send(archive.reached()).is_err() {
                 break;
             }
         }
         Ok(())
     }
 
-    fn send(&mut self) -> Result<(), Stopped> {
-        let bytes = self.piece.len() as u64;
+    fn send(&mut self, reached: u64) -> Result<(), Stopped> {
         let (answer, member) = channel();
         if self.piece == *self.zeros {
             let ready = self.zeros_member();
             self.to_hash.send(self.zeros.clone()).map_err(|_| Stopped)?;
             answer.send(ready).map_err(|_| Stopped)?;
         } else {
-            let empty = Vec::with_capacity(PIECE_BYTES);
-            let piece = Arc::new(std::mem::replace(&mut self.piece, empty));
+            let piece = Arc::new(std::mem::replace(&mut self.piece, self.spares.take()));
             self.to_hash.send(piece.clone()).map_err(|_| Stopped)?;
             self.to_do.send((piece, answer)).map_err(|_| Stopped)?;
         }
-        self.promises.send((member, bytes)).map_err(|_| Stopped)
+        self.promises.send((member, reached)).map_err(|_| Stopped)
     }
 
     fn zeros_member(&mut self) -> Arc<Vec<u8>> {
         let zeros = &self.zeros;
         self.zeros_member
-            .get_or_insert_with(|| Arc::new(member(zeros)))
+            .get_or_insert_with(|| Arc::new(member(zeros, Vec::new())))
             .clone()
     }
 }

@@ -1,74 +1,71 @@
-//! An image to be bundled: a stretch of a file, read front to back. Holes are not read.
+//! An image to be bundled: where it has data, and its bytes. What is between the data is zeros, which
+//! nobody reads, compresses or hashes.
 
 use std::{
     fs::File,
     io::{self, Read},
+    iter,
+    ops::Range,
     os::unix::fs::FileExt,
 };
 
-use rustix::fs::{SeekFrom, seek};
+use crate::extents;
 
-/// The stretch. The file's own position is of no meaning.
+/// An image as the bundler sees it. May block.
+pub trait Image: Send {
+    /// The stretches outside which all of the image's `bytes` are zeros: in order, apart from one
+    /// another, within the image. Where nothing is known of holes, all of it is one stretch.
+    fn data(&mut self, bytes: u64) -> io::Result<Vec<Range<u64>>>;
+
+    /// Fills the buffer with what is in the image from `at` on.
+    fn read_exact_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<()>;
+}
+
+/// A stretch of a raw file. The file's own position is of no meaning.
 #[derive(Debug)]
 pub struct Source {
     file: File,
-    at: u64,
-    end: u64,
-    /// Where the data or hole that `at` stands in ends.
-    run_end: u64,
-    is_hole: bool,
+    start: u64,
 }
 
 impl Source {
-    /// So many bytes of the file from `start` on.
-    pub fn new(file: File, start: u64, bytes: u64) -> Self {
-        Self {
-            file,
-            at: start,
-            end: start.saturating_add(bytes),
-            run_end: start,
-            is_hole: false,
-        }
-    }
-
-    /// Finds out what comes next. A file system that knows no holes has data everywhere.
-    fn look(&mut self) {
-        let at = self.at;
-        let data = match seek(&self.file, SeekFrom::Data(at)) {
-            Ok(data) => data,
-            // A hole up to the end of the file; past it there is nothing to read.
-            Err(rustix::io::Errno::NXIO) => {
-                self.file.metadata().map_or(at, |meta| meta.len().max(at))
-            }
-            Err(_) => at,
-        };
-        self.is_hole = data > at;
-        self.run_end = if self.is_hole {
-            data.min(self.end)
-        } else {
-            let hole = seek(&self.file, SeekFrom::Hole(at)).unwrap_or(self.end);
-            hole.clamp(at + 1, self.end.max(at + 1))
-        };
+    /// The image that begins there in the file.
+    pub fn new(file: File, start: u64) -> Self {
+        Self { file, start }
     }
 }
 
-impl Read for Source {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.at >= self.end || buffer.is_empty() {
-            return Ok(0);
+impl Image for Source {
+    fn data(&mut self, bytes: u64) -> io::Result<Vec<Range<u64>>> {
+        if self.file.metadata()?.len() < self.start.saturating_add(bytes) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        if self.at >= self.run_end {
-            self.look();
+        let within = |at: u64| at.saturating_sub(self.start).min(bytes);
+        let mut data = Vec::new();
+        for extent in extents::data(&self.file)? {
+            let extent = extent?;
+            let stretch = within(extent.start)..within(extent.end);
+            if !stretch.is_empty() {
+                data.push(stretch);
+            }
         }
-        let room = (self.run_end.min(self.end) - self.at).min(buffer.len() as u64) as usize;
-        let read = if self.is_hole {
-            buffer[..room].fill(0);
-            room
-        } else {
-            self.file.read_at(&mut buffer[..room], self.at)?
-        };
-        self.at += read as u64;
-        Ok(read)
+        Ok(data)
+    }
+
+    fn read_exact_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buffer, self.start + at)
+    }
+}
+
+/// An image in memory, of which no holes are known.
+impl Image for &[u8] {
+    fn data(&mut self, bytes: u64) -> io::Result<Vec<Range<u64>>> {
+        Ok(iter::once(0..bytes).collect())
+    }
+
+    fn read_exact_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let at = usize::try_from(at).map_or(self.len(), |at| at.min(self.len()));
+        (&self[at..]).read_exact(buffer)
     }
 }
 
@@ -77,24 +74,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stretch_reads_as_it_is_holes_and_all_and_a_short_file_ends() {
+    fn a_stretch_of_a_file_tells_its_data_and_reads_as_it_is() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(3 << 20).unwrap();
-        for (at, text) in [(0, "first"), (1 << 20, "second"), ((3 << 20) - 5, "third")] {
-            file.write_all_at(text.as_bytes(), at).unwrap();
+        for at in [0, 1 << 20, (3 << 20) - 4096] {
+            file.write_all_at(&[7; 4096], at).unwrap();
         }
-        let mut whole = vec![0; 3 << 20];
-        file.read_exact_at(&mut whole, 0).unwrap();
-        for (start, bytes) in [(0, 3 << 20), (1 << 20, 6), (100, 2 << 20), (3 << 20, 0)] {
-            let mut read = Vec::new();
-            let mut source = Source::new(file.try_clone().unwrap(), start, bytes);
-            source.read_to_end(&mut read).unwrap();
-            assert!(read == whole[start as usize..(start + bytes) as usize]);
-        }
-        let mut read = Vec::new();
-        Source::new(file, 2 << 20, 9 << 20)
-            .read_to_end(&mut read)
-            .unwrap();
-        assert!(read == whole[2 << 20..]);
+        let data = |start, bytes| Source::new(file.try_clone().unwrap(), start).data(bytes);
+        let of = |at: u64| at..at + 4096;
+        let whole = [of(0), of(1 << 20), of((3 << 20) - 4096)];
+        assert_eq!(data(0, 3 << 20).unwrap(), whole);
+        assert_eq!(
+            data(1 << 20, 1 << 20).unwrap(),
+            std::slice::from_ref(&of(0))
+        );
+        assert_eq!(
+            data(4000, 1 << 20).unwrap(),
+            [0..96, (1 << 20) - 4000..1 << 20]
+        );
+        assert_eq!(data(8192, 4096).unwrap(), []);
+        assert!(data(1, 3 << 20).is_err(), "it ends before");
+
+        let mut source = Source::new(file, (1 << 20) - 4);
+        let mut read = [1; 8];
+        source.read_exact_at(&mut read, 0).unwrap();
+        assert_eq!(read, [0, 0, 0, 0, 7, 7, 7, 7]);
+        assert!(source.read_exact_at(&mut read, 3 << 20).is_err());
+        assert!((&read[..]).read_exact_at(&mut [0; 4], 5).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! A qcow2 overlay on a raw backing file, read front to back as the guest saw it: for bundling an
+//! A qcow2 overlay on a raw backing file, read as the guest saw it: for bundling an
 //! instance's disk whose guest is off. No process, no mount, no copy.
 //!
 //! Read is what QEMU writes for our overlays: version 3, clusters of 4 KiB to 2 MiB, extended L2
@@ -8,11 +8,9 @@
 //!
 //! The format is that of QEMU's `docs/interop/qcow2.txt`.
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::FileExt,
-};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
+
+use crate::{bundle::Image, extents};
 
 /// `QFI\xfb`.
 const MAGIC: u32 = 0x5146_49fb;
@@ -42,6 +40,15 @@ pub enum OverlayError {
 }
 
 use OverlayError::Unsupported;
+
+impl From<OverlayError> for io::Error {
+    fn from(error: OverlayError) -> Self {
+        match error {
+            OverlayError::Read(error) => error,
+            unsupported => Self::new(io::ErrorKind::InvalidData, unsupported),
+        }
+    }
+}
 
 /// An overlay with its backing file.
 #[derive(Debug)]
@@ -114,12 +121,11 @@ impl Overlay {
         self.size_bytes
     }
 
-    /// So many bytes of the disk from `start` on, as a reader.
-    pub fn stretch(self, start: u64, bytes: u64) -> Stretch {
+    /// The disk from `start` on, as an image.
+    pub fn stretch(self, start: u64) -> Stretch {
         Stretch {
-            at: start.min(self.size_bytes),
-            end: start.saturating_add(bytes).min(self.size_bytes),
             overlay: self,
+            start,
         }
     }
 
@@ -234,25 +240,58 @@ impl Overlay {
     }
 }
 
-/// A part of an overlay's disk, as a reader.
+/// A part of an overlay's disk, as an image to be bundled.
 #[derive(Debug)]
 pub struct Stretch {
     overlay: Overlay,
-    at: u64,
-    end: u64,
+    start: u64,
 }
 
-impl Read for Stretch {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = (self.end - self.at).min(buffer.len() as u64) as usize;
-        let read = self.overlay.read_at(&mut buffer[..wanted], self.at);
-        let read = read.map_err(|error| match error {
-            OverlayError::Read(error) => error,
-            unsupported => io::Error::new(io::ErrorKind::InvalidData, unsupported),
-        })?;
-        self.at += read as u64;
-        Ok(read)
+impl Image for Stretch {
+    fn data(&mut self, bytes: u64) -> io::Result<Vec<Range<u64>>> {
+        let overlay = &mut self.overlay;
+        let end = self.start.saturating_add(bytes);
+        if end > overlay.size_bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let own = extents::data(&overlay.file)?.collect::<io::Result<Vec<_>>>()?;
+        let backing = extents::data(&overlay.backing)?.collect::<io::Result<Vec<_>>>()?;
+        let mut data = Vec::new();
+        let mut at = self.start;
+        while at < end {
+            let (extents, from, length) = match overlay.run(at).map_err(io::Error::from)? {
+                Run::Data(from, length) => (&own[..], from, length),
+                Run::Backing(length) => (&backing[..], at, length),
+                Run::Zeros(length) => (&[][..], at, length),
+            };
+            let length = length.min(end - at);
+            let place = at - self.start;
+            for held in within(extents, from..from.saturating_add(length)) {
+                let held = place + held.start - from..place + held.end - from;
+                match data.last_mut() {
+                    Some(Range { end, .. }) if *end == held.start => *end = held.end,
+                    _ => data.push(held),
+                }
+            }
+            at += length;
+        }
+        Ok(data)
     }
+
+    fn read_exact_at(&mut self, buffer: &mut [u8], at: u64) -> io::Result<()> {
+        let read = self.overlay.read_exact_at(buffer, self.start + at);
+        read.map_err(io::Error::from)
+    }
+}
+
+/// What extents in order hold of a range.
+fn within(extents: &[Range<u64>], range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let first = extents.partition_point(|extent| extent.end <= range.start);
+    let Range { start, end } = range;
+    extents[first..]
+        .iter()
+        .take_while(move |extent| extent.start < end)
+        .map(move |extent| extent.start.max(start)..extent.end.min(end))
 }
 
 #[cfg(test)]
@@ -322,9 +361,24 @@ mod tests {
 
             let overlay = open(folder.path()).unwrap();
             assert_eq!(overlay.size_bytes(), expected.len() as u64);
-            let (mut found, size) = (Vec::new(), overlay.size_bytes());
-            overlay.stretch(0, size).read_to_end(&mut found).unwrap();
+            let size = overlay.size_bytes();
+            let mut disk = overlay.stretch(0);
+            let mut found = vec![0; size as usize];
+            disk.read_exact_at(&mut found, 0).unwrap();
             assert!(found == expected, "{options}");
+            // From a place within a cluster: outside the data there are zeros, and data is not all.
+            let mut later = open(folder.path()).unwrap().stretch(100_003);
+            let mut outside = expected[100_003..].to_vec();
+            let bytes = outside.len() as u64;
+            let data = later.data(bytes).unwrap();
+            assert!(data.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            let held: u64 = data.iter().map(|data| data.end - data.start).sum();
+            assert!(held < bytes - 2_000_000, "{held} of {bytes}");
+            for data in data {
+                outside[data.start as usize..data.end as usize].fill(0);
+            }
+            assert!(outside.iter().all(|byte| *byte == 0), "{options}");
+            assert!(later.data(bytes + 1).is_err());
             let (mut part, mut overlay) = (vec![0; 700_000], open(folder.path()).unwrap());
             overlay.read_exact_at(&mut part, 130_000).unwrap();
             assert!(part == expected[130_000..830_000]);
@@ -342,10 +396,13 @@ mod tests {
         assert!(matches!(open(folder.path()), Err(OverlayError::Read(_))));
         let convert = ["convert", "-c", "-O", "qcow2", "raw", "overlay"];
         run("qemu-img", &convert, folder.path());
-        let mut all = Vec::new();
-        let compressed = open(folder.path()).unwrap().stretch(0, 1 << 20);
-        let error = { compressed }.read_to_end(&mut all).unwrap_err();
-        assert!(error.to_string().contains("compressed"), "{error}");
+        let mut compressed = open(folder.path()).unwrap().stretch(0);
+        for error in [
+            compressed.data(100_000).unwrap_err(),
+            compressed.read_exact_at(&mut [0; 100_000], 0).unwrap_err(),
+        ] {
+            assert!(error.to_string().contains("compressed"), "{error}");
+        }
     }
 
     #[test]
@@ -363,8 +420,9 @@ mod tests {
                 damaged[at] = value;
                 std::fs::write(folder.path().join("overlay"), damaged).unwrap();
                 if let Ok(overlay) = open(folder.path()) {
-                    let mut some = Vec::new();
-                    let _ = overlay.stretch(0, 1 << 20).read_to_end(&mut some);
+                    let mut disk = overlay.stretch(0);
+                    let _ = disk.data(300_000);
+                    let _ = disk.read_exact_at(&mut vec![0; 300_000], 0);
                 }
             }
         }

@@ -125,7 +125,7 @@ impl Prepared {
                 .transpose()?
                 .unwrap_or_default(),
         };
-        let mut image = Source::new(file, 0, self.size_bytes);
+        let mut image = Source::new(file, 0);
         let mut heard = |bytes| progress.bundled(bytes);
         bundle(order, &mut image, sink, &mut heard)
             .map_err(|error| failed(&error))?
