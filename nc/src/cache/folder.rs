@@ -288,7 +288,8 @@ impl Folder {
         half.file
             .set_permissions(read_only)
             .map_err(at("protecting", &half.path))?;
-        half.file.sync_all().map_err(at("syncing", &half.path))?;
+        let synced = half.behind.finish().and_then(|()| half.file.sync_all());
+        synced.map_err(at("syncing", &half.path))?;
         match take_name(&half.path, &path) {
             Ok(true) => {}
             Ok(false) => return Ok(Published::Theirs),

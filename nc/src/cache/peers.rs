@@ -307,7 +307,8 @@ impl Fetching {
             .files
             .run(move |folder| match map.check(number, &packed) {
                 Ok(block) => {
-                    let written = blocks::write(half.file(), number, &block);
+                    let written = blocks::write(half.file(), number, &block)
+                        .and_then(|()| half.wrote(block.len() as u64));
                     written.map_err(at("writing to", &folder.filling()))?;
                     Ok(Ok(()))
                 }

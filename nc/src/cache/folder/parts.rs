@@ -3,11 +3,14 @@
 
 use std::{
     fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use image::write_behind::WriteBehind;
 
 use super::{ASIDE, EntryName, Folder, FolderError, at, list, names::are_one, remove_if_there};
 use crate::cache::lease;
@@ -33,6 +36,7 @@ pub struct Part {
 pub struct HalfMade {
     pub(super) path: PathBuf,
     pub(super) file: File,
+    pub(super) behind: WriteBehind,
     naming: Arc<Mutex<()>>,
 }
 
@@ -40,6 +44,11 @@ impl HalfMade {
     /// The open file.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Hears of bytes that were written to the file bit by bit.
+    pub fn wrote(&self, bytes: u64) -> io::Result<()> {
+        self.behind.wrote(&self.file, bytes)
     }
 }
 
@@ -80,6 +89,7 @@ impl Folder {
         Ok(HalfMade {
             path,
             file,
+            behind: WriteBehind::default(),
             naming: self.naming.clone(),
         })
     }
