@@ -112,6 +112,14 @@ def partitions():
     put("partitions", "protective", size + record((0, 0xEE, 1, 0xFFFFFFFF)) + b"EFI PART" + b"\0\0\1\0" + b"\xff" * 80)
     put("partitions", "overlapping", size + record((0x80, 0x83, 1, 0xFFFFFFFF), (0, 0x05, 1, 0xFFFFFFFF)))
     put("partitions", "beyond", size + record((0x80, 0x83, 0xFFFFFFFF, 1)))
+    # Sector 0, then the extended partition's records from sector 1 on: each has a partition, and says where the next one is.
+    for name, records in {
+        "logical": [((0, 0x83, 8, 100), (0, 0x05, 2, 1)), ((0, 0x83, 200, 100),), ((0, 0x82, 400, 100), (0, 0x05, 1, 1))],
+        "logical-ring": [((0, 0x83, 8, 100), (0, 0x05, 1, 1)), ((0, 0x83, 200, 100), (0, 0x05, 2, 1)), ((0, 0x83, 8, 1), (0, 0x05, 1, 1))],
+        "logical-outside": [((0, 0x83, 8, 100), (0, 0x0F, 1, 1)), ((0, 0x83, 0xFFFFFFFF, 0xFFFFFFFF), (0, 0x05, 0xFFFFFFFF, 1))],
+        "logical-nested": [((0, 0x05, 1, 100), (0, 0x85, 1, 1)), ((0, 0x05, 1, 100), (0, 0x05, 2, 1))],
+    }.items():
+        put("partitions", name, size + record((0x80, 0x83, 2048, 2048), (0, 0x05, 1, 1000)) + b"".join(record(*entries) for entries in records))
     for name, change in {"gpt": {}, "gpt-far": {"last": 1 << 60}, "gpt-many": {"count": 0xFFFFFFFF}, "gpt-odd": {"entry": 0x81}, "gpt-outside": {"first": 1}}.items():
         put("partitions", name, size + record((0, 0xEE, 1, 0xFFFFFFFF)) + gpt(**change))
     for name, magic, at in [("vmdk", b"KDMV", 0), ("vhdx", b"vhdxfile", 0), ("vdi", b"\x7f\x10\xda\xbe", 64), ("luks", b"LUKS\xba\xbe", 0), ("qed", b"QED\0", 0)]:

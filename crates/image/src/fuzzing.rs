@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use crate::{
-    gpt,
+    ebr, gpt,
     manifest::Manifest,
     mbr, qcow2, recognise,
     tar::{Piece, Untar},
@@ -83,11 +83,32 @@ pub fn partitions(bytes: &[u8]) {
     let entries = head
         .first_chunk()
         .and_then(|sector| mbr::parse(sector, size_bytes));
-    for entry in entries.unwrap_or_default() {
+    let entries = entries.unwrap_or_default();
+    for entry in &entries {
         assert!(u64::from(entry.start_sector) * mbr::SECTOR_BYTES < size_bytes);
         assert!(entry.start_sector > 0 && entry.sectors > 0);
     }
+    logical_partitions(&entries, head, size_bytes);
     guid_partitions(head, size_bytes);
+}
+
+fn logical_partitions(primary: &[mbr::Entry], head: &[u8], size_bytes: u64) {
+    let (mut chain, mut reads) = (ebr::Chain::of(primary, size_bytes), 0);
+    while let Some(at) = chain.next_at() {
+        assert!(at + mbr::SECTOR_BYTES <= size_bytes);
+        let sector = usize::try_from(at).ok().and_then(|at| head.get(at..));
+        let Some(record) = sector.and_then(<[u8]>::first_chunk) else {
+            break;
+        };
+        chain.take(record);
+        reads += 1;
+        assert!(reads <= ebr::RECORDS_MAX);
+    }
+    for (entry, number) in chain.into_found().into_iter().zip(5..) {
+        let end = u64::from(entry.start_sector) + u64::from(entry.sectors);
+        assert!(entry.sectors > 0 && end * mbr::SECTOR_BYTES <= size_bytes);
+        assert_eq!(entry.number, number);
+    }
 }
 
 fn guid_partitions(head: &[u8], size_bytes: u64) {

@@ -10,7 +10,7 @@
 //! | [`overlay`] | a qcow2 overlay over a raw file, with all that a first write would have to say in it |
 //! | [`extents`] | where a sparse file has data |
 //! | [`qcow2`] | the header of a qcow2 file: which stand alone, and why another is not taken |
-//! | [`gpt`] | GUID partition tables, read |
+//! | [`gpt`], [`ebr`] | GUID partition tables, and logical partitions, read |
 //! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
 //! | [`digest`] | SHA-1 and SHA-256 as types |
 //! | [`meter`] | what each stage of a run has done so far |
@@ -21,6 +21,7 @@
 pub mod boot;
 pub mod bundle;
 pub mod digest;
+pub mod ebr;
 pub mod extents;
 #[doc(hidden)]
 pub mod fuzzing;

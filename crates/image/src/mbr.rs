@@ -1,6 +1,7 @@
 //! The master boot record: four primary partitions, read strictly and written for one partition.
 //!
-//! Only what a PC BIOS and GRUB need. Extended partitions are entries like others here.
+//! Only what a PC BIOS and GRUB need. An extended partition is an entry like others here; what is in it
+//! is read by [`crate::ebr`].
 
 /// A sector, in which the record counts.
 pub const SECTOR_BYTES: u64 = 512;
@@ -15,11 +16,13 @@ const ENTRIES_AT: usize = 446;
 const MAGIC: [u8; 2] = [0x55, 0xaa];
 const LINUX: u8 = 0x83;
 const PROTECTIVE: u8 = 0xee;
+/// What holds logical partitions: DOS's number, that for sector numbers beyond cylinders, Linux'.
+const EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 
-/// One primary partition.
+/// One partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
-    /// 1 to 4: its place in the record.
+    /// 1 to 4: its place in the record; from 5 on those of the extended partition.
     pub number: u32,
     /// Whether the boot flag is set.
     pub bootable: bool,
@@ -42,22 +45,8 @@ pub struct TooLarge {
 /// magic is there, flags are 0 or 0x80, and there is a partition that begins within the disk.
 /// Boot code of a file system with the magic in its place is thereby told apart.
 pub fn parse(sector: &[u8; 512], disk_bytes: u64) -> Option<Vec<Entry>> {
-    if sector[510..] != MAGIC {
-        return None;
-    }
     let mut entries = Vec::new();
-    for (raw, number) in sector[ENTRIES_AT..510].chunks_exact(16).zip(1..) {
-        if raw[0] & 0x7f != 0 {
-            return None;
-        }
-        let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
-        let entry = Entry {
-            number,
-            bootable: raw[0] == 0x80,
-            kind: raw[4],
-            start_sector: word(8),
-            sectors: word(12),
-        };
+    for entry in entries_of(sector)? {
         if entry.kind == 0 {
             continue;
         }
@@ -68,6 +57,39 @@ pub fn parse(sector: &[u8; 512], disk_bytes: u64) -> Option<Vec<Entry>> {
         entries.push(entry);
     }
     (!entries.is_empty()).then_some(entries)
+}
+
+/// The entries of an extended boot record that mean something, as they are written there.
+pub(crate) fn first_two(record: &[u8; 512]) -> Option<[Entry; 2]> {
+    let [partition, link, ..] = entries_of(record)?;
+    Some([partition, link])
+}
+
+/// The four entries of a record, of whatever kind, if it is one and its flags are flags.
+fn entries_of(sector: &[u8; 512]) -> Option<[Entry; 4]> {
+    let entry = |place: usize| {
+        let raw: &[u8; 16] = sector[ENTRIES_AT + 16 * place..].first_chunk()?;
+        let word = |at: usize| u32::from_le_bytes([raw[at], raw[at + 1], raw[at + 2], raw[at + 3]]);
+        let is_a_flag = raw[0] & 0x7f == 0;
+        is_a_flag.then_some(Entry {
+            number: place as u32 + 1,
+            bootable: raw[0] == 0x80,
+            kind: raw[4],
+            start_sector: word(8),
+            sectors: word(12),
+        })
+    };
+    if sector[510..] != MAGIC {
+        return None;
+    }
+    Some([entry(0)?, entry(1)?, entry(2)?, entry(3)?])
+}
+
+impl Entry {
+    /// Whether it holds others, and no file system of its own.
+    pub fn is_extended(&self) -> bool {
+        EXTENDED.contains(&self.kind)
+    }
 }
 
 /// The bytes of our one partition from 1 MiB on, if a first sector still has it and nothing else.

@@ -8,8 +8,8 @@
 //! | ext2, 3, 4 ([`ext`]) | into `/root/.ssh/authorized_keys` on the instance's disk, as [`Change`]s that it has from the start; the image stays as it is |
 //! | XFS, btrfs ([`look`]), and all that cannot be written or is not known | by SMBIOS, as systemd's credential `ssh.authorized_keys.root`: systemd 252 and newer put it into the same file at boot |
 //!
-//! The root is looked for in a partition image, and in the partitions of a disk's MBR or GPT. An image
-//! that has a client of the metadata service needs neither.
+//! The root is looked for in a partition image, and in the partitions of a disk's MBR, logical ones
+//! included, or GPT. An image that has a client of the metadata service needs neither.
 
 mod ext;
 mod look;

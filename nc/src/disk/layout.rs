@@ -4,7 +4,7 @@ use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
 
 use control::node::InstanceSpec;
 use image::{
-    gpt, mbr,
+    ebr, gpt, mbr,
     recognise::{self, Content, FileSystem},
 };
 
@@ -106,7 +106,7 @@ pub(super) struct Root {
 /// A partition by the number that everybody knows it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Partition {
-    /// Of a master boot record.
+    /// Of a master boot record, or of the chain in its extended partition.
     Mbr(u32),
     /// Of a GUID partition table.
     Gpt(u32),
@@ -174,7 +174,10 @@ impl Table {
             .first_chunk()
             .and_then(|sector| mbr::parse(sector, bytes));
         match entries {
-            Some(entries) if !mbr::is_protective(&entries) => Ok(Self::Mbr(entries)),
+            Some(mut entries) if !mbr::is_protective(&entries) => {
+                entries.extend(logical(file, &entries, bytes)?);
+                Ok(Self::Mbr(entries))
+            }
             entries => match gpt_of(file, bytes)? {
                 Some(partitions) => Ok(Self::Gpt(partitions)),
                 None => Ok(entries.map_or(Self::None, Self::Mbr)),
@@ -191,7 +194,8 @@ impl Table {
                     let at = u64::from(entry.start_sector) * mbr::SECTOR_BYTES;
                     (at, Some(Partition::Mbr(entry.number)))
                 };
-                entries.iter().map(start).collect()
+                let holds_one = |entry: &&mbr::Entry| !entry.is_extended();
+                entries.iter().filter(holds_one).map(start).collect()
             }
             Self::Gpt(entries) => {
                 let start =
@@ -200,6 +204,17 @@ impl Table {
             }
         }
     }
+}
+
+/// The partitions in an extended one.
+fn logical(file: &File, primary: &[mbr::Entry], bytes: u64) -> io::Result<Vec<mbr::Entry>> {
+    let mut chain = ebr::Chain::of(primary, bytes);
+    while let Some(at) = chain.next_at() {
+        let record = read(file, at, bytes, mbr::SECTOR_BYTES as usize)?;
+        // It lies on the disk whole, or it would not be the next one.
+        chain.take(record.first_chunk().unwrap_or(&[0; 512]));
+    }
+    Ok(chain.into_found())
 }
 
 /// The partitions of the first of a disk's two tables that is whole.

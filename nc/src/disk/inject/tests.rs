@@ -294,6 +294,77 @@ async fn host_a_key_is_put_into_the_root_of_a_gpt_and_not_into_its_boot_partitio
     assert!(said.contains(&format!("{KEY}\n")), "{said}");
 }
 
+/// A boot record with those entries: kind, first sector, sectors.
+fn record(entries: [(u8, u32, u32); 2]) -> [u8; 512] {
+    let mut record = [0; 512];
+    for ((kind, start, sectors), at) in entries.into_iter().zip([446, 462]) {
+        record[at + 4] = kind;
+        record[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
+        record[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
+    }
+    record[510..].copy_from_slice(&[0x55, 0xaa]);
+    record
+}
+
+/// A disk with nothing in its primary and its first logical partition, and the root in the second.
+fn logical_disk(dir: &Path, make_root: &Path) -> PathBuf {
+    let disk = dir.join("image.raw");
+    let root = std::fs::read(make_root).unwrap();
+    let sectors = (root.len() / 512) as u32;
+    let file = File::create(&disk).unwrap();
+    file.set_len(ROOT_IN_LOGICAL + root.len() as u64).unwrap();
+    for (at, entries) in [
+        (0, [(0x83, 2048, 2048), (0x05, 4096, 10240 + sectors)]),
+        (4096, [(0x82, 2048, 2048), (0x05, 8192, 2048 + sectors)]),
+        (12288, [(0x83, 2048, sectors), (0, 0, 0)]),
+    ] {
+        file.write_all_at(&record(entries), at * 512).unwrap();
+    }
+    file.write_all_at(&root, ROOT_IN_LOGICAL).unwrap();
+    disk
+}
+
+const ROOT_IN_LOGICAL: u64 = 7 << 20;
+
+#[tokio::test]
+async fn host_a_root_in_a_logical_partition_gets_its_key_as_one_in_a_primary_does() {
+    if !can_be_tried() {
+        return;
+    }
+    let ext = FileSystem::Ext { unbootable: None };
+    for (kind, files) in [
+        (ext, &[][..]),
+        (FileSystem::Xfs, &["usr/bin/cloud-init"]),
+        (FileSystem::Btrfs, &[]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let root = made_of(&tree(folder.path(), files), kind).await;
+        let disk = logical_disk(folder.path(), &root);
+        let head = Head::read(&disk).unwrap();
+        let expected = Root {
+            start: ROOT_IN_LOGICAL,
+            kind,
+            partition: Some(Partition::Mbr(6)),
+        };
+        assert_eq!(head.roots(), [expected]);
+        let way = way(&disk, head.roots(), folder.path(), InjectKeys::Auto).await;
+        let changes = match (kind, way) {
+            (FileSystem::Ext { .. }, Way::OnDisk(changes)) => changes,
+            // GRUB, which has a number of its own for it, has found the client.
+            (FileSystem::Xfs, Way::Itself) | (FileSystem::Btrfs, Way::ByFirmware) => continue,
+            (kind, way) => panic!("{kind:?}: {way:?}"),
+        };
+        assert!(
+            changes
+                .iter()
+                .all(|change| change.offset >= ROOT_IN_LOGICAL)
+        );
+        let disk = file_system(&disk, folder.path(), ROOT_IN_LOGICAL, changes).await;
+        let said = debugfs(&disk, &["cat /root/.ssh/authorized_keys"]).await;
+        assert!(said.contains(&format!("{KEY}\n")), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn host_a_root_of_xfs_or_btrfs_gets_its_key_by_firmware_unless_it_fetches_it() {
     if !can_be_tried() {
