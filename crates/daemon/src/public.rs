@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`certificate`] | the certificate that clients see: the administrator's, or one of the cloud's authority |
 //! | `patient` | a connection whose other end must take what it asked for |
+//! | `spelling` | how answers spell the names of their headers |
 //!
 //! The first byte decides: 22 opens a TLS handshake, and no HTTP method begins with it. Limits of
 //! connections hold before anything is read; at the limit new ones wait in the kernel's queue.
 
 pub mod certificate;
 mod patient;
+mod spelling;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +19,7 @@ use std::{
     convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -116,6 +118,7 @@ where
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let door = Arc::new(door);
+    let spelling = Arc::new(spelling::learn().await);
     let room = Arc::new(Semaphore::new(door.limits.connections));
     let connections = TaskTracker::new();
     loop {
@@ -137,9 +140,11 @@ where
             }
         };
         let (door, answer, stop) = (door.clone(), answer.clone(), stop.clone());
+        let spelling = spelling.clone();
         connections.spawn(async move {
             door.open.inc();
-            if let Err(error) = connection(&door, stream, address, answer, &stop).await {
+            if let Err(error) = connection(&door, stream, address, (answer, spelling), &stop).await
+            {
                 tracing::debug!(error, %address, "a connection ended early");
             }
             door.open.dec();
@@ -163,7 +168,7 @@ async fn connection<A, F, B>(
     door: &Door,
     stream: TcpStream,
     address: SocketAddr,
-    answer: A,
+    answers: (A, Arc<Extensions>),
     stop: &CancellationToken,
 ) -> Result<(), String>
 where
@@ -194,9 +199,9 @@ where
             let stream = accepted.map_err(|error| format!("the handshake failed: {error}"))?;
             let tls = Agreed::of(stream.get_ref().1);
             let client = Client { tls, ..client };
-            requests(door, stream, client, answer, stop).await
+            requests(door, stream, client, answers, stop).await
         }
-        _ if door.plain => requests(door, stream, client, answer, stop).await,
+        _ if door.plain => requests(door, stream, client, answers, stop).await,
         _ => refuse_plain(stream)
             .await
             .map_err(|error| error.to_string()),
@@ -262,7 +267,7 @@ async fn requests<A, F, B>(
     door: &Door,
     stream: impl AsyncRead + AsyncWrite + Unpin,
     client: Client,
-    answer: A,
+    (answer, spelling): (A, Arc<Extensions>),
     stop: &CancellationToken,
 ) -> Result<(), String>
 where
@@ -272,8 +277,13 @@ where
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let waits = Waits::of(&request);
-        let answered = answer(request, client);
-        async move { Ok::<_, Infallible>(waits.answered(answered.await)) }
+        let (answered, spelling) = (answer(request, client), spelling.clone());
+        async move {
+            let mut response = waits.answered(answered.await);
+            let spelling = Extensions::clone(&spelling);
+            response.extensions_mut().extend(spelling);
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -281,8 +291,6 @@ where
         .max_buf_size(door.limits.head_bytes)
         .max_headers(door.limits.headers)
         .preserve_header_case(door.limits.keep_header_case)
-        // As S3 and EC2 write them: some scripts look for `Content-Length`, s3cmd's own tests too.
-        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut serving = pin!(serving);
     let outcome = tokio::select! {

@@ -85,10 +85,11 @@ async fn start(plain: bool, certificate: Option<&Certificate>) -> std::net::Sock
         door,
         CancellationToken::new(),
         |_, client: Client| async move {
-            http::Response::new(Full::<bytes::Bytes>::from(format!(
-                "secure={}",
-                client.secure
-            )))
+            let text = Full::<bytes::Bytes>::from(format!("secure={}", client.secure));
+            let answer = http::Response::builder()
+                .header("etag", "\"tag\"")
+                .header("x-amz-meta-some-name", "value");
+            answer.body(text).unwrap()
         },
     ));
     address
@@ -119,6 +120,22 @@ async fn an_answer_instead_of_100_continue_is_the_last_of_its_connection() {
     let closed = asked_twice(address, head).await;
     assert_eq!(answers(&closed), 1, "{closed}");
     assert!(closed.contains("Connection: close"), "{closed}");
+}
+
+#[tokio::test]
+async fn names_of_headers_are_spelled_as_clients_look_for_them() {
+    let address = start(true, None).await;
+    let answer = told(TcpStream::connect(address).await.unwrap()).await;
+    let (head, _) = answer.split_once("\r\n\r\n").unwrap();
+    for name in [
+        "Content-Length",
+        "Date",
+        "ETag",
+        "Connection",
+        "x-amz-meta-some-name",
+    ] {
+        assert!(head.contains(&format!("\r\n{name}: ")), "{name} in {head}");
+    }
 }
 
 async fn over_tls(
