@@ -81,6 +81,10 @@ async fn presigned_and_version_2_requests_are_understood() {
         .get(&presign("GET", 604_801, now_ms()))
         .await
         .fails(400, "AuthorizationQueryParametersError");
+    nobody
+        .get(&presign("GET", 0, now_ms()))
+        .await
+        .fails(403, "AccessDenied");
     nobody.put(&presign("PUT", 60, now_ms()), b"new").await.ok();
     nobody
         .put(&presign("GET", 60, now_ms()), b"new")

@@ -340,14 +340,16 @@ fn parse_signed_headers(text: &str) -> Result<Vec<String>, Refused> {
     Ok(names)
 }
 
-/// S3 wants a lifetime; elsewhere a presigned request without one lives as long as the window.
+/// S3 wants a lifetime; elsewhere a presigned request without one lives as long as the window. One
+/// of no seconds is a lifetime that is over, not a bad parameter: AWS calls only negative ones and
+/// those above a week bad.
 fn parse_expires(text: Option<&str>, rules: &Rules) -> Result<Option<i64>, Refused> {
     let Some(text) = text else {
         let missing = Err(Refused::Missing("X-Amz-Expires"));
         return if rules.s3 { missing } else { Ok(None) };
     };
     match text.parse::<i64>() {
-        Ok(secs) if (1..=PRESIGN_MAX_SECS).contains(&secs) => Ok(Some(secs)),
+        Ok(secs) if (0..=PRESIGN_MAX_SECS).contains(&secs) => Ok(Some(secs)),
         _ => Err(Refused::BadExpires {
             max_secs: PRESIGN_MAX_SECS,
         }),

@@ -131,6 +131,10 @@ fn a_presigned_request_is_bound_by_seven_days_by_its_headers_and_by_single_field
     };
     let longer = with(&|ask| ask.query = ask.query.replace("86400", "604801"));
     assert!(matches!(longer, Refused::BadExpires { .. }));
+    let negative = with(&|ask| ask.query = ask.query.replace("86400", "-1"));
+    assert!(matches!(negative, Refused::BadExpires { .. }));
+    let no_time = with(&|ask| ask.query = ask.query.replace("86400", "0"));
+    assert!(matches!(no_time, Refused::Expired { .. }));
     let forever = with(&|ask| ask.query = ask.query.replace("&X-Amz-Expires=86400", ""));
     assert_eq!(forever, Refused::Missing("X-Amz-Expires"));
     let acl = with(&|ask| ask.headers.push(("x-amz-acl".into(), "public-read".into())));
