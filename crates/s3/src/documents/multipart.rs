@@ -64,13 +64,23 @@ pub fn read_parts(body: &[u8]) -> Result<Vec<NamedPart>> {
     if parts.is_empty() || parts.len() > MAX_PARTS as usize {
         return Err(malformed("it names no part, or more than 10000"));
     }
-    if parts
-        .windows(2)
-        .any(|pair| pair[0].number >= pair[1].number)
-    {
+    if parts.windows(2).any(|pair| pair[0].number > pair[1].number) {
         return Err(Code::InvalidPartOrder.into());
     }
-    Ok(parts)
+    Ok(as_named_last(parts))
+}
+
+/// A part that was sent twice may stand in the list as often, by the tags of both: what is named last
+/// counts, as what was sent last does.
+fn as_named_last(parts: Vec<NamedPart>) -> Vec<NamedPart> {
+    let mut once: Vec<NamedPart> = Vec::with_capacity(parts.len());
+    for part in parts {
+        match once.last_mut().filter(|last| last.number == part.number) {
+            Some(last) => *last = part,
+            None => once.push(part),
+        }
+    }
+    once
 }
 
 fn named_part(part: &Element) -> Result<NamedPart> {
@@ -246,6 +256,17 @@ mod tests {
     }
 
     #[test]
+    fn of_a_part_that_is_named_twice_the_last_name_counts() {
+        let parts = complete(&[("1", "a"), ("1", "b"), ("2", "c"), ("3", "d"), ("3", "e")]);
+        let parts = parts.unwrap();
+        let named: Vec<_> = parts
+            .iter()
+            .map(|part| (part.number, part.etag.as_str()))
+            .collect();
+        assert_eq!(named, [(1, "b"), (2, "c"), (3, "e")]);
+    }
+
+    #[test]
     fn parts_come_in_ascending_order() {
         let parts = complete(&[("1", "&quot;aa&quot;"), ("3", "bb")]).unwrap();
         assert_eq!((parts[0].etag.as_str(), parts[1].number), ("aa", 3));
@@ -254,7 +275,9 @@ mod tests {
             Code::InvalidPartOrder
         );
         assert_eq!(
-            complete(&[("1", "a"), ("1", "b")]).unwrap_err().code,
+            complete(&[("1", "a"), ("2", "b"), ("1", "c")])
+                .unwrap_err()
+                .code,
             Code::InvalidPartOrder
         );
         assert_eq!(complete(&[]).unwrap_err().code, Code::MalformedXML);
