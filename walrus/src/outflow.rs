@@ -60,9 +60,11 @@ impl Span {
             });
         }
         let at = number as usize - 1;
-        let piece = pieces
-            .get(at)
-            .ok_or_else(|| Error::from(Code::InvalidPartNumber))?;
+        let piece = pieces.get(at).ok_or_else(|| {
+            Error::from(Code::InvalidPartNumber)
+                .with("PartNumberRequested", number.to_string())
+                .with("ActualPartCount", pieces.len().max(1).to_string())
+        })?;
         let start = pieces[..at].iter().map(|piece| piece.size).sum();
         Ok(Self {
             bytes: start..start + piece.size,

@@ -89,10 +89,10 @@ async fn parts_become_an_object_and_a_repeated_completion_answers_the_same() {
     assert_eq!(&got.body[..], &whole[5_242_870..5_242_890]);
     let second = alice.get("/bucket/big?partNumber=2").await.ok();
     assert!(second.body == two && second.header("x-amz-mp-parts-count") == "2");
-    alice
-        .get("/bucket/big?partNumber=3")
-        .await
-        .fails(416, "InvalidPartNumber");
+    let beyond = alice.get("/bucket/big?partNumber=3").await;
+    let beyond = beyond.fails(416, "InvalidPartNumber");
+    assert_eq!(beyond.element("PartNumberRequested"), "3");
+    assert_eq!(beyond.element("ActualPartCount"), "2");
     assert!(
         alice
             .get("/bucket?uploads")
