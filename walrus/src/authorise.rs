@@ -8,7 +8,7 @@ mod policy;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use iam::{Context, Policies, Policy, Principal, Request, Statement};
+use iam::{Context, Decision, Denied, Policies, Policy, Principal, Request, Statement};
 use s3::{
     Acl, Action, BucketName, Code, Key, Result, VersionId, acl::Permission,
     documents::tagging::Tags,
@@ -59,16 +59,23 @@ struct Target<'a> {
 
 impl Wish<'_> {
     fn judge(&self, action: &str, target: &Target<'_>) -> Result<()> {
-        let denied = || Err(Code::AccessDenied.into());
+        match self.decide(action, target) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(_) => Err(Code::AccessDenied.into()),
+        }
+    }
+
+    fn decide(&self, action: &str, target: &Target<'_>) -> Decision {
+        let never = Decision::Deny(Denied::Explicit(None));
         let account = self.caller.account();
         if account == Some(&AccountId::system()) {
             // The cloud's own key fetches bundles for the nodes, whoever owns them, and does
             // nothing else.
             let fetches = matches!(self.action, Action::GetObject | Action::HeadObject);
-            return if fetches { Ok(()) } else { denied() };
+            return if fetches { Decision::Allow } else { never };
         }
         let Some(identity) = &self.caller.policies else {
-            return denied();
+            return never;
         };
 
         let mut resource = Vec::new();
@@ -100,16 +107,15 @@ impl Wish<'_> {
             identity,
             resource: &resource,
         };
-        if iam::decide(&request, &policies).is_allow() {
-            if let Some(noted) = self.list_needed.filter(|_| granted) {
-                let resource = &resource[1..];
-                let alone = iam::decide(&request, &Policies { identity, resource });
-                noted.fetch_or(!alone.is_allow(), Ordering::Relaxed);
-            }
-            Ok(())
-        } else {
-            denied()
+        let decision = iam::decide(&request, &policies);
+        if decision.is_allow()
+            && let Some(noted) = self.list_needed.filter(|_| granted)
+        {
+            let resource = &resource[1..];
+            let alone = iam::decide(&request, &Policies { identity, resource });
+            noted.fetch_or(!alone.is_allow(), Ordering::Relaxed);
         }
+        decision
     }
 
     /// What the bucket's policy has to say about this caller and a thing of that owner.
@@ -188,14 +194,7 @@ impl Wish<'_> {
         key: &Key,
         asked: Option<Permission>,
     ) -> Result<()> {
-        let target = Target {
-            resource: resource_of(&bucket.name, key),
-            owner: &bucket.owner,
-            bucket: Some(bucket),
-            list: asked.map(|asked| (&bucket.acl, asked)),
-            tags: None,
-        };
-        self.judge(action, &target)
+        self.judge(action, &target_of_key(bucket, key, asked))
     }
 
     /// Deleting an object, or one version of it for good, which is another right.
@@ -216,6 +215,25 @@ impl Wish<'_> {
     /// Besides writing an object: its tags, its lock, its access list are rights of their own.
     pub fn on_extra(&self, extra: Extra, bucket: &Bucket, key: &Key) -> Result<()> {
         self.on_key_as(extra.policy_action(), bucket, key, Some(Permission::Write))
+    }
+
+    /// Besides writing an object: choosing its access list is a right of its own (PutObject reference,
+    /// "Permissions"). A stranger who gives the bucket's owner everything, and nobody else anything,
+    /// needs none but the one to write, if nothing denies it: so the user guide has owners ask
+    /// strangers for it ("Policy examples for ACLs").
+    pub fn on_list(&self, acl: &Acl, bucket: &Bucket, key: &Key) -> Result<()> {
+        let writer = self.caller.account();
+        let is_stranger = writer != Some(&bucket.owner);
+        let target = target_of_key(bucket, key, Some(Permission::Write));
+        match self.decide(Action::PutObjectAcl.policy_action(), &target) {
+            Decision::Allow => Ok(()),
+            Decision::Deny(Denied::Implicit)
+                if is_stranger && acl.favours_only(&bucket.owner, writer) =>
+            {
+                Ok(())
+            }
+            Decision::Deny(_) => Err(Code::AccessDenied.into()),
+        }
     }
 
     /// Reading an object or its list, or writing its list: the object's own list decides. Naming a
@@ -296,6 +314,16 @@ fn root(account: &AccountId) -> Principal {
 
 fn resource_of(bucket: &BucketName, key: &Key) -> Arn {
     Arn::s3(bucket.as_str(), Some(key.as_str()))
+}
+
+fn target_of_key<'a>(bucket: &'a Bucket, key: &Key, asked: Option<Permission>) -> Target<'a> {
+    Target {
+        resource: resource_of(&bucket.name, key),
+        owner: &bucket.owner,
+        bucket: Some(bucket),
+        list: asked.map(|asked| (&bucket.acl, asked)),
+        tags: None,
+    }
 }
 
 fn with_tags(context: &Context, tags: &Tags) -> Context {
@@ -545,6 +573,46 @@ mod tests {
         };
         assert!(mends(root('1')) && !mends(member('1', &[])));
     }
+
+    #[test]
+    fn who_may_write_may_give_the_buckets_owner_everything_and_nobody_else_anything() {
+        let statement = |effect: &str, action: &str| {
+            format!(
+                r#"{{"Effect":"{effect}","Principal":"*","Action":"s3:{action}","Resource":"*"}}"#
+            )
+        };
+        let bucket = |more: &str| {
+            let writes = statement("Allow", "PutObject");
+            with_policy("private", &format!(r#"{{"Statement":[{writes}{more}]}}"#))
+        };
+        let key = Key::parse("key").unwrap();
+        let gives = |writer: char, acl: &str, bucket: &Bucket| {
+            let acl = Canned::parse(acl).unwrap();
+            let acl = acl.resolve(&account(writer), &bucket.owner);
+            may(&member(writer, &[WRITES]), Action::PutObject, |wish| {
+                wish.on_list(&acl, bucket, &key)
+            })
+        };
+        let plain = bucket("");
+        assert!(gives('2', "bucket-owner-full-control", &plain));
+        for acl in ["private", "bucket-owner-read", "public-read"] {
+            assert!(!gives('2', acl, &plain), "{acl}");
+        }
+        let own = gives('1', "bucket-owner-full-control", &plain);
+        assert!(!own, "the owner's own users want the right");
+
+        let denied = bucket(&format!(",{}", statement("Deny", "PutObjectAcl")));
+        assert!(!gives('2', "bucket-owner-full-control", &denied));
+        let lists = bucket(&format!(",{}", statement("Allow", "PutObjectAcl")));
+        assert!(
+            !gives('2', "public-read", &lists),
+            "its own account does not let it"
+        );
+    }
+
+    /// A user's policy that lets it write.
+    const WRITES: &str =
+        r#"{"Statement":{"Effect":"Allow","Action":"s3:PutObject","Resource":"*"}}"#;
 
     #[test]
     fn a_condition_looks_at_tags_that_are_there() {

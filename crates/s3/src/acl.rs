@@ -165,6 +165,16 @@ impl Acl {
         self.0.iter().any(|grant| wide.contains(&grant.grantee))
     }
 
+    /// Whether it gives the bucket's owner everything, and nobody but the owner and the writer
+    /// anything.
+    pub fn favours_only(&self, bucket_owner: &AccountId, writer: Option<&AccountId>) -> bool {
+        let is_either = |grant: &Grant| match &grant.grantee {
+            Grantee::Account(account) => account == bucket_owner || Some(account) == writer,
+            _ => false,
+        };
+        self.allows(Some(bucket_owner), Permission::FullControl) && self.0.iter().all(is_either)
+    }
+
     /// What it grants to groups.
     #[must_use]
     pub fn only_groups(&self) -> Self {

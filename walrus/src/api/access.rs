@@ -97,8 +97,7 @@ impl Ask<'_> {
         Ok(answer)
     }
 
-    /// The list of what is written under a key. Who chooses one has to be allowed to set lists, too
-    /// (PutObject reference, "Permissions").
+    /// The list of what is written under a key, which may be a right of its own to choose.
     pub(super) fn list_of_new(
         &self,
         acl: Option<AclWish>,
@@ -109,7 +108,9 @@ impl Ask<'_> {
         match acl {
             None => Ok(Canned::Private.resolve(owner, &bucket.owner)),
             Some(wish) => {
-                self.wish_to(Action::PutObjectAcl).on_key(bucket, key)?;
+                let acl = wish.resolve(owner, &bucket.owner, self.people())?;
+                self.wish_to(Action::PutObjectAcl)
+                    .on_list(&acl, bucket, key)?;
                 self.list_of(&wish, owner, bucket)
             }
         }
