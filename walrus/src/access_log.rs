@@ -2,7 +2,7 @@
 //! objects into the bucket that they named.
 //!
 //! ```text
-//! request answered → line → queue → spool (synced) → every minute, or when it is large: objects
+//! request answered → line → queue → spool (synced) → after a minute, or when it is large: objects
 //! ```
 //!
 //! | module | holds |
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// When lines become objects, and how many may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// How often.
+    /// How long a line waits for others.
     pub every: Duration,
     /// Bytes of lines that may be in the spool; beyond them lines are lost.
     pub spool_bytes_max: u64,
@@ -127,6 +127,9 @@ pub async fn run(
             }
         }
         if !batch.is_empty() {
+            if !spool.has_begun() {
+                due = context.clock.monotonic_ms() + every_ms;
+            }
             spool = write(spool, std::mem::take(&mut batch), &api.metrics).await?;
             tokio::select! {
                 () = context.clock.sleep(PAUSE) => {}

@@ -35,9 +35,10 @@ use crate::{
 
 /// Delivers all files of the spool. What cannot be delivered now stays for the next time.
 pub(super) async fn all(api: &Arc<Api>, spool: Spool) -> Result<Spool, BoxError> {
+    let now = Timestamp(api.clock.now_ms());
     let (spool, sealed) = blocking(move || {
         let mut spool = spool;
-        let sealed = spool.seal();
+        let sealed = spool.seal(now);
         (spool, sealed)
     })
     .await?;
@@ -149,7 +150,8 @@ async fn put(api: &Api, source: &Source, key: &str, text: String, now: Timestamp
     let target = target
         .filter(|target| target.owner == source.owner)
         .ok_or_else(|| s3::Error::from(s3::Code::InvalidTargetBucketForLogging))?;
-    may_deliver_log(&source.bucket, &target, &key, &people)?;
+    let place = (logging.prefix.as_str(), &key);
+    may_deliver_log(&source.bucket, &target, place, &people)?;
 
     let acl = list_of(source, &target, &people)?;
     let encryption = target.settings.encryption.as_ref();

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use types::Timestamp;
@@ -29,7 +30,8 @@ pub struct Spool {
 pub struct Sealed {
     /// Where it is.
     pub path: PathBuf,
-    /// When it was last written to: of a delivery that is done twice both times the same.
+    /// When it was first to be delivered, or last written to if nobody came to that: of a delivery
+    /// that is done twice both times the same.
     pub at: Timestamp,
 }
 
@@ -126,6 +128,11 @@ impl Spool {
         written.map(|()| entries.len() as u64)
     }
 
+    /// Whether lines wait in a file that grows.
+    pub fn has_begun(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Whether the current file should not grow any more.
     pub fn is_large(&self) -> bool {
         let bytes = self.current.as_ref().map_or(0, |(_, bytes)| *bytes);
@@ -133,12 +140,15 @@ impl Spool {
     }
 
     /// Begins a new file with the next line, and lists all that there are.
-    pub fn seal(&mut self) -> io::Result<Vec<Sealed>> {
-        self.current = None;
+    pub fn seal(&mut self, now: Timestamp) -> io::Result<Vec<Sealed>> {
+        if let Some((file, _)) = self.current.take() {
+            let since = Duration::from_millis(now.as_millis().unsigned_abs());
+            file.set_modified(UNIX_EPOCH + since)?;
+        }
         let files = self.files()?.into_iter();
         let sealed = files.map(|(_, path)| {
             let changed = fs::metadata(&path)?.modified()?;
-            let since = changed.duration_since(std::time::UNIX_EPOCH);
+            let since = changed.duration_since(UNIX_EPOCH);
             let ms = since.unwrap_or_default().as_millis();
             let at = Timestamp(i64::try_from(ms).unwrap_or(i64::MAX));
             Ok(Sealed { path, at })
@@ -185,12 +195,23 @@ mod tests {
 
         let mut again = Spool::open(folder.path(), 1 << 20).unwrap();
         again.append(&[entry("c")]).unwrap();
-        let sealed = again.seal().unwrap();
+        let sealed = again.seal(Timestamp(1)).unwrap();
         assert_eq!(sealed.len(), 2);
         assert_eq!(sealed[0].read().unwrap(), [entry("a"), entry("b")]);
         assert_eq!(sealed[1].read().unwrap(), [entry("c")]);
         sealed[0].remove().unwrap();
-        assert_eq!(again.seal().unwrap(), sealed[1..]);
+        assert_eq!(again.seal(Timestamp(1)).unwrap(), sealed[1..]);
+    }
+
+    #[test]
+    fn a_file_is_of_the_time_at_which_it_was_first_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::open(folder.path(), 1 << 20).unwrap();
+        spool.append(&[entry("a")]).unwrap();
+        assert!(spool.has_begun());
+        let sealed = spool.seal(Timestamp(1234)).unwrap();
+        assert!(sealed[0].at == Timestamp(1234) && !spool.has_begun());
+        assert_eq!(spool.seal(Timestamp(5678)).unwrap(), sealed);
     }
 
     #[test]
@@ -199,7 +220,7 @@ mod tests {
         let mut spool = Spool::open(folder.path(), 100).unwrap();
         assert_eq!(spool.append(&[entry("a")]).unwrap(), 1);
         assert_eq!(spool.append(&[entry("b")]).unwrap(), 0);
-        spool.seal().unwrap()[0].remove().unwrap();
+        spool.seal(Timestamp(1)).unwrap()[0].remove().unwrap();
         assert_eq!(spool.append(&[entry("c")]).unwrap(), 1);
     }
 }
