@@ -38,6 +38,10 @@ impl Ask<'_> {
     ) -> Done {
         let bucket = self.find_bucket(name).await?;
         self.wish().on_bucket(&bucket)?;
+        // PutBucketLogging reference: "you must be the bucket owner", whatever a policy says.
+        if kind == Kind::Logging && self.caller.account() != Some(&bucket.owner) {
+            return Err(Code::AccessDenied.into());
+        }
         let document = body.read_document(MAX_DOCUMENT_BYTES).await?;
         let setting = Setting::read(kind, &document)?;
         match &setting {

@@ -267,6 +267,16 @@ async fn a_target_must_be_ones_own_and_is_told_back() {
     assert_eq!(told.element("TargetPrefix"), "p/");
     assert_eq!(told.element("ID"), bobs);
     assert!(told.text().contains("SimplePrefix"), "{}", told.text());
+
+    let lent = r#"{"Statement":[{"Effect":"Allow","Principal":"*",
+        "Action":["s3:GetBucketLogging","s3:PutBucketLogging"],"Resource":"arn:aws:s3:::photos"}]}"#;
+    let lent = alice.put("/photos?policy", lent.as_bytes()).await;
+    assert_eq!(lent.status, 204);
+    bob.get("/photos?logging").await.ok();
+    bob.put("/photos?logging", b"<BucketLoggingStatus/>")
+        .await
+        .fails(403, "AccessDenied");
+
     let nobody = status("mine", &grant("nobody"));
     alice
         .put("/photos?logging", &nobody)
