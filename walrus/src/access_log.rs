@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`record`] | a line, as AWS documents it. Pure |
 //! | [`request`] | what of a request and its answer goes into a line |
+//! | [`rule`] | lines of what a bucket's own rules do |
 //! | [`sources`] | which buckets are logged, and where to |
 //! | [`spool`] | lines on their way, in files that survive a restart |
 //! | [`deliver`] | files of lines become objects, where that is allowed |
@@ -19,6 +20,7 @@
 pub mod deliver;
 pub mod record;
 pub mod request;
+pub mod rule;
 pub mod sources;
 pub mod spool;
 
@@ -32,6 +34,7 @@ use types::Timestamp;
 use crate::{api::Api, metrics::Metrics};
 
 pub use request::{Trail, Watch};
+pub use rule::RuleLog;
 pub use sources::{Source, Sources};
 use spool::Spool;
 

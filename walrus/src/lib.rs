@@ -61,7 +61,7 @@ use sigv4::Rules;
 use tokio::net::TcpListener;
 
 use crate::{
-    access_log::{AccessLog, Lines},
+    access_log::{AccessLog, Lines, RuleLog},
     api::Api,
     config::Config,
     engine::Engine,
@@ -169,7 +169,8 @@ fn look_after(api: &Api, config: &Config, context: &Context) {
         let following = upkeep::follow_store(engine.clone(), there, context.clone());
         context.spawn("blobs", following);
     }
-    let following = lifecycle::follow(engine.clone(), config.day(), context.clone());
+    let log = RuleLog::new(api.access_log.clone(), api.identity.clone());
+    let following = lifecycle::follow(engine.clone(), log, config.day(), context.clone());
     context.spawn("lifecycle", following);
     context.spawn(
         "engine",

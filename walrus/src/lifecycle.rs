@@ -13,10 +13,16 @@ use s3::{
 };
 use types::Timestamp;
 
-use crate::engine::{
-    Bucket, Change, Engine, Failure, Object, Result,
-    change::{DeleteChange, SameBucket},
-    events::{Cause, Verb},
+use crate::{
+    access_log::{
+        RuleLog,
+        rule::{Act, Subject},
+    },
+    engine::{
+        Bucket, Change, Done, Engine, Failure, Object, Result,
+        change::{DeleteChange, SameBucket},
+        events::{Cause, Verb},
+    },
 };
 
 /// By whom rules are followed, in the events of what they delete.
@@ -112,10 +118,15 @@ fn older_due(rule: &Rule, versions: &[Object], day: Day, now: Timestamp) -> Vec<
 }
 
 /// Follows the rules of all buckets for as long as the daemon runs.
-pub async fn follow(engine: Engine, day: Day, context: Context) -> Result<(), BoxError> {
+pub async fn follow(
+    engine: Engine,
+    log: RuleLog,
+    day: Day,
+    context: Context,
+) -> Result<(), BoxError> {
     while !context.cancel.is_cancelled() {
         let now = Timestamp(context.clock.now_ms());
-        if let Err(error) = pass(&engine, day, now).await {
+        if let Err(error) = pass(&engine, &log, day, now).await {
             tracing::error!(
                 error = daemon::chain(&error),
                 "lifecycle waits for its next pass"
@@ -130,145 +141,195 @@ pub async fn follow(engine: Engine, day: Day, context: Context) -> Result<(), Bo
 }
 
 /// Looks at every bucket that has rules, once.
-pub async fn pass(engine: &Engine, day: Day, now: Timestamp) -> Result<()> {
+pub async fn pass(engine: &Engine, log: &RuleLog, day: Day, now: Timestamp) -> Result<()> {
     let buckets = engine
         .view(|view| view.buckets_where(|bucket| bucket.settings.lifecycle.is_some()))
         .await?;
     for bucket in buckets {
         let rules = bucket.settings.lifecycle.clone().map(|rules| rules.0);
         let rules = rules.unwrap_or_default();
-        delete_due(engine, &bucket, &rules, day, now).await?;
-        abort_due(engine, &bucket, &rules, day, now).await?;
+        let ruled = Ruled {
+            engine,
+            log,
+            bucket: &bucket,
+            rules: &rules,
+            day,
+            now,
+        };
+        ruled.delete_due().await?;
+        ruled.abort_due().await?;
     }
     Ok(())
 }
 
-fn same(bucket: &Bucket) -> SameBucket {
-    SameBucket {
-        name: bucket.name.clone(),
-        id: bucket.id.clone(),
-    }
-}
-
-async fn delete_due(
-    engine: &Engine,
-    bucket: &Bucket,
-    rules: &[Rule],
+/// One bucket under its rules, at one moment.
+struct Ruled<'a> {
+    engine: &'a Engine,
+    log: &'a RuleLog,
+    bucket: &'a Bucket,
+    rules: &'a [Rule],
     day: Day,
     now: Timestamp,
-) -> Result<()> {
-    let mut after: Option<Key> = None;
-    loop {
-        let (name, from) = (bucket.name.clone(), after.clone());
-        let keys = engine
-            .view(move |view| view.versions_by_key(&name, from.as_ref(), BATCH))
-            .await?;
-        let Some(last) = keys.last() else {
-            return Ok(());
-        };
-        after = Some(last[0].key.clone());
-
-        let mut changes = Vec::new();
-        for versions in &keys {
-            let deeds = due(rules, versions, day, now);
-            let wanted = deeds.into_iter();
-            changes.extend(wanted.map(|deed| change(deed, versions, bucket, now)));
-        }
-        commit(engine, changes, now).await?;
-    }
 }
 
-fn change(deed: Deed, versions: &[Object], bucket: &Bucket, now: Timestamp) -> Change {
-    let newest = &versions[0];
-    // What was written since is another object.
-    let (version, conditions) = match deed {
-        Deed::Remove(version) => (Some(version), DeleteConditions::default()),
-        Deed::Expire => {
-            let conditions = DeleteConditions {
-                if_match: Some(ETags::These(vec![newest.etag.clone()])),
-                modified: Some(newest.modified),
-                size: Some(newest.size),
+/// Something that is due, as a change, and to what it happens.
+type Step = (Change, Subject);
+
+impl Ruled<'_> {
+    fn same(&self) -> SameBucket {
+        SameBucket {
+            name: self.bucket.name.clone(),
+            id: self.bucket.id.clone(),
+        }
+    }
+
+    async fn delete_due(&self) -> Result<()> {
+        let mut after: Option<Key> = None;
+        loop {
+            let (name, from) = (self.bucket.name.clone(), after.clone());
+            let keys = self
+                .engine
+                .view(move |view| view.versions_by_key(&name, from.as_ref(), BATCH))
+                .await?;
+            let Some(last) = keys.last() else {
+                return Ok(());
             };
-            (None, conditions)
-        }
-    };
-    Change::DeleteObject(Box::new(DeleteChange {
-        bucket: same(bucket),
-        key: newest.key.clone(),
-        version,
-        conditions,
-        bypass_governance: false,
-        owner: bucket.owner.clone(),
-        now,
-        unique: rand::random(),
-    }))
-}
+            after = Some(last[0].key.clone());
 
-async fn abort_due(
-    engine: &Engine,
-    bucket: &Bucket,
-    rules: &[Rule],
-    day: Day,
-    now: Timestamp,
-) -> Result<()> {
-    if rules.iter().all(|rule| rule.abort_days.is_none()) {
-        return Ok(());
+            let mut steps = Vec::new();
+            for versions in &keys {
+                let deeds = due(self.rules, versions, self.day, self.now);
+                let wanted = deeds.into_iter();
+                steps.extend(wanted.map(|deed| self.deletion(deed, versions)));
+            }
+            self.commit(steps).await?;
+        }
     }
-    let mut list = ListUploads {
-        prefix: String::new(),
-        delimiter: None,
-        key_marker: String::new(),
-        upload_id_marker: String::new(),
-        max_uploads: BATCH,
-        encode: false,
-    };
-    loop {
-        let (name, asked) = (bucket.name.clone(), list.clone());
-        let page = engine
-            .view(move |view| view.list_uploads(&name, &asked))
-            .await?;
-        let mut changes = Vec::new();
-        for upload in page.uploads {
-            let is_due = rules.iter().any(|rule| {
-                let prefix = rule.filter.prefix.as_deref().unwrap_or_default();
-                let days = rule.abort_days.filter(|_| rule.is_enabled);
-                upload.key.starts_with(prefix)
-                    && days.is_some_and(|days| day.after(upload.initiated, days) <= now)
-            });
-            if is_due {
-                changes.push(Change::AbortUpload {
-                    bucket: same(bucket),
-                    key: Key::parse(&upload.key)?,
-                    upload_id: upload.upload_id,
+
+    fn deletion(&self, deed: Deed, versions: &[Object]) -> Step {
+        let newest = &versions[0];
+        let size_of = |version: &VersionId| {
+            let found = versions.iter().find(|object| object.version == *version);
+            found.map(|object| object.size)
+        };
+        // What was written since is another object.
+        let (version, size, conditions) = match deed {
+            Deed::Remove(version) => {
+                let size = size_of(&version);
+                (Some(version), size, DeleteConditions::default())
+            }
+            Deed::Expire => {
+                let conditions = DeleteConditions {
+                    if_match: Some(ETags::These(vec![newest.etag.clone()])),
+                    modified: Some(newest.modified),
+                    size: Some(newest.size),
+                };
+                (None, Some(newest.size), conditions)
+            }
+        };
+        let subject = Subject {
+            key: newest.key.clone(),
+            version: version.clone(),
+            size,
+        };
+        let change = Change::DeleteObject(Box::new(DeleteChange {
+            bucket: self.same(),
+            key: newest.key.clone(),
+            version,
+            conditions,
+            bypass_governance: false,
+            owner: self.bucket.owner.clone(),
+            now: self.now,
+            unique: rand::random(),
+        }));
+        (change, subject)
+    }
+
+    async fn abort_due(&self) -> Result<()> {
+        if self.rules.iter().all(|rule| rule.abort_days.is_none()) {
+            return Ok(());
+        }
+        let mut list = ListUploads {
+            prefix: String::new(),
+            delimiter: None,
+            key_marker: String::new(),
+            upload_id_marker: String::new(),
+            max_uploads: BATCH,
+            encode: false,
+        };
+        loop {
+            let (name, asked) = (self.bucket.name.clone(), list.clone());
+            let page = self
+                .engine
+                .view(move |view| view.list_uploads(&name, &asked))
+                .await?;
+            let mut steps = Vec::new();
+            for upload in page.uploads {
+                let is_due = self.rules.iter().any(|rule| {
+                    let prefix = rule.filter.prefix.as_deref().unwrap_or_default();
+                    let days = rule.abort_days.filter(|_| rule.is_enabled);
+                    upload.key.starts_with(prefix)
+                        && days
+                            .is_some_and(|days| self.day.after(upload.initiated, days) <= self.now)
                 });
+                if is_due {
+                    let key = Key::parse(&upload.key)?;
+                    let subject = Subject {
+                        key: key.clone(),
+                        version: None,
+                        size: None,
+                    };
+                    let change = Change::AbortUpload {
+                        bucket: self.same(),
+                        key,
+                        upload_id: upload.upload_id,
+                    };
+                    steps.push((change, subject));
+                }
+            }
+            self.commit(steps).await?;
+            match page.next {
+                Some(next) => (list.key_marker, list.upload_id_marker) = next,
+                None => return Ok(()),
             }
         }
-        commit(engine, changes, now).await?;
-        match page.next {
-            Some(next) => (list.key_marker, list.upload_id_marker) = next,
-            None => return Ok(()),
-        }
     }
-}
 
-/// What the commit refuses (a lock, a newer object) is not due any more or not yet.
-async fn commit(engine: &Engine, changes: Vec<Change>, now: Timestamp) -> Result<()> {
-    if changes.is_empty() {
-        return Ok(());
-    }
-    let count = changes.len();
-    let cause = Cause {
-        verb: Verb::Lifecycle,
-        ..Cause::clone(&Cause::service(SERVICE, now))
-    };
-    for done in engine.commit_all_by(Arc::new(cause), changes).await {
-        match done {
-            Ok(_) | Err(Failure::Refused(_)) => {}
-            Err(failure) => return Err(failure),
+    /// What the commit refuses (a lock, a newer object) is not due any more or not yet.
+    async fn commit(&self, steps: Vec<Step>) -> Result<()> {
+        if steps.is_empty() {
+            return Ok(());
         }
+        let count = steps.len();
+        let cause = Cause {
+            verb: Verb::Lifecycle,
+            ..Cause::clone(&Cause::service(SERVICE, self.now))
+        };
+        let (changes, subjects): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
+        let results = self.engine.commit_all_by(Arc::new(cause), changes).await;
+        for (result, subject) in results.into_iter().zip(subjects) {
+            match result {
+                Ok(done) => self.note(done, subject),
+                Err(Failure::Refused(_)) => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+        tracing::info!(count, "lifecycle rules were followed");
+        Ok(())
     }
-    tracing::info!(count, "lifecycle rules were followed");
-    Ok(())
+
+    fn note(&self, done: Done, mut subject: Subject) {
+        let named = subject.version.is_some();
+        let act = match done {
+            Done::Deleted(deleted) if deleted.is_marker && !named => {
+                (subject.version, subject.size) = (deleted.version, None);
+                Act::Marked
+            }
+            Done::Deleted(_) => Act::Expired,
+            _ => Act::Aborted,
+        };
+        self.log.note(&self.bucket.name, act, subject, self.now);
+    }
 }
 
 #[cfg(test)]

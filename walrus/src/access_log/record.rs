@@ -14,8 +14,8 @@ pub struct Record {
     pub bucket: String,
     /// When the request came.
     pub at: Timestamp,
-    /// From where.
-    pub remote: IpAddr,
+    /// From where, if it was a request.
+    pub remote: Option<IpAddr>,
     /// A canonical id, or a user's ARN; none is nobody in particular.
     pub requester: Option<String>,
     /// The id that the answer has, too.
@@ -27,7 +27,7 @@ pub struct Record {
     /// `GET /bucket/key HTTP/1.1`
     pub request_line: String,
     /// The status of the answer.
-    pub status: u16,
+    pub status: Option<u16>,
     /// The code of the error.
     pub error: Option<String>,
     /// Bytes of the answer's body.
@@ -35,9 +35,9 @@ pub struct Record {
     /// The object's size.
     pub object_bytes: Option<u64>,
     /// Milliseconds from the request to the last byte of the answer.
-    pub total_ms: u64,
+    pub total_ms: Option<u64>,
     /// Milliseconds from the last byte of the request to the first of the answer.
-    pub turn_around_ms: u64,
+    pub turn_around_ms: Option<u64>,
     /// `Referer`
     pub referer: Option<String>,
     /// `User-Agent`
@@ -68,7 +68,7 @@ impl Record {
             "{} {} [{date}] {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {} - {}",
             word(Some(&self.owner)),
             word(Some(&self.bucket)),
-            self.remote,
+            shown(self.remote),
             word(self.requester.as_deref()),
             word(Some(&self.request_id)),
             word(Some(&self.operation)),
@@ -76,12 +76,12 @@ impl Record {
                 .as_deref()
                 .map_or_else(|| "-".to_owned(), s3::query::encode_key),
             quoted(Some(&self.request_line)),
-            self.status,
+            shown(self.status),
             word(self.error.as_deref()),
-            number(Some(self.sent_bytes).filter(|bytes| *bytes > 0)),
-            number(self.object_bytes),
-            self.total_ms,
-            self.turn_around_ms,
+            shown(Some(self.sent_bytes).filter(|bytes| *bytes > 0)),
+            shown(self.object_bytes),
+            shown(self.total_ms),
+            shown(self.turn_around_ms),
             quoted(self.referer.as_deref()),
             quoted(self.user_agent.as_deref()),
             word(self.version_id.as_deref()),
@@ -97,8 +97,8 @@ impl Record {
     }
 }
 
-fn number(number: Option<u64>) -> String {
-    number.map_or_else(|| "-".to_owned(), |number| number.to_string())
+fn shown<T: ToString>(known: Option<T>) -> String {
+    known.map_or_else(|| "-".to_owned(), |known| known.to_string())
 }
 
 /// What could end a field is percent-encoded.
@@ -138,18 +138,18 @@ mod tests {
             owner: "c0ffee".into(),
             bucket: "photos".into(),
             at: "2019-02-06T00:00:38Z".parse().unwrap(),
-            remote: [192, 0, 2, 3].into(),
+            remote: Some([192, 0, 2, 3].into()),
             requester: Some("arn:aws:iam::111111111111:user/ann".into()),
             request_id: "3E57427F3".into(),
             operation: "REST.GET.OBJECT".into(),
             key: Some("a b/é".into()),
             request_line: "GET /photos/a%20b/%C3%A9?versionId=v1 HTTP/1.1".into(),
-            status: 206,
+            status: Some(206),
             error: None,
             sent_bytes: 10,
             object_bytes: Some(100),
-            total_ms: 7,
-            turn_around_ms: 5,
+            total_ms: Some(7),
+            turn_around_ms: Some(5),
             referer: None,
             user_agent: Some("aws-cli/2 (x)".into()),
             version_id: Some("v1".into()),
@@ -192,7 +192,7 @@ mod tests {
         let bare = Record {
             requester: None,
             key: None,
-            status: 403,
+            status: Some(403),
             error: Some("AccessDenied".into()),
             sent_bytes: 0,
             object_bytes: None,

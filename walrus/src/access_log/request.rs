@@ -116,18 +116,18 @@ impl Watch {
             owner: String::new(),
             bucket: bucket.as_str().to_owned(),
             at: now,
-            remote,
+            remote: Some(remote),
             requester: None,
             request_id: request_id.to_owned(),
             operation: operation(&parts.method, request.action),
             key: key.map(|key| key.as_str().to_owned()),
             request_line,
-            status: 0,
+            status: None,
             error: None,
             sent_bytes: 0,
             object_bytes: None,
-            total_ms: 0,
-            turn_around_ms: 0,
+            total_ms: None,
+            turn_around_ms: None,
             referer: headers.text("referer"),
             user_agent: headers.text("user-agent"),
             version_id: version(&request.operation),
@@ -167,8 +167,8 @@ impl Watch {
         received: Option<Instant>,
     ) -> Answer {
         let since = received.unwrap_or(self.started);
-        self.record.turn_around_ms = millis(since);
-        self.record.status = answer.status().as_u16();
+        self.record.turn_around_ms = Some(millis(since));
+        self.record.status = Some(answer.status().as_u16());
         self.record.error = error.map(str::to_owned);
         self.record.object_bytes = match self.action {
             Action::GetObject | Action::HeadObject if error.is_none() => size(answer.headers()),
@@ -195,7 +195,7 @@ impl Watch {
     }
 
     fn write(mut self, sent: u64, deleted: Vec<Deleted>) {
-        self.record.total_ms = millis(self.started);
+        self.record.total_ms = Some(millis(self.started));
         self.record.sent_bytes = sent;
         if let Some((source, key)) = &self.origin {
             let part = self.action == Action::UploadPartCopy;
@@ -219,7 +219,7 @@ impl Watch {
                 operation: "BATCH.DELETE.OBJECT".to_owned(),
                 key: Some(key),
                 version_id: version.map(|version| version.as_str().to_owned()),
-                status: if error.is_none() { 204 } else { 403 },
+                status: Some(if error.is_none() { 204 } else { 403 }),
                 error: error.map(str::to_owned),
                 sent_bytes: 0,
                 ..self.record.clone()
