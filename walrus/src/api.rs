@@ -121,7 +121,8 @@ impl Api {
         let started = self.clock.monotonic_ms();
         let directory = self.identity.directory();
         let now = Timestamp(self.clock.now_ms());
-        let origin = client::origin(&mut parts, client, &directory, now);
+        let (origin, tls) = client::origin(&mut parts, client, &directory, now);
+        let client = Client { tls, ..client };
         if let Some(bucket) = self.website_of(&parts) {
             let visitor = (client, origin);
             let (answer, code) = self.show(&parts, &bucket, visitor, request_id).await;

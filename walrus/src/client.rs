@@ -1,23 +1,36 @@
 //! Where a request comes from: of the front door's requests what it vouches for, of all others the
 //! connection's own. Policies look at it as `aws:SourceIp` and `aws:SecureTransport`.
 
-use daemon::public::Client;
+use daemon::public::{Agreed, Client};
 use http::{HeaderValue, request::Parts};
 use sigv4::vouch::{self, Origin, Vouched};
 use types::{AccountId, Timestamp};
 
 use crate::directory::Directory;
 
-/// Where the request comes from. The front door's word is taken off it.
-pub fn origin(parts: &mut Parts, client: Client, directory: &Directory, now: Timestamp) -> Origin {
-    let connected = Origin {
-        address: client.address.ip().to_canonical(),
-        secure: client.secure,
-    };
-    let Some(value) = parts.headers.remove(vouch::HEADER) else {
-        return connected;
-    };
-    believed(&value, parts, directory, now).unwrap_or(connected)
+/// Where the request comes from, and what its handshake agreed on. The front door's word is taken off
+/// it.
+pub fn origin(
+    parts: &mut Parts,
+    client: Client,
+    directory: &Directory,
+    now: Timestamp,
+) -> (Origin, Option<Agreed>) {
+    let word = parts.headers.remove(vouch::HEADER);
+    let agreed = parts.headers.remove(vouch::TLS_HEADER);
+    match word.and_then(|word| believed(&word, parts, directory, now)) {
+        Some(origin) => {
+            let read = |value: HeaderValue| Agreed::parse(value.to_str().ok()?);
+            (origin, agreed.and_then(read))
+        }
+        None => {
+            let connected = Origin {
+                address: client.address.ip().to_canonical(),
+                secure: client.secure,
+            };
+            (connected, client.tls)
+        }
+    }
 }
 
 /// What the front door vouches for. What anybody else writes there is nothing to us; a word by the

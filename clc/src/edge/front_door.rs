@@ -2,8 +2,8 @@
 //! came, its body as a stream, and the answer comes back the same way. Nothing is held in memory but
 //! the frame in flight; the slower side sets the pace.
 //!
-//! Only `Connection` and what goes with it is ours, since there are two connections, and one header
-//! that tells Walrus whom the request came from (`sigv4::vouch`): policies ask. A body whose
+//! Only `Connection` and what goes with it is ours, since there are two connections, and what
+//! tells Walrus whom the request came from (`sigv4::vouch`): policies and access logs ask. A body whose
 //! sender waits for `100 Continue` is not asked for before Walrus asks for it, so an upload that may
 //! not be made costs no bytes.
 
@@ -15,7 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, request, uri};
+use daemon::public::Agreed;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, request, uri};
 use http_body_util::BodyExt;
 use hyper::{
     body::{Body as HttpBody, Frame, Incoming, SizeHint},
@@ -61,6 +62,8 @@ const OF_THE_CONNECTION: [&str; 4] = ["connection", "keep-alive", "proxy-connect
 /// Whom a request came from.
 pub(super) struct Client {
     pub(super) origin: Origin,
+    /// What its handshake agreed on.
+    pub(super) tls: Option<Agreed>,
     /// What Walrus believes us by.
     pub(super) own_key: Option<OwnKey>,
     pub(super) now_ms: i64,
@@ -70,6 +73,7 @@ impl Client {
     /// Says so to Walrus; what a client says of itself is taken away.
     fn introduce(&self, head: &mut request::Parts) {
         head.headers.remove(vouch::HEADER);
+        head.headers.remove(vouch::TLS_HEADER);
         let word = self.own_key.as_ref().and_then(|own| {
             let key = Key {
                 access_key: &own.id,
@@ -78,8 +82,13 @@ impl Client {
             };
             vouch::vouch(head, self.origin, key, self.now_ms)
         });
-        if let Some(word) = word {
-            head.headers.insert(vouch::HEADER, word);
+        let Some(word) = word else {
+            return;
+        };
+        head.headers.insert(vouch::HEADER, word);
+        let tls = self.tls.map(|agreed| agreed.to_string());
+        if let Some(tls) = tls.and_then(|text| HeaderValue::try_from(text).ok()) {
+            head.headers.insert(vouch::TLS_HEADER, tls);
         }
     }
 }
@@ -396,5 +405,38 @@ impl HttpBody for Returning {
 impl Drop for Returning {
     fn drop(&mut self) {
         self.flow.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use types::Secret;
+
+    use super::*;
+
+    #[test]
+    fn walrus_is_told_what_a_clients_handshake_agreed_on_and_never_by_the_client() {
+        let agreed = "TLSv1_3 TLS13_AES_256_GCM_SHA384";
+        for tls in [Agreed::parse(agreed), None] {
+            let client = Client {
+                origin: Origin {
+                    address: [192, 0, 2, 3].into(),
+                    secure: tls.is_some(),
+                },
+                tls,
+                own_key: Some(OwnKey {
+                    id: "AKIDSYSTEM".to_owned(),
+                    secret: Secret::new("of the cloud".to_owned()),
+                }),
+                now_ms: 0,
+            };
+            let request = Request::get("/b/k").header(vouch::TLS_HEADER, "forged");
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            client.introduce(&mut head);
+            let told = head.headers.get(vouch::TLS_HEADER);
+            assert_eq!(told.is_some(), tls.is_some());
+            assert!(told.is_none_or(|told| told == agreed));
+            assert!(head.headers.contains_key(vouch::HEADER));
+        }
     }
 }

@@ -157,6 +157,7 @@ async fn answer<B: Behind>(
                     address: client.address.ip().to_canonical(),
                     secure: client.secure,
                 },
+                tls: client.tls,
                 own_key: edge.behind.own_key(),
                 now_ms: edge.context.clock.now_ms(),
             };

@@ -16,7 +16,7 @@ mod spelling;
 mod tests;
 
 use std::{
-    convert::Infallible, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
+    convert::Infallible, fmt, future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration,
 };
 
 use http::{Extensions, HeaderMap, HeaderValue, Request, Response, header};
@@ -107,6 +107,28 @@ impl Agreed {
             version: connection.protocol_version()?.as_str()?,
             cipher_suite: connection.negotiated_cipher_suite()?.suite().as_str()?,
         })
+    }
+
+    /// Reads what [`fmt::Display`] wrote; `None` if nothing that we speak is called so.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (version, suite) = text.split_once(' ')?;
+        let provider = provider();
+        let suites = provider.cipher_suites.iter();
+        let mut spoken = suites.filter_map(|known| {
+            let version = known.version().version.as_str()?;
+            let cipher_suite = known.suite().as_str()?;
+            Some(Self {
+                version,
+                cipher_suite,
+            })
+        });
+        spoken.find(|known| known.version == version && known.cipher_suite == suite)
+    }
+}
+
+impl fmt::Display for Agreed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher_suite)
     }
 }
 

@@ -18,6 +18,9 @@ use crate::{hash, hash::hmac_sha256, received::S3_WINDOW_MS, sign::Key};
 
 /// The header. One that a client sends never reaches Walrus through the front door.
 pub const HEADER: &str = "x-mallee-client";
+/// Beside a word that holds: what the client's handshake agreed on, for access logs. Nothing is
+/// decided by it.
+pub const TLS_HEADER: &str = "x-mallee-client-tls";
 /// What the key signs here, so that it cannot be taken for anything else that it signs.
 const PURPOSE: &str = "mallee client 1";
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    daemon_process::{ALICE, BOB, Walrus},
+    daemon_process::{ALICE, BOB, SYSTEM, Walrus},
     s3_client::{Answer, S3, plain_text},
 };
 
@@ -316,4 +316,57 @@ async fn forms_and_visits_of_a_website_have_their_lines() {
         visit.contains(" lost ") && visit.contains(" 404 NoSuchKey "),
         "{visit}"
     );
+}
+
+#[tokio::test]
+async fn what_rules_do_has_its_lines() {
+    let sets = ["access_log.deliver_every_s=1", "s3.lifecycle_day_s=1"];
+    let walrus = Walrus::start_with(&sets).await;
+    let alice = S3::of(&walrus, ALICE);
+    prepare(&alice).await;
+    let versioned = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    alice.put("/photos?versioning", versioned).await.ok();
+    alice.put("/photos/old", b"12345").await.ok();
+    let rules = b"<LifecycleConfiguration><Rule><Status>Enabled</Status><Filter/>\
+        <Expiration><Days>1</Days></Expiration><NoncurrentVersionExpiration>\
+        <NoncurrentDays>1</NoncurrentDays></NoncurrentVersionExpiration></Rule>\
+        </LifecycleConfiguration>";
+    alice.put("/photos?lifecycle", rules).await.ok();
+
+    let lines = lines(&alice, " S3.EXPIRE.OBJECT old ").await;
+    let line = |operation: &str| {
+        let mut found = lines.iter().filter(|line| line.contains(operation));
+        found.next().expect("it was done").as_str()
+    };
+    let marked = line(" S3.CREATE.DELETEMARKER old ");
+    assert!(marked.contains(" - AmazonS3 "), "{marked}");
+    let expired = line(" S3.EXPIRE.OBJECT old ");
+    assert!(expired.contains(" old \"-\" - - - 5 - - "), "{expired}");
+}
+
+#[tokio::test]
+async fn a_line_has_the_handshake_that_the_front_door_tells_and_nobody_elses() {
+    let walrus = Walrus::start_with(&["access_log.deliver_every_s=1"]).await;
+    let alice = S3::of(&walrus, ALICE);
+    prepare(&alice).await;
+    let tls = "TLSv1_3 TLS13_AES_256_GCM_SHA384";
+    let get_by = async |by| {
+        let got = alice.get_vouched("/photos?acl", "198.51.100.7", tls, by);
+        got.await.ok()
+    };
+    let (told, forged) = (get_by(SYSTEM).await, get_by(ALICE).await);
+    alice.get("/photos/the-last").await.fails(404, "NoSuchKey");
+
+    let lines = lines(&alice, "the-last").await;
+    let told = line(&lines, &told, "REST.GET.ACL");
+    assert!(told.contains("+0000] 198.51.100.7 "), "{told}");
+    assert!(
+        told.contains(" SigV4 TLS13_AES_256_GCM_SHA384 AuthHeader "),
+        "{told}"
+    );
+    assert!(told.ends_with(" TLSv1_3 - -"), "{told}");
+    let forged = line(&lines, &forged, "REST.GET.ACL");
+    assert!(forged.contains("+0000] 127.0.0.1 "), "{forged}");
+    assert!(forged.contains(" SigV4 - AuthHeader "), "{forged}");
+    assert!(forged.ends_with(" - - -"), "{forged}");
 }

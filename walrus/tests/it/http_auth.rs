@@ -408,17 +408,8 @@ async fn the_address_of_a_client_is_what_the_front_door_says_and_nobody_else() {
     alice.put("/bucket/office/a", b"a").await.ok();
 
     let target = "/bucket/office/a";
-    let get_from = async |address: &str, by: Key| {
-        let (mut head, body) = carol.request("GET", target, &[], b"").into_parts();
-        let origin = sigv4::vouch::Origin {
-            address: address.parse().unwrap(),
-            secure: true,
-        };
-        let word = sigv4::vouch::vouch(&head, origin, signer(by), now_ms()).unwrap();
-        head.headers.insert(sigv4::vouch::HEADER, word);
-        let request = http::Request::from_parts(head, body);
-        carol.send(request).await.unwrap()
-    };
+    let tls = "TLSv1_3 TLS13_AES_256_GCM_SHA384";
+    let get_from = async |address, by| carol.get_vouched(target, address, tls, by).await;
     get_from("198.51.100.7", SYSTEM).await.ok();
     get_from("198.51.101.7", SYSTEM)
         .await

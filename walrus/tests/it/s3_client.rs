@@ -8,7 +8,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use sigv4::{sha256_hex, sign};
+use sigv4::{sha256_hex, sign, vouch};
 
 use crate::daemon_process::{Key, Walrus, now_ms};
 
@@ -158,6 +158,31 @@ impl S3 {
             headers: parts.headers,
             body,
         })
+    }
+
+    /// A GET with a word on where it comes from, and over what, as the front door passes one on.
+    pub(crate) async fn get_vouched(
+        &self,
+        target: &str,
+        address: &str,
+        tls: &str,
+        by: Key,
+    ) -> Answer {
+        let (mut head, body) = self.request("GET", target, &[], b"").into_parts();
+        let origin = vouch::Origin {
+            address: address.parse().unwrap(),
+            secure: true,
+        };
+        let key = sign::Key {
+            access_key: by.id,
+            secret: by.secret,
+            session_token: None,
+        };
+        let word = vouch::vouch(&head, origin, key, now_ms()).unwrap();
+        head.headers.insert(vouch::HEADER, word);
+        head.headers.insert(vouch::TLS_HEADER, tls.parse().unwrap());
+        let request = Request::from_parts(head, body);
+        self.send(request).await.expect("walrus answers")
     }
 
     pub(crate) async fn call(

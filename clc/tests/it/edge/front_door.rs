@@ -94,7 +94,8 @@ async fn walrus_is_told_who_the_client_is_and_never_by_the_client() {
     for has_own_key in [false, true] {
         edge.cloud.has_own_key.store(has_own_key, Ordering::SeqCst);
         let request = format!(
-            "GET /b/k?acl HTTP/1.1\r\nHost: h\r\nX-Mallee-Client: A http {forged} 1 00\r\n\r\n"
+            "GET /b/k?acl HTTP/1.1\r\nHost: h\r\nX-Mallee-Client: A http {forged} 1 00\r\n\
+             X-Mallee-Client-Tls: {forged}\r\n\r\n"
         );
         let mut client = TcpStream::connect(edge.address).await.unwrap();
         client.write_all(request.as_bytes()).await.unwrap();

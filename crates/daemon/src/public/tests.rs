@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Client, Door, Limits,
+    Agreed, Client, Door, Limits,
     certificate::{Certificate, Name, Source, Tls},
     client_config, serve,
 };
@@ -120,6 +120,26 @@ async fn an_answer_instead_of_100_continue_is_the_last_of_its_connection() {
     let closed = asked_twice(address, head).await;
     assert_eq!(answers(&closed), 1, "{closed}");
     assert!(closed.contains("Connection: close"), "{closed}");
+}
+
+#[test]
+fn what_a_handshake_agreed_on_is_read_as_it_was_written() {
+    let suites = crate::tls::provider().cipher_suites.clone();
+    for suite in suites {
+        let agreed = Agreed {
+            version: suite.version().version.as_str().unwrap(),
+            cipher_suite: suite.suite().as_str().unwrap(),
+        };
+        assert_eq!(Agreed::parse(&agreed.to_string()), Some(agreed));
+    }
+    for odd in [
+        "",
+        "TLSv1_3",
+        "TLSv1_3 NONE",
+        "TLSv1_2 TLS13_AES_256_GCM_SHA384",
+    ] {
+        assert_eq!(Agreed::parse(odd), None, "{odd}");
+    }
 }
 
 #[tokio::test]
