@@ -63,7 +63,7 @@ impl Compactor {
             .last()
             .map_or(current > 1, |last| last.0 + 1 < current)
         {
-            self.sealed = Segments::open(&self.folder)?.0;
+            self.sealed = Segments::open(&self.folder, None)?.0;
             self.sealed.retain(|(number, _)| *number < current);
         }
         if self.at.is_none() {

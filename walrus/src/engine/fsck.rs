@@ -7,7 +7,7 @@ use super::{
     blobs::BlobStore,
     failure::{Failure, Result},
     given_up::GivenUp,
-    index::{IndexFile, Totals},
+    index::{IndexFile, IndexReader, Totals},
     journal::{self, Segments},
     recover,
 };
@@ -47,10 +47,10 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let journal_folder = folder.join(recover::JOURNAL);
     journal::settle(&journal_folder)?;
     let mended = journal::mend_heads(&journal_folder)?;
-    let segments = Segments::open(&journal_folder)?;
+    let index = IndexFile::new(folder.join(recover::INDEX));
+    let segments = Segments::open(&journal_folder, known_to(&index))?;
     let blobs = BlobStore::open(&places.blobs, folder)?;
 
-    let index = IndexFile::new(folder.join(recover::INDEX));
     index.remove()?;
     recover::pardon(folder)?;
     let mut writer = index.writer()?;
@@ -88,6 +88,15 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     Ok(report)
 }
 
+/// Up to where an index knows the journal, if it can be asked at all.
+fn known_to(index: &IndexFile) -> Option<(u64, u64)> {
+    let position = |index: &mut IndexReader| index.view(|view| view.position());
+    index
+        .reader()
+        .and_then(|mut index| position(&mut index))
+        .ok()?
+}
+
 /// Gives up what damaged places of the journal said: from the next start on they keep nothing from being
 /// deleted. What can be mended is.
 pub fn give_up(places: &Places) -> Result<()> {
@@ -96,7 +105,8 @@ pub fn give_up(places: &Places) -> Result<()> {
     let journal_folder = folder.join(recover::JOURNAL);
     journal::settle(&journal_folder)?;
     journal::mend_heads(&journal_folder)?;
-    let segments = Segments::open(&journal_folder)?;
+    let known = known_to(&IndexFile::new(folder.join(recover::INDEX)));
+    let segments = Segments::open(&journal_folder, known)?;
     let mut scan = segments.scan(&journal_folder, None);
     while scan.next_frame()?.is_some() {}
     GivenUp::add(folder, &scan.damage)

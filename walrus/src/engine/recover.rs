@@ -63,7 +63,6 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
     super::blobs::sync_dir(folder)?;
 
     journal::settle(&journal_folder)?;
-    let segments = Segments::open(&journal_folder)?;
     let index = IndexFile::new(folder.join(INDEX));
     if folder.join(CONDEMNED).exists() {
         tracing::warn!("the index was found damaged and is made anew");
@@ -72,6 +71,7 @@ pub(super) fn recover(places: &Places) -> Result<Recovered> {
     }
     let mut writer = index.writer()?;
     let from = writer.view().position()?;
+    let segments = Segments::open(&journal_folder, from)?;
     if !is_in(&segments, from) {
         if from.is_some() {
             tracing::warn!("the index does not fit the journal and is made anew");
@@ -191,13 +191,15 @@ pub(super) fn replay(
             open = 0;
         }
     }
-    if open == 0 && noted < scan.damage.len() {
+    // Up to the very end, so that whatever stood there is known to have been there.
+    let end = segments.0.last().copied().unwrap_or(place);
+    if open == 0 && (noted < scan.damage.len() || place != end) {
         index.begin()?;
         open = 1;
     }
     if open > 0 {
         note_holes(index, &scan.damage, noted)?;
-        index.commit(place)?;
+        index.commit(end)?;
     }
     replayed.damage = scan.damage;
     if replayed.frames > 0 {

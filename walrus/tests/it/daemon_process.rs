@@ -267,6 +267,30 @@ impl Walrus {
         self.child = Some(self.command().spawn().unwrap());
     }
 
+    /// Starts the process, and whether it becomes ready rather than ends.
+    pub(crate) async fn comes_up(&mut self) -> bool {
+        self.launch();
+        let url = format!("http://{}/readyz", self.admin);
+        let until = Instant::now() + Duration::from_secs(30);
+        while crate::s3_client::plain_get(&url).await != Some(200) {
+            assert!(Instant::now() < until, "walrus does neither");
+            if !self.is_running() {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+
+    /// Whether the process is there and has not ended by itself.
+    pub(crate) fn is_running(&mut self) -> bool {
+        let ended = |child: &mut Child| child.try_wait().unwrap().is_some();
+        if self.child.as_mut().is_some_and(ended) {
+            self.child = None;
+        }
+        self.child.is_some()
+    }
+
     async fn until_ready(&mut self) {
         let url = format!("http://{}/readyz", self.admin);
         let until = Instant::now() + Duration::from_secs(30);

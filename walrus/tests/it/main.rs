@@ -8,6 +8,7 @@
 )]
 
 mod access_log;
+mod any_bit;
 mod clients;
 mod corpus;
 mod crash;

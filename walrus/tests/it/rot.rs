@@ -163,6 +163,37 @@ async fn a_segments_head_that_rots_is_named_mended_and_stops_nothing() {
 }
 
 #[tokio::test]
+async fn the_last_write_is_not_taken_for_a_torn_one_if_the_index_knows_better() {
+    let (mut walrus, s3) = with_objects(&SCRUBBING).await;
+    let last = pattern(9_000, 5);
+    s3.put("/bucket/last", &last).await.ok();
+    assert!(walrus.stop());
+    let segment = segments(&walrus).pop().unwrap();
+    let rot = |bytes: &[u8]| assert_eq!(flip(&segment, bytes), 1);
+    let flipped = [&[last[3000] ^ 1], &last[3001..4000]].concat();
+
+    rot(&last[3000..4000]);
+    for _ in 0..2 {
+        let (right, said) = walrus.fsck();
+        assert!(!right && said.contains("1 places are damaged"), "{said}");
+    }
+    rot(&flipped);
+    assert!(walrus.fsck().0);
+    rot(&last[3000..4000]);
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    s3.get("/bucket/last").await.fails(500, "InternalError");
+    until_scrubbed(&walrus).await;
+    assert_eq!(metric(&walrus, "damaged_places").await, 1);
+    walrus.kill();
+    rot(&flipped);
+    assert!(walrus.fsck().0);
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    assert!(s3.get("/bucket/last").await.ok().body == last);
+}
+
+#[tokio::test]
 async fn a_file_whose_fact_cannot_be_read_is_there_when_it_can_again() {
     let (mut walrus, s3) = with_objects(&SCRUBBING).await;
     s3.put("/bucket/later", b"later").await.ok();

@@ -104,7 +104,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// Frames of the journal, each with its segment and its bytes up to the padding.
 fn frames(folder: &Path) -> Vec<Location> {
     let journal = folder.join(JOURNAL);
-    let segments = Segments::open(&journal).unwrap();
+    let segments = Segments::open(&journal, None).unwrap();
     let mut scan = segments.scan(&journal, None);
     let mut found = Vec::new();
     while let Some((at, _)) = scan.next_frame().unwrap() {
@@ -165,7 +165,7 @@ fn a_segment_that_is_cut_off_or_gone_is_named_and_the_others_are_read() {
     let mut rng = seed::rng(seed::asked().unwrap_or(12));
     let (folder, _) = History::play(3);
     let (journal, before) = (folder.path().join(JOURNAL), records(folder.path()));
-    let last = Segments::open(&journal).unwrap().0.last().unwrap().0;
+    let last = Segments::open(&journal, None).unwrap().0.last().unwrap().0;
     for number in 2..last {
         let path = segment_path(&journal, number);
         let bytes = std::fs::read(&path).unwrap();

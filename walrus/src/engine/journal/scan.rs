@@ -85,14 +85,20 @@ impl std::fmt::Display for Damage {
 
 impl Segments {
     /// Lists a folder. Where the next head does not say where a segment ends, as behind the last one,
-    /// it is found by reading it.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// it is found by reading it. What an index knows up to a place was on disk before: up to there
+    /// nothing is a torn write.
+    pub fn open(folder: &Path, known: Option<(u64, u64)>) -> Result<Self> {
         let ends = listed(folder)?.into_iter().map(|listed| {
+            let number = listed.number;
             let end = match listed.end {
                 Some(end) => end,
-                None => end_by_reading(folder, listed.number, listed.length)?,
+                None => {
+                    let known = known.filter(|(segment, _)| *segment == number);
+                    let least = known.map_or(0, |(_, offset)| offset);
+                    end_by_reading(folder, number, listed.length)?.max(least)
+                }
             };
-            Ok((listed.number, end))
+            Ok((number, end))
         });
         ends.collect::<Result<_>>().map(Self)
     }
@@ -477,7 +483,7 @@ mod tests {
     }
 
     fn scanned(folder: &Path) -> (Vec<Location>, Vec<Damage>) {
-        let segments = Segments::open(folder).unwrap();
+        let segments = Segments::open(folder, None).unwrap();
         let mut scan = segments.scan(folder, None);
         let mut found = Vec::new();
         while let Some((at, _)) = scan.next_frame().unwrap() {
@@ -523,6 +529,17 @@ mod tests {
             (6, 0),
             "frame 7 was never acknowledged"
         );
+        let known = (1, places[7].offset + places[7].length);
+        let segments = Segments::open(folder.path(), Some(known)).unwrap();
+        let mut scan = segments.scan(folder.path(), None);
+        while scan.next_frame().unwrap().is_some() {}
+        assert_eq!(
+            scan.damage.len(),
+            1,
+            "an index that knows it says that it was"
+        );
+        assert_eq!(segments.0, [known]);
+
         let (found, damage) = with_hole(&places[2]);
         assert_eq!(
             (found.len(), damage.len()),
@@ -609,7 +626,7 @@ mod tests {
             std::fs::write(&path, torn).unwrap();
             // The scrub looks while the committer begins a segment.
             assert_eq!(Segments::sealed(folder.path()).unwrap().0, []);
-            assert_eq!(Segments::open(folder.path()).unwrap().0.len(), 2);
+            assert_eq!(Segments::open(folder.path(), None).unwrap().0.len(), 2);
             assert!(path.exists());
             settle(folder.path()).unwrap();
             assert!(!path.exists());
