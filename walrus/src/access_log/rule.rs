@@ -1,7 +1,7 @@
 //! Lines of what rules of a lifecycle did ("Lifecycle and logging" of the S3 user guide): nobody asked
 //! for it, so that most of their fields are unknown.
 
-use s3::{BucketName, Key, VersionId};
+use s3::{BucketName, Key, VersionId, acl::People as _};
 use types::Timestamp;
 
 use super::{AccessLog, Entry, record::Record};
@@ -61,7 +61,7 @@ impl RuleLog {
             return;
         };
         let people = self.identity.directory();
-        let owner = s3::acl::People::person(&*people, &source.owner).id;
+        let owner = people.person(&source.owner).id;
         let line = record(owner, bucket, act, subject, at).line();
         self.log.note(Entry { source, at, line });
     }
