@@ -1,4 +1,4 @@
-//! The write side: image → tar with one member → SHA-1 → gzip → AES-128-CBC → parts of 10 MiB.
+//! The write side: image → tar with one member, of its data only → SHA-1 → gzip → AES-128-CBC → parts of 10 MiB.
 //!
 //! One pass, the stages on threads of their own ([`compress`]), one part in memory. Where parts go is
 //! a [`PartSink`]: a folder, or an uploader. The manifest comes last, and is the caller's to store.
