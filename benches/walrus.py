@@ -1,4 +1,4 @@
-"""Walrus beside Garage, nginx, MD5 and the disk: the bench itself is walrus/benches/peers."""
+"""Walrus beside Garage, radosgw, nginx, MD5 and the disk: the bench itself is walrus/benches/peers."""
 
 import pathlib
 import subprocess

@@ -1,5 +1,5 @@
-//! Walrus beside its peers and its limits, in one run: Garage with its fsync options on, nginx as
-//! what the loopback can do, one core's MD5 and the disk as what the machine can do. The last lines
+//! Walrus beside its peers and its limits, in one run: Garage with its fsync options on, Ceph's radosgw
+//! over a store in memory, nginx as what the loopback can do, one core's MD5 and the disk as what the machine can do. The last lines
 //! are the targets, each met or missed. `benches/run walrus` runs it; `--help` says what it takes.
 //!
 //! Client and servers share the machine, so wall times wander with what else it does. Each peer gets
@@ -37,7 +37,7 @@ use crate::{
     targets::Target,
 };
 
-/// Measures Walrus beside Garage, nginx, MD5 and the disk
+/// Measures Walrus beside Garage, radosgw, nginx, MD5 and the disk
 #[derive(Parser)]
 struct Given {
     /// How often each peer gets each load; the best counts
@@ -89,6 +89,7 @@ fn main() {
     let mut peers = vec![Peer::walrus(&runtime, folder.path())];
     peers.extend(Peer::nginx(folder.path()));
     peers.extend(Peer::garage(folder.path(), &given.garage));
+    peers.extend(Peer::radosgw(folder.path()));
 
     let mut rows = Vec::new();
     for case in load::cases() {
@@ -125,9 +126,10 @@ fn main() {
 fn measure(given: &Given, peers: &[Peer], case: Case) -> Row {
     println!("\n{}", case.name);
     let mut best: Vec<(&'static str, Figures)> = Vec::new();
+    let peers: Vec<&Peer> = peers.iter().filter(|peer| peer.takes(&case)).collect();
     for round in 0..given.rounds.max(1) {
         for turn in 0..peers.len() {
-            let peer = &peers[(turn + round as usize) % peers.len()];
+            let peer = peers[(turn + round as usize) % peers.len()];
             let figures = peer.take(&case, Duration::from_secs_f64(given.seconds));
             match best.iter_mut().find(|(name, _)| *name == peer.name) {
                 Some((_, known)) => *known = known.better_of(figures),

@@ -1,5 +1,5 @@
 //! The servers: Walrus as an administrator starts it, nginx with its DAV module, Garage with its
-//! fsync options on. Each is ended when it is dropped.
+//! fsync options on, Ceph's radosgw over an OSD in memory. Each is ended when it is dropped.
 
 use std::{
     io::Write,
@@ -20,6 +20,10 @@ use crate::{
 const BUCKET: &str = "bench";
 const GARAGE_ID: &str = "GK0123456789abcdef01234567";
 const GARAGE_SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// What `radosgw.sh` makes.
+const RADOSGW_KEY: (&str, &str, &str) = ("WALRUSKEY", "walrus-secret", "us-east-1");
+/// Bodies that radosgw is spared: what it overwrites stays for hours, and its disk is memory.
+const RADOSGW_BODY_MAX: usize = 1 << 20;
 
 /// A server under load.
 pub(crate) struct Peer {
@@ -33,14 +37,27 @@ pub(crate) struct Peer {
 enum Server {
     Walrus(Box<Walrus>),
     Process(Child),
+    /// Daemons that a script started; the first takes the requests.
+    Daemons(Vec<u32>),
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Self::Process(child) = self {
-            let pid = nix::unistd::Pid::from_raw(child.id().cast_signed());
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let _ = child.wait();
+        let end = |pid: u32, signal| {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), signal);
+        };
+        match self {
+            Self::Walrus(_) => {}
+            Self::Process(child) => {
+                end(child.id(), nix::sys::signal::Signal::SIGTERM);
+                let _ = child.wait();
+            }
+            // Nothing of theirs is kept, and each would wait for the others.
+            Self::Daemons(pids) => {
+                for pid in pids {
+                    end(*pid, nix::sys::signal::Signal::SIGKILL);
+                }
+            }
         }
     }
 }
@@ -210,10 +227,46 @@ impl Peer {
         })
     }
 
+    /// Ceph's gateway with a monitor and an OSD that keeps all in memory and so waits for no disk.
+    pub(crate) fn radosgw(folder: &Path) -> Option<Self> {
+        let (address, monitor) = (free_address(), free_address());
+        let root = folder.join("radosgw");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/radosgw.sh");
+        let started = Command::new("sh")
+            .arg(script)
+            .arg(&root)
+            .args([monitor.port().to_string(), address.port().to_string()])
+            .stderr(Stdio::null())
+            .status();
+        let pids = std::fs::read_to_string(root.join("pids")).unwrap_or_default();
+        let pids = pids.lines().rev().map(|pid| pid.parse().unwrap());
+        let server = Server::Daemons(pids.collect());
+        if !started.is_ok_and(|status| status.success()) {
+            println!(
+                "SKIPPED: radosgw, for it does not start (apt-get install radosgw ceph-mon ceph-osd ceph-common; as root)"
+            );
+            return None;
+        }
+        let peer = Self {
+            name: "radosgw",
+            address,
+            key: Some(RADOSGW_KEY),
+            server,
+        };
+        peer.call_once("PUT", &format!("/{BUCKET}"), Vec::new());
+        Some(peer)
+    }
+
+    /// Whether this load is for this server.
+    pub(crate) fn takes(&self, case: &Case) -> bool {
+        self.name != "radosgw" || case.size <= RADOSGW_BODY_MAX
+    }
+
     fn pids(&self) -> Vec<u32> {
         let first = match &self.server {
             Server::Walrus(walrus) => walrus.pid(),
             Server::Process(child) => child.id(),
+            Server::Daemons(pids) => return pids.clone(),
         };
         let children = std::fs::read_to_string(format!("/proc/{first}/task/{first}/children"));
         let children = children.unwrap_or_default();
