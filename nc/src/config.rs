@@ -243,7 +243,7 @@ impl Default for Capacity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// An image that is not here after an hour is not coming.
+    /// An image that is not here after an hour is not coming. Who has run before waits on.
     pub disks_s: u64,
     /// The network document is compiled in seconds; ten minutes outlast a restart of all above us.
     pub network_s: u64,

@@ -22,7 +22,9 @@
 //! Two promises make it total. Every action is answered by exactly one event, within the limit of
 //! whoever performs it. Every state that waits for something else has a [`Wait`], whose end is the
 //! event [`Event::Overdue`]. Whatever fails on the way up ends in Terminated with a reason; what
-//! fails on the way down is tried again, since a guest that may still run is not gone.
+//! fails on the way down is tried again, since a guest that may still run is not gone. Lateness ends
+//! only what has never run: what a guest wrote is on its disks and nowhere else, and is waited for until
+//! its user says that it may go.
 
 mod bundling;
 mod down;
@@ -59,6 +61,8 @@ pub struct Instance {
     pub reboots_done: u32,
     /// Why it went down, if nobody asked for it.
     pub reason: Option<StateReason>,
+    /// Whether its guest has run in this life, so that its disks hold what is nowhere else.
+    pub has_run: bool,
     /// The bundle that was made of it last, and how that ended.
     pub bundled: Option<Bundled>,
     /// Where it is.
@@ -310,6 +314,7 @@ impl Instance {
             wish,
             reboots_done: 0,
             reason: None,
+            has_run: false,
             bundled: None,
             phase,
         }
@@ -403,6 +408,10 @@ impl Instance {
         if self.wanted_down() || self.wish.epoch <= self.life {
             return (self, Vec::new());
         }
-        self.begin()
+        let anew = Self {
+            has_run: false,
+            ..self
+        };
+        anew.begin()
     }
 }

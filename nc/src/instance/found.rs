@@ -15,6 +15,8 @@ use super::{Action, Bundled, End, Instance, Phase, Reboot};
 pub enum Saved {
     /// Its domain has not been seen running.
     Preparing,
+    /// The same, but its guest has run before: the host rebooted, or a bundle was made.
+    Returning,
     /// Its domain has been seen running.
     Running,
     /// Its domain is down, or on its way there, for its disk to be bundled.
@@ -40,6 +42,7 @@ impl Instance {
     /// As much of the phase as has to survive the process.
     pub fn saved(&self) -> Saved {
         match &self.phase {
+            Phase::Preparing { .. } | Phase::Starting { .. } if self.has_run => Saved::Returning,
             Phase::Preparing { .. } | Phase::Starting { .. } => Saved::Preparing,
             Phase::Running { .. } | Phase::Paused(_) => Saved::Running,
             Phase::Bundling { .. } => Saved::Bundling,
@@ -60,11 +63,16 @@ impl Instance {
     ) -> (Self, Vec<Action>) {
         let phase = Phase::Terminated;
         let wanted = wish.wanted;
+        let has_run = match saved {
+            Saved::Returning | Saved::Running | Saved::Bundling => true,
+            Saved::Preparing | Saved::Ending | Saved::Terminated => false,
+        };
         let found = Self {
             wish,
             life,
             reboots_done,
             reason,
+            has_run,
             bundled,
             phase,
         };
@@ -74,23 +82,27 @@ impl Instance {
             }
             (Saved::Terminated | Saved::Ending, _, _) => found.force_down(),
             (
-                Saved::Preparing | Saved::Running | Saved::Bundling,
+                Saved::Preparing | Saved::Returning | Saved::Running | Saved::Bundling,
                 Wanted::Terminated,
-                DomainSeen::There,
-            ) => found.ask_down(),
-            (Saved::Preparing | Saved::Running | Saved::Bundling, Wanted::Terminated, _) => {
-                found.wipe()
-            }
+                seen,
+            ) => match seen {
+                DomainSeen::There => found.ask_down(),
+                DomainSeen::Absent | DomainSeen::HostRebooted => found.wipe(),
+            },
             (Saved::Bundling, Wanted::Running, seen) => {
                 found.found_bundling(seen == DomainSeen::There)
             }
-            (Saved::Preparing | Saved::Running, Wanted::Running, DomainSeen::There) => {
-                found.adopted(saved)
-            }
-            (Saved::Preparing, Wanted::Running, DomainSeen::Absent)
-            | (Saved::Preparing | Saved::Running, Wanted::Running, DomainSeen::HostRebooted) => {
-                found.begin()
-            }
+            (
+                Saved::Preparing | Saved::Returning | Saved::Running,
+                Wanted::Running,
+                DomainSeen::There,
+            ) => found.adopted(saved),
+            (Saved::Preparing | Saved::Returning, Wanted::Running, DomainSeen::Absent)
+            | (
+                Saved::Preparing | Saved::Returning | Saved::Running,
+                Wanted::Running,
+                DomainSeen::HostRebooted,
+            ) => found.begin(),
             (Saved::Running, Wanted::Running, DomainSeen::Absent) => {
                 found.because(End::Vanished.reason()).wipe()
             }
@@ -101,12 +113,15 @@ impl Instance {
         let reboots_done = match saved {
             Saved::Running => self.reboots_done,
             // Its start was the last thing that happened: that boot fulfils all before it.
-            Saved::Preparing | Saved::Bundling | Saved::Ending | Saved::Terminated => {
-                self.wish.reboots
-            }
+            Saved::Preparing
+            | Saved::Returning
+            | Saved::Bundling
+            | Saved::Ending
+            | Saved::Terminated => self.wish.reboots,
         };
         let running = Self {
             reboots_done,
+            has_run: true,
             ..self
         };
         let phase = Phase::Running {

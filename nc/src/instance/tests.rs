@@ -199,6 +199,10 @@ impl Rig {
                 self.world.preparing = false;
                 Event::DisksFailed(internal_error(&why))
             }
+            // It is late, and comes when it comes.
+            Action::AwaitNetwork(_) if self.instance.has_run => {
+                return self.world.pending.push(action);
+            }
             // Nobody answers: the wait will end.
             Action::AwaitNetwork(_) | Action::AcpiReboot | Action::AcpiShutdown => return,
             Action::Start(_) => Event::StartFailed(internal_error(&why)),
@@ -424,7 +428,8 @@ proptest! {
     #[test]
     fn an_instance_found_in_any_state_comes_to_run_or_to_an_end(
         saved in prop_oneof![
-            Just(Saved::Preparing), Just(Saved::Running), Just(Saved::Bundling), Just(Saved::Ending), Just(Saved::Terminated)
+            Just(Saved::Preparing), Just(Saved::Returning), Just(Saved::Running), Just(Saved::Bundling),
+            Just(Saved::Ending), Just(Saved::Terminated)
         ],
         seen in prop_oneof![
             Just(DomainSeen::There), Just(DomainSeen::Absent), Just(DomainSeen::HostRebooted)
@@ -538,6 +543,58 @@ fn a_node_that_died_in_the_midst_of_a_bundle_goes_on_with_it_once() {
         let (found, _) = Instance::found(wish, 1, 0, None, done, Saved::Running, DomainSeen::There);
         assert!(found.wait().is_none(), "it was done before");
     }
+}
+
+#[test]
+fn what_a_guest_wrote_is_not_given_up_for_lateness_but_at_its_users_word() {
+    let found_after_reboot = |saved| {
+        let seen = DomainSeen::HostRebooted;
+        Instance::found(Arc::new(fakes::wish(1)), 1, 0, None, None, saved, seen).0
+    };
+    let waits = |instance: &Instance, wait| {
+        assert_eq!(instance.wait(), Some(wait));
+        assert_eq!(
+            instance.clone().on(Event::Overdue),
+            (instance.clone(), Vec::new())
+        );
+        assert_eq!(
+            instance.saved(),
+            Saved::Returning,
+            "the next process waits too"
+        );
+    };
+    for saved in [Saved::Running, Saved::Returning] {
+        let found = found_after_reboot(saved);
+        waits(&found, Wait::Disks);
+        let (ready, _) = found.on(Event::DisksReady(fakes::boot_disks()));
+        waits(&ready, Wait::Network);
+        let mut wish = InstanceWish::clone(&ready.wish);
+        (wish.generation, wish.wanted) = (wish.generation + 1, Wanted::Terminated);
+        let (_, actions) = ready.clone().on(Event::Wish(Arc::new(wish)));
+        assert_eq!(actions, [Action::StopPreparing, Action::Wipe]);
+        let (starts, _) = ready.on(Event::NetworkApplied(u64::MAX));
+        assert!(matches!(starts.phase, Phase::Starting { .. }));
+    }
+    let (late, _) = found_after_reboot(Saved::Preparing).on(Event::Overdue);
+    assert!(
+        matches!(late.phase, Phase::Wiping { .. }),
+        "it has never run"
+    );
+}
+
+#[test]
+fn a_new_life_has_not_run() {
+    let mut rig = running();
+    assert!(rig.instance.has_run);
+    rig.wish(|wish| wish.wanted = Wanted::Terminated);
+    rig.settle();
+    rig.wish(|wish| {
+        wish.epoch += 1;
+        wish.wanted = Wanted::Running;
+    });
+    assert!(!rig.instance.has_run);
+    rig.overdue();
+    assert!(matches!(rig.instance.phase, Phase::Wiping { .. }));
 }
 
 fn running() -> Rig {

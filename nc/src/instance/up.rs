@@ -87,6 +87,7 @@ impl Instance {
                 let reboots_done = self.wish.reboots;
                 let running = Self {
                     reboots_done,
+                    has_run: true,
                     ..self
                 };
                 let phase = Phase::Running {

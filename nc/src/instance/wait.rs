@@ -85,6 +85,8 @@ impl Instance {
     pub(super) fn on_overdue(self) -> (Self, Vec<Action>) {
         match self.wait() {
             None => (self, Vec::new()),
+            // The answers may still come, however late.
+            Some(Wait::Disks | Wait::Network) if self.has_run => (self, Vec::new()),
             Some(Wait::Disks) => self
                 .because(internal_error("the disks were not ready in time"))
                 .give_up_preparing(),
