@@ -9,7 +9,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -80,13 +83,16 @@ pub struct Lease {
     name: EntryName,
     count: AtomicU64,
     need_bytes: AtomicU64,
+    /// Beats have one draft, and the last one to begin is the last one to be read.
+    beating: Mutex<()>,
 }
 
 impl Lease {
     /// Claims the entry.
     pub fn claim(folder: &Folder, name: &EntryName) -> Result<Claim, FolderError> {
         let path = folder.lease(name);
-        let draft = draft(folder, name, 0, 0, 0)?;
+        // Not a beat's draft: the one before us in this process may be at its last.
+        let draft = draft("claim", folder, name, 0, 0, 0)?;
         // A finished file takes the name whole or not at all.
         let taken = reserve_name(&draft, &path);
         remove_if_there(&draft)?;
@@ -96,6 +102,7 @@ impl Lease {
                 name: name.clone(),
                 count: AtomicU64::new(1),
                 need_bytes: AtomicU64::new(0),
+                beating: Mutex::default(),
             }));
         }
         // An unreadable lease was given up this instant, or is damaged: then it counts as one that
@@ -134,13 +141,21 @@ impl Lease {
 
     /// Says that we are still at it. False if the lease was taken from us: then it is left alone.
     pub fn beat(&self, percent: u8) -> Result<bool, FolderError> {
+        let _one = self.beating.lock().expect("no one panics holding it");
         if !is_ours(&self.folder, &self.name) {
             return Ok(false);
         }
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let need_bytes = self.need_bytes.load(Ordering::Relaxed);
         let path = self.folder.lease(&self.name);
-        let draft = draft(&self.folder, &self.name, count, percent, need_bytes)?;
+        let draft = draft(
+            "draft",
+            &self.folder,
+            &self.name,
+            count,
+            percent,
+            need_bytes,
+        )?;
         fs::rename(draft, &path).map_err(at("renewing", &path))?;
         Ok(true)
     }
@@ -178,13 +193,14 @@ fn is_ours(folder: &Folder, name: &EntryName) -> bool {
 
 /// A finished lease under a name that only this run uses.
 fn draft(
+    what: &str,
     folder: &Folder,
     name: &EntryName,
     count: u64,
     percent: u8,
     need_bytes: u64,
 ) -> Result<PathBuf, FolderError> {
-    let draft = private(folder, name, "draft");
+    let draft = private(folder, name, what);
     let text = serde_json::to_vec(&Beat {
         node: folder.node().to_owned(),
         run: folder.run().to_owned(),
@@ -270,6 +286,24 @@ mod tests {
         drop(twos);
         assert!(!one.lease(&name()).exists());
         drop(ours(&one));
+    }
+
+    #[test]
+    fn beats_at_once_take_nothing_from_each_other_and_forget_no_need() {
+        let root = tempfile::tempdir().unwrap();
+        let one = open(root.path(), "node-00000001");
+        let (lease, other) = (ours(&one), open(root.path(), "node-00000002"));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| (0..300).for_each(|n| assert!(lease.beat(n as u8).unwrap())));
+            }
+            // Whoever asks for the same entry meanwhile disturbs nobody either.
+            scope.spawn(|| (0..300).for_each(|_| drop(held(&one))));
+            for need in 1..300 {
+                assert!(lease.will_need(need).unwrap());
+                assert_eq!(held(&other).need_bytes, need);
+            }
+        });
     }
 
     #[test]
