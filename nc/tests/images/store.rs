@@ -4,7 +4,7 @@ use std::{
     io::Write,
     net::Ipv4Addr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -141,7 +141,7 @@ impl Store {
         let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
         let router = Router::new()
             .route("/{part}", get(answer))
-            .with_state(self.clone());
+            .with_state(Arc::downgrade(self));
         listener.set_nonblocking(true).unwrap();
         runtime.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -242,6 +242,15 @@ impl Store {
     }
 }
 
+/// Its server goes with it: a campaign has hundreds of stores.
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.get_mut().unwrap().take() {
+            server.shutdown_background();
+        }
+    }
+}
+
 #[async_trait]
 impl Tickets for Store {
     async fn ticket(&self, ask: TicketAsk) -> Result<Ticket, CallError> {
@@ -282,11 +291,14 @@ pub(crate) fn all(stores: &[Arc<Store>]) -> Arc<dyn Tickets> {
 }
 
 async fn answer(
-    State(store): State<Arc<Store>>,
+    State(store): State<Weak<Store>>,
     Path(part): Path<usize>,
     Query(signature): Query<Signature>,
     headers: axum::http::HeaderMap,
 ) -> Response {
+    let Some(store) = store.upgrade() else {
+        return StatusCode::GONE.into_response();
+    };
     store.hits.fetch_add(1, SeqCst);
     tokio::time::sleep(Duration::from_millis(store.slow_ms.load(SeqCst))).await;
     if let Some(status) = store.faults.lock().unwrap().pop() {
