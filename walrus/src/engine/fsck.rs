@@ -36,11 +36,14 @@ pub struct Report {
     pub given_up: Vec<String>,
 }
 
+/// The index that is made anew, until it takes the old one's place.
+const FRESH: &str = "index.fresh.sqlite";
 /// Bytes read and checked at once.
 const READ_BYTES: u64 = 4 << 20;
 
-/// Checks everything. The index that is there is replaced by one made from the journal. Of what is kept
-/// only heads are written, where their checksums say what they were.
+/// Checks everything. The index that is there is replaced by one made from the journal, unless that is
+/// damaged and the index is whole: then it knows more. Of what is kept only heads are written, where
+/// their checksums say what they were.
 pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let folder = &places.folder;
     let _lock = recover::lock(folder)?;
@@ -51,10 +54,27 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
     let segments = Segments::open(&journal_folder, known_to(&index))?;
     let blobs = BlobStore::open(&places.blobs, folder)?;
 
-    index.remove()?;
-    recover::pardon(folder)?;
-    let mut writer = index.writer()?;
+    let fresh = IndexFile::new(folder.join(FRESH));
+    fresh.remove()?;
+    let mut writer = fresh.writer()?;
     let replayed = recover::replay(&journal_folder, &segments, &mut writer, None, tell)?;
+    drop(writer);
+    let given_up = GivenUp::read(folder);
+    let mut damage = replayed.damage.iter();
+    let may_know_more = !replayed.damage.is_empty() && !damage.any(|one| given_up.has_damage(one));
+    let more = may_know_more
+        .then(|| recover::believed(folder, &index, &segments))
+        .flatten();
+    if more.is_some() {
+        fresh.remove()?;
+    } else {
+        fresh.replace(&index)?;
+        recover::pardon(folder)?;
+    }
+    let mut writer = index.writer()?;
+    if more.is_some() {
+        recover::replay(&journal_folder, &segments, &mut writer, more, tell)?;
+    }
 
     let mut report = Report {
         frames: replayed.frames,
@@ -63,7 +83,6 @@ pub fn check(places: &Places, tell: Tell<'_>) -> Result<Report> {
         ..Report::default()
     };
     report.damage.extend(mended.iter().map(ToString::to_string));
-    let given_up = GivenUp::read(folder);
     for damage in &replayed.damage {
         let lines = match given_up.has_damage(damage) {
             true => &mut report.given_up,
@@ -105,10 +124,12 @@ pub fn give_up(places: &Places) -> Result<()> {
     let journal_folder = folder.join(recover::JOURNAL);
     journal::settle(&journal_folder)?;
     journal::mend_heads(&journal_folder)?;
-    let known = known_to(&IndexFile::new(folder.join(recover::INDEX)));
-    let segments = Segments::open(&journal_folder, known)?;
+    let index = IndexFile::new(folder.join(recover::INDEX));
+    let segments = Segments::open(&journal_folder, known_to(&index))?;
     let mut scan = segments.scan(&journal_folder, None);
     while scan.next_frame()?.is_some() {}
+    // It may know what is given up.
+    index.remove()?;
     GivenUp::add(folder, &scan.damage)
 }
 

@@ -21,7 +21,7 @@ use types::AccountId;
 use super::{
     blobs::BlobId,
     facts::{Bucket, Object, Part, Upload},
-    failure::{Failure, Result},
+    failure::{During, Failure, Result},
     journal::Location,
 };
 
@@ -376,6 +376,13 @@ impl IndexFile {
             }
         }
         Ok(IndexWriter::new(connection))
+    }
+
+    /// Takes the place of another index; neither is open.
+    pub fn replace(&self, other: &Self) -> Result<()> {
+        other.remove()?;
+        std::fs::rename(&self.0, &other.0).during("rename", &self.0)?;
+        self.remove()
     }
 
     /// Removes the index.

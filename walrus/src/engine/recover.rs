@@ -135,6 +135,24 @@ pub(super) fn pardon(folder: &Path) -> Result<()> {
     }
 }
 
+/// Up to where an index knows the journal, if it is whole and nothing was unreadable to it.
+pub(super) fn believed(
+    folder: &Path,
+    index: &IndexFile,
+    segments: &Segments,
+) -> Option<(u64, u64)> {
+    let look = |view: View<'_>| {
+        view.check()?;
+        let is_full = view.holes()?.is_empty();
+        Ok(view.position()?.filter(|_| is_full))
+    };
+    let position = index.reader().and_then(|mut index| index.view(look));
+    let is_condemned = folder.join(CONDEMNED).exists();
+    position
+        .ok()?
+        .filter(|position| !is_condemned && is_in(segments, Some(*position)))
+}
+
 fn is_in(segments: &Segments, place: Option<(u64, u64)>) -> bool {
     let Some((segment, offset)) = place else {
         return segments.0.is_empty();

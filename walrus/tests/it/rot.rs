@@ -54,6 +54,13 @@ fn segments(walrus: &Walrus) -> Vec<PathBuf> {
     found
 }
 
+fn lose_index(walrus: &Walrus) {
+    for end in ["", "-wal", "-shm"] {
+        let index = format!("objects/index.sqlite{end}");
+        let _ = std::fs::remove_file(walrus.state().join(index));
+    }
+}
+
 /// Flips one bit wherever those bytes stand in a file; says how often they do.
 fn flip(path: &Path, bytes: &[u8]) -> usize {
     let mut content = std::fs::read(path).unwrap_or_default();
@@ -128,10 +135,7 @@ async fn a_segments_head_that_rots_is_named_mended_and_stops_nothing() {
     for segment in &segments {
         walrus.kill();
         assert_eq!(flip(segment, b"MWSEGM01"), 1);
-        for end in ["", "-wal", "-shm"] {
-            let index = format!("objects/index.sqlite{end}");
-            std::fs::remove_file(walrus.state().join(index)).unwrap();
-        }
+        lose_index(&walrus);
 
         walrus.run().await;
         let s3 = S3::of(&walrus, ALICE);
@@ -201,6 +205,14 @@ async fn a_file_whose_fact_cannot_be_read_is_there_when_it_can_again() {
     let segment = segments(&walrus).remove(0);
     let blobs = walrus.state().join("objects/blobs");
     assert_eq!(flip(&segment, b"\"key\":\"large\""), 1);
+    // As long as the index is there, it knows.
+    let (right, said) = walrus.fsck();
+    assert!(!right && said.contains("orphans   0"), "{said}");
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    assert!(s3.get("/bucket/large").await.ok().body == pattern(200_000, 1));
+    walrus.kill();
+    lose_index(&walrus);
     let (right, said) = walrus.fsck();
     assert!(!right && said.contains("orphans   1"), "{said}");
 
