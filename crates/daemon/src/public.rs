@@ -300,12 +300,14 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let waits = Waits::of(&request);
         let (answered, spelling) = (answer(request, client), spelling.clone());
-        async move {
+        // A connection keeps room for the future of its requests while it says nothing: of ten
+        // thousand, room for a pointer each.
+        Box::pin(async move {
             let mut response = waits.answered(answered.await);
             let spelling = Extensions::clone(&spelling);
             response.extensions_mut().extend(spelling);
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
