@@ -27,11 +27,15 @@ pub struct Extents<'a> {
 
 impl Extents<'_> {
     fn seek(&self, offset: u64, whence: Whence) -> io::Result<Option<u64>> {
-        let offset = i64::try_from(offset).map_err(io::Error::other)?;
-        match lseek(self.file, offset, whence) {
+        let from = i64::try_from(offset).map_err(io::Error::other)?;
+        match lseek(self.file, from, whence) {
             Ok(found) => u64::try_from(found).map(Some).map_err(io::Error::other),
             // Nothing but a hole from here to the end.
             Err(Errno::ENXIO) => Ok(None),
+            // It has never heard of holes: data from here to the end.
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                Ok(matches!(whence, Whence::SeekData).then_some(offset))
+            }
             Err(errno) => Err(errno.into()),
         }
     }

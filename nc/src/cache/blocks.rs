@@ -10,11 +10,7 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use control::caches::Blocks;
-use image::digest::Sha256Digest;
-use nix::{
-    errno::Errno,
-    unistd::{Whence, lseek},
-};
+use image::{digest::Sha256Digest, extents};
 
 /// The size of a block: a thousand digests for a 4 GB image, and a fraction of a second on any
 /// network.
@@ -38,15 +34,18 @@ impl BlockMap {
     /// The map of a file.
     pub fn of(file: &File) -> io::Result<Self> {
         let file_bytes = file.metadata()?.len();
-        let (mut data, mut number, mut buffer) = (Vec::new(), 0, Vec::new());
-        while let Some(offset) = next_data(file, number * BLOCK_BYTES, file_bytes)? {
-            number = offset / BLOCK_BYTES;
-            buffer.resize(length(file_bytes, number), 0);
-            file.read_exact_at(&mut buffer, number * BLOCK_BYTES)?;
-            if buffer.iter().any(|byte| *byte != 0) {
-                data.push((number, Sha256Digest::of(&buffer)));
+        let (mut data, mut next, mut buffer) = (Vec::new(), 0, Vec::new());
+        for extent in extents::data(file)? {
+            let extent = extent?;
+            let first = (extent.start / BLOCK_BYTES).max(next);
+            next = extent.end.div_ceil(BLOCK_BYTES);
+            for number in first..next {
+                buffer.resize(length(file_bytes, number), 0);
+                file.read_exact_at(&mut buffer, number * BLOCK_BYTES)?;
+                if buffer.iter().any(|byte| *byte != 0) {
+                    data.push((number, Sha256Digest::of(&buffer)));
+                }
             }
-            number += 1;
         }
         Ok(Self { file_bytes, data })
     }
@@ -137,20 +136,6 @@ fn length(file_bytes: u64, number: u64) -> usize {
     (file_bytes.saturating_sub(number * BLOCK_BYTES)).min(BLOCK_BYTES) as usize
 }
 
-/// Where data begins, from `offset` on; none if there is none any more. A file system that knows no
-/// holes says that all is data.
-fn next_data(file: &File, offset: u64, file_bytes: u64) -> io::Result<Option<u64>> {
-    if offset >= file_bytes {
-        return Ok(None);
-    }
-    match lseek(file, offset as i64, Whence::SeekData) {
-        Ok(found) => Ok(Some(found as u64)),
-        Err(Errno::ENXIO) => Ok(None),
-        Err(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(Some(offset)),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// A block of a file, packed; none beyond its end.
 pub fn read_packed(file: &File, number: u64) -> io::Result<Option<Bytes>> {
     let file_bytes = file.metadata()?.len();
@@ -181,7 +166,10 @@ pub fn write(file: &File, number: u64, block: &[u8]) -> io::Result<()> {
 
 fn pack(block: &[u8]) -> Bytes {
     let pages = block.chunks(PAGE_BYTES);
-    let mut packed = vec![0; pages.len().div_ceil(8)];
+    let bits = pages.len().div_ceil(8);
+    // Room for all of it: most blocks are full, and one that grows is copied again and again.
+    let mut packed = Vec::with_capacity(bits + block.len());
+    packed.resize(bits, 0);
     for (index, page) in pages.enumerate() {
         if !is_zero(page) {
             packed[index / 8] |= 1 << (index % 8);
