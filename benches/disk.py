@@ -7,6 +7,7 @@ import pathlib
 import shutil
 import subprocess
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILE_SYSTEM_BYTES = 3 << 30
@@ -36,20 +37,21 @@ def bench(given):
         report = json.loads(text(guest, disks, ["--count", "1024", "--output", "json"]))
         (ROOT / "docs/disks.svg").write_text(picture(report["disks"]))
         print_main(report)
-        rows = [measured(f"cache={cache}", guest, disks, ["--cache", cache]) for cache in CACHES]
+        print(f"{'':30} {'raw first':>10} {'again':>7} {'Mallee first':>13} {'again':>7}   MB/s")
+        for cache in CACHES:
+            print_row(f"cache={cache}", measured(guest, disks, ["--cache", cache]))
         for name, make, options, more in PLACES:
             with file_system(scratch, make, options) as mounted:
                 if mounted:
-                    rows.append(measured(name, guest, mounted, more))
+                    print_row(name, measured(guest, mounted, more))
                 else:
                     print(f"SKIPPED: {name}: this kernel or machine cannot mount it")
-        print(f"{'':30} {'raw first':>10} {'again':>7} {'Mallee first':>13} {'again':>7}   MB/s")
-        for name, disks in rows:
-            raw, ours = disks[0], disks[-1]
-            print(
-                f"{name:30} {raw['first_mb_s']:10.1f} {raw['over_mb_s']:7.1f} {ours['first_mb_s']:13.1f} {ours['over_mb_s']:7.1f}"
-                f"   {ours['disk']}"
-            )
+
+
+def print_row(name, disks):
+    raw, ours = disks[0], disks[-1]
+    speeds = f"{raw['first_mb_s']:10.1f} {raw['over_mb_s']:7.1f} {ours['first_mb_s']:13.1f} {ours['over_mb_s']:7.1f}"
+    print(f"{name:30} {speeds}   {ours['disk']}", flush=True)
 
 
 def print_main(report):
@@ -74,9 +76,9 @@ def text(guest, folder, more):
     return subprocess.run(mallee(guest, folder, more), check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def measured(name, guest, folder, more):
+def measured(guest, folder, more):
     options = ["--count", str(WRITES), "--disk", "raw", "--disk", "overlay", "--output", "json"]
-    return name, json.loads(text(guest, folder, [*options, *more]))["disks"]
+    return json.loads(text(guest, folder, [*options, *more]))["disks"]
 
 
 @contextlib.contextmanager
@@ -94,8 +96,17 @@ def file_system(scratch, make, options):
         yield point if is_up else None
     finally:
         if is_up:
-            subprocess.run(["umount", str(point)], check=True)
+            unmount(point)
         file.unlink()
+
+
+def unmount(point):
+    """A guest that was ended takes a moment to let go of its disks."""
+    until = time.monotonic() + 20
+    while subprocess.run(["umount", str(point)], capture_output=True).returncode != 0:
+        if time.monotonic() > until:
+            raise RuntimeError(f"{point} cannot be unmounted")
+        time.sleep(0.2)
 
 
 def picture(disks):
