@@ -5,8 +5,8 @@ use std::{fmt::Write as _, net::IpAddr};
 
 use types::Timestamp;
 
-/// What a line says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a line says. Of the default nothing is known: a line of dashes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// The canonical id of the bucket's owner.
     pub owner: String,

@@ -112,31 +112,22 @@ impl Watch {
         let upload = (parts.method == Method::PUT && key.is_some())
             .then(|| request.body.length().ok())
             .flatten();
+        // What its answer says is put in when that is there.
         let record = Record {
-            owner: String::new(),
             bucket: bucket.as_str().to_owned(),
             at: now,
             remote: Some(remote),
-            requester: None,
             request_id: request_id.to_owned(),
             operation: operation(&parts.method, request.action),
             key: key.map(|key| key.as_str().to_owned()),
             request_line,
-            status: None,
-            error: None,
-            sent_bytes: 0,
-            object_bytes: None,
-            total_ms: None,
-            turn_around_ms: None,
             referer: headers.text("referer"),
             user_agent: headers.text("user-agent"),
             version_id: version(&request.operation),
-            signature: None,
             cipher_suite: client.tls.map(|tls| tls.cipher_suite),
-            auth: None,
             host: headers.text("host"),
             tls_version: client.tls.map(|tls| tls.version),
-            acl_required: false,
+            ..Record::default()
         };
         Some(Self {
             log: log.clone(),

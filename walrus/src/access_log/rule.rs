@@ -72,27 +72,13 @@ fn record(owner: String, bucket: &BucketName, act: Act, subject: Subject, at: Ti
         owner,
         bucket: bucket.as_str().to_owned(),
         at,
-        remote: None,
         requester: Some(REQUESTER.to_owned()),
         request_id: hex::encode_upper(rand::random::<[u8; 8]>()),
         operation: act.operation().to_owned(),
         key: Some(subject.key.as_str().to_owned()),
-        request_line: String::new(),
-        status: None,
-        error: None,
-        sent_bytes: 0,
         object_bytes: subject.size,
-        total_ms: None,
-        turn_around_ms: None,
-        referer: None,
-        user_agent: None,
         version_id: subject.version.map(|version| version.as_str().to_owned()),
-        signature: None,
-        cipher_suite: None,
-        auth: None,
-        host: None,
-        tls_version: None,
-        acl_required: false,
+        ..Record::default()
     }
 }
 
