@@ -35,6 +35,7 @@ pub mod authorise;
 pub mod body;
 pub mod client;
 pub mod config;
+mod crc32c;
 pub mod digests;
 pub mod directory;
 pub mod engine;

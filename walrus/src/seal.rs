@@ -26,9 +26,12 @@ use s3::{
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::engine::{
-    Failure, Result,
-    facts::{Sealing, Under},
+use crate::{
+    crc32c,
+    engine::{
+        Failure, Result,
+        facts::{Sealing, Under},
+    },
 };
 
 /// Plain bytes of a sealed block.
@@ -195,9 +198,7 @@ impl std::fmt::Debug for MasterKey {
 
 /// A bit that flips in the key must not seal what the key in the backup cannot open.
 fn checksum(key: &[u8; KEY_BYTES]) -> [u8; 4] {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, key);
-    let crc = u32::try_from(crc).expect("a CRC-32 has 32 bits");
-    crc.to_le_bytes()
+    crc32c::of(key).to_le_bytes()
 }
 
 fn with_checksum(key: &[u8; KEY_BYTES]) -> Zeroizing<Vec<u8>> {

@@ -11,9 +11,9 @@
 //! ```
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 
 use super::facts::Fact;
+use crate::crc32c;
 
 /// `MWJ1`: Mallee Walrus journal, first format.
 const MAGIC: u32 = u32::from_le_bytes(*b"MWJ1");
@@ -72,11 +72,11 @@ pub fn write(out: &mut Vec<u8>, batch: u64, facts: &[Fact], body: &[u8]) -> usiz
 }
 
 fn checksum(head: &[u8], facts: &[u8], body: &[u8]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    let mut digest = crc32c::digest();
     digest.update(head);
     digest.update(facts);
     digest.update(body);
-    u32::try_from(digest.finalize()).expect("a CRC-32 has 32 bits")
+    crc32c::value(&digest)
 }
 
 /// The length that a frame's head announces, padding included.

@@ -24,6 +24,7 @@ use super::{
     failure::{During, Failure, Result},
     journal::Location,
 };
+use crate::crc32c;
 
 pub use events::Waiting;
 pub use quotas::Count;
@@ -72,12 +73,12 @@ fn sealed(thing: &impl serde::Serialize, at: Location) -> String {
 }
 
 fn seal(json: &str, at: Location) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    let mut digest = crc32c::digest();
     digest.update(json.as_bytes());
     for number in [at.segment, at.offset, at.length] {
         digest.update(&number.to_le_bytes());
     }
-    u32::try_from(digest.finalize()).expect("a CRC-32 has 32 bits")
+    crc32c::value(&digest)
 }
 
 fn position_seal((segment, offset): (u64, u64)) -> u32 {

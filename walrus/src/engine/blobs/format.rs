@@ -6,7 +6,10 @@
 //! ```
 
 use super::Reading;
-use crate::engine::failure::{Failure, Result};
+use crate::{
+    crc32c,
+    engine::failure::{Failure, Result},
+};
 
 /// Bytes under one checksum: what a range read must at least read and check.
 pub const BLOCK_BYTES: usize = 64 << 10;
@@ -27,7 +30,7 @@ impl Sums {
         Self {
             size: 0,
             table: Vec::new(),
-            block: new_block(),
+            block: crc32c::digest(),
             in_block: 0,
         }
     }
@@ -52,9 +55,9 @@ impl Sums {
     }
 
     fn end_block(&mut self) {
-        let block = std::mem::replace(&mut self.block, new_block());
-        let crc = u32::try_from(block.finalize()).expect("a CRC-32 has 32 bits");
-        self.table.extend_from_slice(&crc.to_le_bytes());
+        let block = std::mem::replace(&mut self.block, crc32c::digest());
+        self.table
+            .extend_from_slice(&crc32c::value(&block).to_le_bytes());
         self.in_block = 0;
     }
 
@@ -63,7 +66,7 @@ impl Sums {
         if self.in_block > 0 {
             self.end_block();
         }
-        let footer = footer(self.size, crc32c(&self.table));
+        let footer = footer(self.size, crc32c::of(&self.table));
         self.table.extend_from_slice(&footer);
         self.table
     }
@@ -93,13 +96,13 @@ impl Layout {
         let long = |at: usize| u64::from_le_bytes(footer[at..at + 8].try_into().expect("eight"));
 
         let (size, block) = (long(8), u64::from(number(16)));
-        let right = long(0) == MAGIC && number(24) == crc32c(&footer[..24]) && block > 0;
+        let right = long(0) == MAGIC && number(24) == crc32c::of(&footer[..24]) && block > 0;
         let blocks = if right { size.div_ceil(block) } else { 0 };
         if !right || size + 4 * blocks + FOOTER_BYTES as u64 != length {
             return Err(damaged("its footer is wrong"));
         }
         let table = file.read(size..at)?;
-        if crc32c(&table) != number(20) {
+        if crc32c::of(&table) != number(20) {
             return Err(damaged("its table is wrong"));
         }
         Ok(Self {
@@ -117,16 +120,12 @@ impl Layout {
         let wrong = bytes
             .chunks(block)
             .zip(sums)
-            .position(|(data, sum)| crc32c(data).to_le_bytes() != sum);
+            .position(|(data, sum)| crc32c::of(data).to_le_bytes() != sum);
         match wrong {
             None => Ok(()),
             Some(at) => Err(first_block + at as u64),
         }
     }
-}
-
-fn new_block() -> crc_fast::Digest {
-    crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi)
 }
 
 fn footer(size: u64, table_crc: u32) -> [u8; FOOTER_BYTES] {
@@ -135,12 +134,7 @@ fn footer(size: u64, table_crc: u32) -> [u8; FOOTER_BYTES] {
     footer[8..16].copy_from_slice(&size.to_le_bytes());
     footer[16..20].copy_from_slice(&(BLOCK_BYTES as u32).to_le_bytes());
     footer[20..24].copy_from_slice(&table_crc.to_le_bytes());
-    let crc = crc32c(&footer[..24]);
+    let crc = crc32c::of(&footer[..24]);
     footer[24..28].copy_from_slice(&crc.to_le_bytes());
     footer
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    u32::try_from(crc).expect("a CRC-32 has 32 bits")
 }

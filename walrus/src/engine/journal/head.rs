@@ -7,6 +7,8 @@
 //! Any two heads differ in more than four bits, by their checksums alone: a head of which one or two
 //! bits were flipped is nearer to what it was than to any other, and says as much as a whole one.
 
+use crate::crc32c;
+
 /// Where frames begin.
 pub const SEGMENT_HEAD_BYTES: u64 = 32;
 const MAGIC: u64 = u64::from_le_bytes(*b"MWSEGM01");
@@ -67,8 +69,7 @@ pub(super) fn written(number: u64, previous_end: u64) -> Bytes {
     head[0..8].copy_from_slice(&MAGIC.to_le_bytes());
     head[8..16].copy_from_slice(&number.to_le_bytes());
     head[16..24].copy_from_slice(&previous_end.to_le_bytes());
-    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &head[..24]);
-    let crc = u32::try_from(crc).expect("a CRC-32 has 32 bits");
+    let crc = crc32c::of(&head[..24]);
     head[24..28].copy_from_slice(&crc.to_le_bytes());
     head
 }
