@@ -324,7 +324,8 @@ pub enum Image {
     #[command(after_help = "\
 Example:
   mallee image bundle disk.img --destination bundle/ --name debian-12
-Prints the path of the manifest.")]
+Prints the path of the manifest. Holes of the file are left out of the bundle; one that was copied
+without them gets them back by `fallocate --dig-holes disk.img`.")]
     Bundle(Bundle),
     /// Uploads a bundle's parts and manifest to a bucket, which is made if need be
     #[command(after_help = "\
