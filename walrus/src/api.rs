@@ -18,6 +18,7 @@ mod objects;
 mod post;
 mod settings;
 mod tagging;
+mod usage;
 mod versions;
 mod website;
 
@@ -28,12 +29,13 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use s3::{
     BucketName, Code, Error, Key, Operation, Request, VersionId,
-    address::{Address, Domains},
-    documents::cors::Asked,
-    request::Place,
+    address::Domains,
+    request::{Place, Whose},
 };
 use sigv4::{Rules, vouch::Origin};
 use types::Timestamp;
+
+use cors::AskingPage;
 
 use crate::{
     access_log::{AccessLog, Trail, Watch},
@@ -45,7 +47,7 @@ use crate::{
     directory::{Caller, Directory},
     engine::{
         Change, Engine, Failure, Found, Object, Sought,
-        change::{ObjectChange, SameBucket, Seen},
+        change::{ObjectChange, SameBucket, Seen, no_such_bucket},
         facts::Bucket,
     },
     identity::{Identity, Standing},
@@ -87,7 +89,7 @@ struct Ask<'a> {
     caller: Caller,
     context: iam::Context,
     action: s3::Action,
-    expected_owner: Option<String>,
+    whose: Whose,
     now: Timestamp,
     parts: &'a Parts,
     host: String,
@@ -147,7 +149,7 @@ impl Api {
             }
             Ok(request) => {
                 let action = request.action;
-                page = asking_page(&parts, &request);
+                page = AskingPage::of(&parts, &request);
                 watch = Watch::begin(
                     &self.access_log,
                     &parts,
@@ -198,8 +200,8 @@ impl Api {
         if let Some(watch) = watch {
             answer = watch.answered(answer, error, trail, received);
         }
-        if let Some((bucket, asked)) = page {
-            self.allow_origin(bucket, asked, answer.headers_mut()).await;
+        if let Some(page) = page {
+            self.allow_origin(page, answer.headers_mut()).await;
         }
         answer::finish(answer, request_id)
     }
@@ -250,7 +252,7 @@ impl Api {
             caller: known.caller,
             context,
             action: request.action,
-            expected_owner: request.expected_owner,
+            whose: request.whose,
             now,
             parts,
             host: header(http::header::HOST),
@@ -278,32 +280,18 @@ impl Api {
     }
 }
 
-/// The page of another site that a request comes from, if it does.
-fn asking_page(parts: &Parts, request: &Request) -> Option<(BucketName, Asked)> {
-    let origin = s3::headers::Headers(&parts.headers).text("origin")?;
-    let bucket = match &request.address {
-        Address::Account => return None,
-        Address::Bucket(bucket) | Address::Object(bucket, _) => bucket.clone(),
-    };
-    // A page may say itself what it is going to do.
-    let method = s3::headers::Headers(&parts.headers).text("access-control-request-method");
-    let asked = Asked {
-        origin,
-        method: method.unwrap_or_else(|| parts.method.as_str().to_owned()),
-        headers: Vec::new(),
-    };
-    (parts.method != http::Method::OPTIONS).then_some((bucket, asked))
-}
-
 impl Ask<'_> {
     async fn run(self, operation: Operation, body: &mut RequestBody) -> Done {
         match operation {
             Operation::ListBuckets(list) => self.list_buckets(list).await,
+            Operation::GetAccountUsage => self.get_account_usage().await,
             Operation::CreateBucket { bucket, create } => {
                 self.create_bucket(bucket, create, body).await
             }
             Operation::DeleteBucket { bucket } => self.delete_bucket(bucket).await,
-            Operation::HeadBucket { bucket } => self.head_bucket(bucket).await,
+            Operation::HeadBucket { bucket, read_stats } => {
+                self.head_bucket(bucket, read_stats).await
+            }
             Operation::GetBucketLocation { bucket } => self.get_bucket_location(bucket).await,
             Operation::GetBucketAcl { bucket } => self.get_bucket_acl(bucket).await,
             Operation::PutBucketAcl { bucket, acl } => self.put_bucket_acl(bucket, acl, body).await,
@@ -401,8 +389,8 @@ impl Ask<'_> {
     /// Finds a bucket that is the expected owner's.
     async fn find_bucket(&self, name: BucketName) -> Result<Bucket, Failure> {
         let found = self.api.engine.find_bucket(name.clone()).await?;
-        let found = found.ok_or_else(|| crate::engine::change::no_such_bucket(&name))?;
-        check_owner(self.expected_owner.as_deref(), &found)?;
+        let found = found.ok_or_else(|| no_such_bucket(&name))?;
+        check_owner(&self.whose, &found)?;
         Ok(found)
     }
 
@@ -418,8 +406,7 @@ impl Ask<'_> {
     /// Finds an object, ready to be read, in a bucket that is the expected owner's. Only who may
     /// list the bucket learns that an object is not there.
     async fn find_object(&self, at: Place) -> Result<(Bucket, Found), Failure> {
-        let expected = self.expected_owner.as_deref();
-        self.find_object_as(&self.wish(), expected, at).await
+        self.find_object_as(&self.wish(), &self.whose, at).await
     }
 
     /// Finds an object that the caller may do this with.
@@ -457,7 +444,7 @@ impl Ask<'_> {
     async fn find_object_as(
         &self,
         wish: &Wish<'_>,
-        expected_owner: Option<&str>,
+        whose: &Whose,
         at: Place,
     ) -> Result<(Bucket, Found), Failure> {
         let Place {
@@ -469,8 +456,8 @@ impl Ask<'_> {
         let look = engine
             .look(bucket.clone(), key.clone(), version.clone())
             .await?;
-        let look = look.ok_or_else(|| crate::engine::change::no_such_bucket(&bucket))?;
-        check_owner(expected_owner, &look.bucket)?;
+        let look = look.ok_or_else(|| no_such_bucket(&bucket))?;
+        check_owner(whose, &look.bucket)?;
         let absent = || wish.on_absent(&look.bucket, &key, version.as_ref());
         match look.sought {
             Sought::Object(found) => Ok((look.bucket, found)),
@@ -495,8 +482,11 @@ fn on_marker(absent: Error, marker: &Object, asked: Option<&VersionId>) -> Error
         .header("x-amz-version-id", marker.version.as_str())
 }
 
-fn check_owner(expected: Option<&str>, bucket: &Bucket) -> Result<(), Error> {
-    match expected {
+fn check_owner(whose: &Whose, bucket: &Bucket) -> Result<(), Error> {
+    if !whose.admits(&bucket.owner) {
+        return Err(no_such_bucket(&bucket.name));
+    }
+    match &whose.expected {
         Some(expected) if expected != bucket.owner.as_str() => Err(Code::AccessDenied.into()),
         _ => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! Every S3 operation on one page: its name, the policy action that allows it, and whether we serve
 //! it. What is not served is answered `NotImplemented` by name, after the same authentication.
+//! GetAccountUsage is radosgw's alone (`GET /?usage`); like ListBuckets it names an account's buckets.
 
 /// On what an operation acts, which is what its policy resource names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,7 @@ mod served {
 
 actions! {
     ListBuckets Account "s3:ListAllMyBuckets" yes;
+    GetAccountUsage Account "s3:ListAllMyBuckets" yes;
 
     CreateBucket Bucket "s3:CreateBucket" yes;
     DeleteBucket Bucket "s3:DeleteBucket" yes;

@@ -1,8 +1,9 @@
 //! Which bucket and key a request names. Three ways lead in: the path (`/bucket/key`), the host
 //! (`bucket.s3.DOMAIN`), and Eucalyptus's path prefixes. The path is taken as it came and decoded
-//! once, after it was split, so that an escaped slash in a bucket's place cannot become one.
+//! once, after it was split, so that an escaped slash in a bucket's place cannot become one. In a path
+//! the bucket may have its owner's account before a colon; in a host a colon is a port's.
 
-use crate::{BucketName, Code, Error, Key, Result, query};
+use crate::{BucketName, Code, Error, Key, Qualifier, Result, query};
 
 /// The historical front doors, each with and without its trailing slash.
 const PREFIXES: [&str; 2] = ["/services/objectstorage", "/services/Walrus"];
@@ -63,28 +64,48 @@ pub fn strip_prefix(path: &str) -> &str {
     path
 }
 
+/// What a request is about, and whose it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// What.
+    pub address: Address,
+    /// The account before the bucket's colon.
+    pub qualifier: Option<Qualifier>,
+}
+
 /// Reads host and raw path.
-pub fn locate(domains: &Domains, host: Option<&str>, path: &str) -> Result<Address> {
+pub fn locate(domains: &Domains, host: Option<&str>, path: &str) -> Result<Located> {
     let path = strip_prefix(path);
     let path = path
         .strip_prefix('/')
         .ok_or_else(|| Error::from(Code::InvalidURI))?;
 
-    let (bucket, key) = match host.and_then(|host| domains.bucket_of(host)) {
-        Some(bucket) => (bucket.to_ascii_lowercase(), path),
-        None => {
-            let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
-            (query::decode(bucket)?, key)
-        }
-    };
-    if bucket.is_empty() {
-        return match key {
-            "" => Ok(Address::Account),
-            _ => Err(Code::InvalidURI.into()),
-        };
+    if let Some(bucket) = host.and_then(|host| domains.bucket_of(host)) {
+        return Ok(Located {
+            address: within(&bucket.to_ascii_lowercase(), path)?,
+            qualifier: None,
+        });
     }
+    let (bucket, key) = path.split_once('/').unwrap_or((path, ""));
+    let bucket = query::decode(bucket)?;
+    if bucket.is_empty() && key.is_empty() {
+        return Ok(Located {
+            address: Address::Account,
+            qualifier: None,
+        });
+    }
+    if bucket.is_empty() {
+        return Err(Code::InvalidURI.into());
+    }
+    let (qualifier, bucket) = Qualifier::split(&bucket);
+    Ok(Located {
+        address: within(bucket, key)?,
+        qualifier,
+    })
+}
 
-    let bucket = BucketName::parse(&bucket)?;
+fn within(bucket: &str, key: &str) -> Result<Address> {
+    let bucket = BucketName::parse(bucket)?;
     match key {
         "" => Ok(Address::Bucket(bucket)),
         key => Ok(Address::Object(bucket, Key::parse(&query::decode(key)?)?)),
@@ -97,13 +118,39 @@ mod tests {
 
     fn check(host: &str, path: &str, expect: &str) {
         let domains = Domains::new(["s3.example.org".to_owned(), "localhost".to_owned()]);
-        let got = match locate(&domains, Some(host), path) {
-            Ok(Address::Account) => "account".to_owned(),
-            Ok(Address::Bucket(bucket)) => format!("[{bucket}]"),
-            Ok(Address::Object(bucket, key)) => format!("[{bucket}] {key}"),
+        let located = locate(&domains, Some(host), path);
+        let got = match located.map(|located| (located.address, located.qualifier)) {
+            Ok((Address::Account, None)) => "account".to_owned(),
+            Ok((Address::Bucket(bucket), None)) => format!("[{bucket}]"),
+            Ok((Address::Bucket(bucket), Some(_))) => format!("…:[{bucket}]"),
+            Ok((Address::Object(bucket, key), None)) => format!("[{bucket}] {key}"),
+            Ok((Address::Object(bucket, key), Some(_))) => format!("…:[{bucket}] {key}"),
+            Ok((Address::Account, Some(_))) => "an account of an account".to_owned(),
             Err(error) => error.code.as_str().to_owned(),
         };
         assert_eq!(got, expect, "{host} {path}");
+    }
+
+    #[test]
+    fn an_account_before_a_colon_is_no_part_of_the_name() {
+        check("h", "/111111111111:bucket", "…:[bucket]");
+        check("h", "/:bucket/", "…:[bucket]");
+        check("h", "/%3Abucket/k", "…:[bucket] k");
+        check("h", "/111111111111%3abucket/a:b", "…:[bucket] a:b");
+        check("h", "/services/Walrus/x:bucket/k", "…:[bucket] k");
+        check("h", "/bucket/x:k", "[bucket] x:k");
+        check("h", "/a%2Fb:bucket/k", "…:[bucket] k");
+        for bad in [
+            "/:",
+            "/111111111111:",
+            "/::bucket",
+            "/a:b:bucket",
+            "/%253Abucket",
+        ] {
+            check("h", bad, "InvalidBucketName");
+        }
+        check("x:bucket.s3.example.org", "/k", "InvalidBucketName");
+        check("bucket.s3.example.org:80", "/:other/k", "[bucket] :other/k");
     }
 
     #[test]

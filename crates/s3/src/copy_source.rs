@@ -1,10 +1,13 @@
-//! `x-amz-copy-source`: `/bucket/key` or `bucket/key`, percent-encoded, perhaps with a version.
+//! `x-amz-copy-source`: `/bucket/key` or `bucket/key`, percent-encoded, perhaps with a version, perhaps
+//! with the owner's account before the bucket's colon.
 
-use crate::{BucketName, Code, Error, Key, Result, VersionId, query};
+use crate::{BucketName, Code, Error, Key, Qualifier, Result, VersionId, query};
 
 /// Where a copy comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CopySource {
+    /// The account before the bucket's colon.
+    pub qualifier: Option<Qualifier>,
     /// The source's bucket.
     pub bucket: BucketName,
     /// The source's key.
@@ -26,11 +29,24 @@ impl CopySource {
             Some((bucket, key)) => (query::decode(bucket)?, query::decode(key)?),
             None => split_decoded(&query::decode(path)?)?,
         };
+        let (qualifier, bucket) = Qualifier::split(&bucket);
         Ok(Self {
-            bucket: BucketName::parse(&bucket)?,
+            qualifier,
+            bucket: BucketName::parse(bucket)?,
             key: Key::parse(&key)?,
             version,
         })
+    }
+}
+
+impl CopySource {
+    /// The source as clients of S3 write it.
+    pub fn unqualified(&self) -> String {
+        let place = format!("{}/{}", self.bucket, self.key);
+        match &self.version {
+            None => place,
+            Some(version) => format!("{place}?versionId={}", version.as_str()),
+        }
     }
 }
 
@@ -65,6 +81,16 @@ mod tests {
         check("bucket%2Fa%25b", "bucket", "a%b");
         check("bucket/%2525", "bucket", "%25");
         check("bucket/+", "bucket", "+");
+        check("bucket/x:y", "bucket", "x:y");
+        check("111111111111:bucket/a", "bucket", "a");
+        check("/%3Abucket/a", "bucket", "a");
+        check("111111111111%3Abucket%2Fa", "bucket", "a");
+    }
+
+    #[test]
+    fn a_qualified_source_is_written_without_its_account() {
+        let source = CopySource::parse("111111111111%3Abucket/a%20b?versionId=null").unwrap();
+        assert_eq!(source.unqualified(), "bucket/a b?versionId=null");
     }
 
     #[test]
@@ -77,6 +103,9 @@ mod tests {
             "/bucket/",
             "B/x",
             "bucket/%ff",
+            "a:b:bucket/key",
+            "111111111111:/key",
+            "arn:aws:s3:mallee-1:111111111111:accesspoint/name/object/key",
         ] {
             assert!(CopySource::parse(bad).is_err(), "{bad}");
         }

@@ -18,5 +18,6 @@ pub mod notification;
 pub mod ownership;
 pub mod payment;
 pub mod tagging;
+pub mod usage;
 pub mod versions;
 pub mod website;

@@ -44,6 +44,6 @@ pub use acl::{Acl, AclWish};
 pub use action::Action;
 pub use code::Code;
 pub use error::{Error, Result};
-pub use names::{BucketName, Key};
+pub use names::{BucketName, Key, Qualifier};
 pub use request::{Operation, Request};
 pub use version::VersionId;

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use types::AccountId;
 
 use crate::{Code, Error, Result};
 
@@ -46,6 +47,28 @@ fn is_bucket_name(text: &str) -> bool {
 impl fmt::Display for BucketName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// The account before a colon in a bucket's name (`account:bucket`, `:bucket`), as clients of radosgw
+/// write tenants (Ceph documentation, "Multitenancy"). There is one namespace here, so it finds no
+/// other bucket; it says whose the bucket must be. It is split off before a name is read and is never
+/// a part of one, so that policies, logs and listings know one name for a bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Qualifier(String);
+
+impl Qualifier {
+    /// Takes it off a name that is decoded already. Nothing else here has a colon.
+    pub fn split(text: &str) -> (Option<Self>, &str) {
+        match text.split_once(':') {
+            Some((account, name)) => (Some(Self(account.to_owned())), name),
+            None => (None, text),
+        }
+    }
+
+    /// Whether a bucket of this account may be meant; before a bare colon any may.
+    pub fn admits(&self, owner: &AccountId) -> bool {
+        self.0.is_empty() || self.0 == owner.as_str()
     }
 }
 
@@ -114,9 +137,36 @@ mod tests {
             "..",
             &"x".repeat(64),
             "bücket",
+            ":abc",
+            "111111111111:abc",
         ] {
             assert!(BucketName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_qualifier_admits_its_own_account_and_none_admits_everybody() {
+        let owner: AccountId = "111111111111".parse().unwrap();
+        for (text, name, admits) in [
+            ("111111111111:photos", "photos", true),
+            (":photos", "photos", true),
+            ("222222222222:photos", "photos", false),
+            ("11111111111:photos", "photos", false),
+            (" 111111111111:photos", "photos", false),
+            ("*:photos", "photos", false),
+            // A second colon stays in the name, which can be none then.
+            (
+                "111111111111:111111111111:photos",
+                "111111111111:photos",
+                true,
+            ),
+            ("::photos", ":photos", true),
+        ] {
+            let (qualifier, rest) = Qualifier::split(text);
+            assert_eq!(rest, name, "{text}");
+            assert_eq!(qualifier.unwrap().admits(&owner), admits, "{text}");
+        }
+        assert_eq!(Qualifier::split("photos"), (None, "photos"));
     }
 
     #[test]

@@ -93,6 +93,20 @@ impl Query {
         }
     }
 
+    /// A switch: on if it is named alone or with `true`, `InvalidArgument` if it is neither that nor off.
+    pub fn get_switch(&self, name: &str) -> Result<bool> {
+        let value = self.get(name).map(str::to_ascii_lowercase);
+        match value.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(other) => Err(Error::invalid_argument(
+                name,
+                other,
+                format!("{name} is true or false."),
+            )),
+        }
+    }
+
     /// All pairs, in order.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
@@ -125,6 +139,22 @@ mod tests {
             );
         }
         assert!(Query::parse(&"a&".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn a_switch_is_on_or_off_and_nothing_else() {
+        for (text, expect) in [
+            ("", Some(false)),
+            ("x", Some(true)),
+            ("x=True", Some(true)),
+            ("x=false", Some(false)),
+            ("x=1", None),
+            ("x=maybe", None),
+        ] {
+            let switch = Query::parse(text).unwrap().get_switch("x");
+            assert_eq!(switch.as_ref().ok().copied(), expect, "{text}");
+            assert!(switch.is_ok() || switch.unwrap_err().code == Code::InvalidArgument);
+        }
     }
 
     #[test]

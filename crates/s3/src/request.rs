@@ -5,9 +5,10 @@ mod parse;
 mod route;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use types::AccountId;
 
 use crate::{
-    Action, BucketName, Error, Key, Result, VersionId,
+    Action, BucketName, Error, Key, Qualifier, Result, VersionId,
     acl::AclWish,
     address::Address,
     checksum::Algorithm,
@@ -40,10 +41,27 @@ pub struct Request {
     pub action: Action,
     /// What is claimed about the body.
     pub body: BodyClaims,
-    /// `x-amz-expected-bucket-owner`: refuse if the bucket is someone else's.
-    pub expected_owner: Option<String>,
+    /// Whose its bucket must be.
+    pub whose: Whose,
     /// The path and query as they came: the `Resource` of an error.
     pub resource: String,
+}
+
+/// Whose a bucket must be, as far as its client says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// `x-amz-expected-bucket-owner`: what is somebody else's is refused.
+    pub expected: Option<String>,
+    /// The account before the bucket's colon: what is somebody else's is not there.
+    pub qualifier: Option<Qualifier>,
+}
+
+impl Whose {
+    /// Whether a bucket of this account is there under the name that the client wrote.
+    pub fn admits(&self, owner: &AccountId) -> bool {
+        let qualifier = self.qualifier.as_ref();
+        qualifier.is_none_or(|qualifier| qualifier.admits(owner))
+    }
 }
 
 /// An operation with everything that its headers and parameters say.
@@ -55,6 +73,7 @@ pub struct Request {
 )]
 pub enum Operation {
     ListBuckets(ListBuckets),
+    GetAccountUsage,
 
     CreateBucket {
         bucket: BucketName,
@@ -65,6 +84,7 @@ pub enum Operation {
     },
     HeadBucket {
         bucket: BucketName,
+        read_stats: bool,
     },
     GetBucketLocation {
         bucket: BucketName,
@@ -200,6 +220,17 @@ pub enum Operation {
 
     /// Named in the table and refused.
     NotServed,
+}
+
+impl Operation {
+    /// What is copied, if something is.
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            Self::CopyObject { copy, .. } => Some(&copy.source),
+            Self::UploadPartCopy { source, .. } => Some(source),
+            _ => None,
+        }
+    }
 }
 
 /// An object's place.
@@ -373,8 +404,8 @@ pub struct Source {
     pub from: CopySource,
     /// `x-amz-copy-source-if-…`.
     pub conditions: ReadConditions,
-    /// `x-amz-source-expected-bucket-owner`.
-    pub expected_owner: Option<String>,
+    /// Whose its bucket must be: `x-amz-source-expected-bucket-owner`, and the account before a colon.
+    pub whose: Whose,
     /// The key that it is kept under.
     pub key: Option<CustomerKey>,
 }
@@ -518,6 +549,81 @@ mod tests {
             "/services/objectstorage/bucket/key",
             Action::HeadObject,
         );
+    }
+
+    #[test]
+    fn what_radosgw_adds_is_understood_and_wrong_words_are_refused() {
+        check("GET", "/?usage", Action::GetAccountUsage);
+        check("GET", "/bucket?usage", Action::ListObjects);
+        check("GET", "/bucket?allow-unordered=true", Action::ListObjects);
+        check(
+            "GET",
+            "/bucket?list-type=2&allow-unordered&delimiter=",
+            Action::ListObjectsV2,
+        );
+        check(
+            "GET",
+            "/bucket?allow-unordered=false&delimiter=/",
+            Action::ListObjects,
+        );
+        for (target, expect) in [
+            ("", false),
+            ("?read-stats", true),
+            ("?read-stats=true", true),
+        ] {
+            let head = parse("HEAD", &format!("/bucket{target}"), &[]).unwrap();
+            let Operation::HeadBucket { read_stats, .. } = head.operation else {
+                panic!("it is a HEAD");
+            };
+            assert_eq!(read_stats, expect, "{target}");
+        }
+        for (method, target, code) in [
+            (
+                "GET",
+                "/bucket?allow-unordered=true&delimiter=/",
+                Code::InvalidArgument,
+            ),
+            (
+                "GET",
+                "/bucket?list-type=2&allow-unordered&delimiter=/",
+                Code::InvalidArgument,
+            ),
+            (
+                "GET",
+                "/bucket?allow-unordered=perhaps",
+                Code::InvalidArgument,
+            ),
+            ("HEAD", "/bucket?read-stats=perhaps", Code::InvalidArgument),
+            ("GET", "/?usage&start-date=2026-01-01", Code::NotImplemented),
+            ("GET", "/?usage&end-date=2026-01-01", Code::NotImplemented),
+            ("POST", "/?usage", Code::MethodNotAllowed),
+        ] {
+            let error = parse(method, target, &[]).unwrap_err();
+            assert_eq!(error.code, code, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn a_qualified_name_says_whose_the_bucket_is_and_is_never_created() {
+        let (own, other) = (
+            "111111111111".parse().unwrap(),
+            "222222222222".parse().unwrap(),
+        );
+        let request = parse("GET", "/111111111111:bucket/key", &[]).unwrap();
+        assert!(request.whose.admits(&own) && !request.whose.admits(&other));
+        let request = parse("DELETE", "/bucket", &[]).unwrap();
+        assert!(request.whose.admits(&other));
+
+        let from = [("x-amz-copy-source", "222222222222%3Aorigin/key")];
+        let copy = parse("PUT", "/bucket/key", &from).unwrap();
+        assert!(copy.whose.admits(&own));
+        let source = copy.operation.source().unwrap();
+        assert!(source.whose.admits(&other) && !source.whose.admits(&own));
+
+        for target in ["/111111111111:bucket", "/:bucket", "/%3Abucket/"] {
+            let error = parse("PUT", target, &[]).unwrap_err();
+            assert_eq!(error.code, Code::InvalidBucketName, "{target}");
+        }
     }
 
     #[test]

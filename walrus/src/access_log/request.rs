@@ -19,8 +19,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, SizeHint};
 use iam::Principal;
 use s3::{
-    Action, BucketName, Key, Operation, Request, VersionId, acl::People as _, address::Address,
-    headers::Headers,
+    Action, Key, Operation, Request, VersionId, acl::People as _, address::Address,
+    headers::Headers, request::Whose,
 };
 use types::{AccountId, Timestamp};
 
@@ -94,9 +94,16 @@ impl Watch {
             Address::Bucket(bucket) => (bucket, None),
             Address::Object(bucket, key) => (bucket, Some(key)),
         };
-        let own = log.sources.find(bucket);
-        let origin = copied(&request.operation)
-            .and_then(|(bucket, key)| Some((log.sources.find(bucket)?, key.clone())));
+        // A name that somebody else's account stands before means no bucket, and no log of one.
+        let find = |bucket, whose: &Whose| {
+            let source = log.sources.find(bucket);
+            source.filter(|source| whose.admits(&source.owner))
+        };
+        let own = find(bucket, &request.whose);
+        let origin = request.operation.source().and_then(|source| {
+            let logged = find(&source.from.bucket, &source.whose)?;
+            Some((logged, source.from.key.clone()))
+        });
         if own.is_none() && origin.is_none() {
             return None;
         }
@@ -249,16 +256,6 @@ fn requester(principal: &Principal, people: &Directory) -> Option<String> {
 
 fn canonical(account: &AccountId, people: &Directory) -> String {
     people.person(account).id
-}
-
-fn copied(operation: &Operation) -> Option<(&BucketName, &Key)> {
-    match operation {
-        Operation::CopyObject { copy, .. } => {
-            Some((&copy.source.from.bucket, &copy.source.from.key))
-        }
-        Operation::UploadPartCopy { source, .. } => Some((&source.from.bucket, &source.from.key)),
-        _ => None,
-    }
 }
 
 fn version(operation: &Operation) -> Option<String> {

@@ -125,12 +125,15 @@ impl Ask<'_> {
         Ok(answer::status(StatusCode::NO_CONTENT))
     }
 
-    pub(super) async fn head_bucket(&self, name: BucketName) -> Done {
+    pub(super) async fn head_bucket(&self, name: BucketName, read_stats: bool) -> Done {
         let bucket = self.find_bucket(name).await?;
         self.wish().on_bucket(&bucket)?;
         let mut answer = answer::status(StatusCode::OK);
         let region = bucket.location.as_ref().unwrap_or(&self.api.region);
         answer::set(answer.headers_mut(), "x-amz-bucket-region", region);
+        if read_stats {
+            self.set_stats(&bucket, answer.headers_mut()).await?;
+        }
         Ok(answer)
     }
 

@@ -12,9 +12,8 @@ use crate::{
 };
 
 /// Headers that conditions may look at, each by its name after `s3:`.
-const HEADERS: [&str; 16] = [
+const HEADERS: [&str; 15] = [
     "x-amz-acl",
-    "x-amz-copy-source",
     "x-amz-metadata-directive",
     "x-amz-server-side-encryption",
     "x-amz-server-side-encryption-aws-kms-key-id",
@@ -45,6 +44,7 @@ pub(super) fn of(
     add_caller(&mut context, &known.caller, known.signed, now);
     add_headers(&mut context, headers, now);
     add_tags(&mut context, &headers.tags().unwrap_or_default());
+    add_source(&mut context, headers, &request.operation);
     add_parameters(&mut context, &request.operation);
     context
 }
@@ -104,6 +104,21 @@ fn add_headers(context: &mut iam::Context, headers: Headers<'_>, now: Timestamp)
         }
     }
     add_lock(context, headers, now);
+}
+
+/// Where a copy comes from, as the client wrote it; but never with an account before the bucket, by
+/// which a condition that names the bucket would be passed by.
+fn add_source(context: &mut iam::Context, headers: Headers<'_>, operation: &Operation) {
+    let qualified = operation
+        .source()
+        .filter(|source| source.from.qualifier.is_some());
+    let text = match qualified {
+        None => headers.text("x-amz-copy-source"),
+        Some(source) => Some(source.from.unqualified()),
+    };
+    if let Some(text) = text {
+        context.add("s3:x-amz-copy-source", text);
+    }
 }
 
 fn add_tags(context: &mut iam::Context, tags: &Tags) {

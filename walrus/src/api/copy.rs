@@ -35,8 +35,7 @@ impl Ask<'_> {
             version: source.from.version.clone(),
         };
         let wish = self.wish_to(Action::GetObject);
-        let expected = source.expected_owner.as_deref();
-        let (bucket, found) = self.find_object_as(&wish, expected, at).await?;
+        let (bucket, found) = self.find_object_as(&wish, &source.whose, at).await?;
         let is_named = source.from.version.is_some();
         wish.on_object(&bucket, &found.object, is_named)?;
         let judged = source

@@ -1,10 +1,45 @@
 //! Cross-origin requests: the browser's question before one, and the headers of the answers.
 
-use http::{HeaderMap, StatusCode};
-use s3::{BucketName, Code, Error, documents::cors::Asked};
+use http::{HeaderMap, Method, StatusCode, request::Parts};
+use s3::{
+    BucketName, Code, Error, Request, address::Address, documents::cors::Asked, headers::Headers,
+    request::Whose,
+};
 
 use super::{Api, Ask, Done};
 use crate::answer;
+
+/// The page of another site that a request comes from.
+pub(super) struct AskingPage {
+    bucket: BucketName,
+    whose: Whose,
+    asked: Asked,
+}
+
+impl AskingPage {
+    /// Reads what a browser says of it, if one asks.
+    pub(super) fn of(parts: &Parts, request: &Request) -> Option<Self> {
+        let headers = Headers(&parts.headers);
+        let origin = headers.text("origin")?;
+        let bucket = match &request.address {
+            Address::Account => return None,
+            Address::Bucket(bucket) | Address::Object(bucket, _) => bucket.clone(),
+        };
+        // A page may say itself what it is going to do.
+        let method = headers.text("access-control-request-method");
+        let asked = Asked {
+            origin,
+            method: method.unwrap_or_else(|| parts.method.as_str().to_owned()),
+            headers: Vec::new(),
+        };
+        let page = Self {
+            bucket,
+            whose: request.whose.clone(),
+            asked,
+        };
+        (parts.method != Method::OPTIONS).then_some(page)
+    }
+}
 
 impl Ask<'_> {
     /// Asked without a signature, and answered to everybody.
@@ -28,14 +63,17 @@ impl Ask<'_> {
 
 impl Api {
     /// What the answer to a request of a page says: nothing if the bucket has no rule for it.
-    pub(super) async fn allow_origin(
-        &self,
-        name: BucketName,
-        asked: Asked,
-        headers: &mut HeaderMap,
-    ) {
-        let look = self.engine.view(move |view| view.find_bucket(&name)).await;
-        let Ok(Some(bucket)) = look else { return };
+    pub(super) async fn allow_origin(&self, page: AskingPage, headers: &mut HeaderMap) {
+        let AskingPage {
+            bucket,
+            whose,
+            asked,
+        } = page;
+        let look = self.engine.view(move |view| view.find_bucket(&bucket));
+        let Ok(Some(bucket)) = look.await else { return };
+        if !whose.admits(&bucket.thing.owner) {
+            return;
+        }
         let cors = bucket.thing.settings.cors;
         for (name, value) in cors
             .and_then(|cors| cors.answer(&asked))

@@ -10,7 +10,7 @@ use s3::{
     headers::{BodyClaims, Headers},
     query,
     range::ByteRange,
-    request::{GetObject, Place},
+    request::{GetObject, Place, Whose},
 };
 use sigv4::vouch::Origin;
 use types::Timestamp;
@@ -56,7 +56,7 @@ impl Api {
             action,
             trail: &trail,
             is_logged: watch.is_some(),
-            expected_owner: None,
+            whose: Whose::default(),
             now,
             origin,
             parts,
@@ -93,7 +93,7 @@ fn visit_of(parts: &Parts, bucket: &str, action: Action) -> Option<Request> {
         operation: Operation::NotServed,
         action,
         body: BodyClaims::default(),
-        expected_owner: None,
+        whose: Whose::default(),
         resource: parts.uri.path().to_owned(),
     })
 }

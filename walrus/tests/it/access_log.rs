@@ -126,6 +126,43 @@ async fn every_request_has_its_line() {
 }
 
 #[tokio::test]
+async fn a_bucket_has_one_name_in_its_log_and_no_line_of_what_was_not_there() {
+    let walrus = Walrus::start_with(&["access_log.deliver_every_s=1"]).await;
+    let alice = S3::of(&walrus, ALICE);
+    prepare(&alice).await;
+    alice.put("/others", b"").await.ok();
+    alice.put("/photos/key", b"x").await.ok();
+    let from = [("x-amz-copy-source", "222222222222:photos/key")];
+    let absent = [
+        alice.get("/222222222222:photos/key").await,
+        alice.call("PUT", "/others/copy", &from, b"").await,
+    ];
+    let absent = absent.map(|answer| answer.fails(404, "NoSuchBucket"));
+    let from = [("x-amz-copy-source", "111111111111:photos/key")];
+    let copy = alice.call("PUT", "/others/copy", &from, b"").await.ok();
+    let get = alice.get("/111111111111:photos/key").await.ok();
+    alice.get("/photos/the-last").await.fails(404, "NoSuchKey");
+
+    let lines = lines(&alice, "the-last").await;
+    let begins = format!("{} photos [", hex::encode([b'1'; 32]));
+    assert!(
+        lines.iter().all(|line| line.starts_with(&begins)),
+        "{lines:#?}"
+    );
+    line(&lines, &copy, "REST.COPY.OBJECT_GET");
+    let get = line(&lines, &get, "REST.GET.OBJECT");
+    // What was sent is told as it was sent.
+    assert!(
+        get.contains(" key \"GET /111111111111:photos/key HTTP/1.1\" 200 "),
+        "{get}"
+    );
+    for answer in absent {
+        let id = answer.header("x-amz-request-id");
+        assert!(!lines.iter().any(|line| line.contains(id)), "{lines:#?}");
+    }
+}
+
+#[tokio::test]
 async fn lines_survive_a_kill() {
     let mut walrus = Walrus::start_with(&["access_log.deliver_every_s=2"]).await;
     let alice = S3::of(&walrus, ALICE);

@@ -20,6 +20,7 @@ mod http_auth;
 mod http_encryption;
 mod http_forms;
 mod http_multipart;
+mod http_radosgw;
 mod http_website;
 mod import;
 mod model;

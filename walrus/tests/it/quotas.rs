@@ -445,14 +445,14 @@ async fn a_counter_that_is_wrong_is_found_and_counted_anew() {
 }
 
 /// The administrator's side, as the CLC calls it.
-struct Admin(control::Client);
+pub(crate) struct Admin(control::Client);
 
 impl Admin {
-    fn of(walrus: &Walrus) -> Self {
+    pub(crate) fn of(walrus: &Walrus) -> Self {
         Self(walrus.control_as(Role::Clc, "clc"))
     }
 
-    async fn set(&self, of: QuotaOf, bytes: Limit, objects: Limit) {
+    pub(crate) async fn set(&self, of: QuotaOf, bytes: Limit, objects: Limit) {
         let ask = SetQuota {
             of,
             bytes: Some(bytes),
@@ -462,18 +462,18 @@ impl Admin {
         self.0.set_quota(&Call::new("q"), ask).await.unwrap();
     }
 
-    async fn line(&self, of: QuotaOf) -> QuotaLine {
+    pub(crate) async fn line(&self, of: QuotaOf) -> QuotaLine {
         let ask = AskQuotas { of: Some(of) };
         let mut told = self.0.quotas(&Call::new("q"), ask).await.unwrap();
         told.quotas.pop().unwrap()
     }
 }
 
-fn alices() -> QuotaOf {
+pub(crate) fn alices() -> QuotaOf {
     QuotaOf::Account("111111111111".parse().unwrap())
 }
 
-fn photos() -> QuotaOf {
+pub(crate) fn photos() -> QuotaOf {
     QuotaOf::Bucket("photos".into())
 }
 

@@ -5,12 +5,12 @@ use http::request::Parts;
 use super::{
     Complete, CopyObject, CreateBucket, CreateUpload, DeleteObject, GetAttributes, GetObject,
     ListBuckets, ListObjects, ListParts, ListUploads, ListVersion, ListVersions, MAX_BUCKET_PAGE,
-    MAX_PAGE, MAX_PARTS, Operation, PartName, Place, PutObject, Request, Source, after_token,
-    route,
+    MAX_PAGE, MAX_PARTS, Operation, PartName, Place, PutObject, Request, Source, Whose,
+    after_token, route,
 };
 use crate::{
-    Action, BucketName, Code, Error, Result, VersionId,
-    address::{self, Address, Domains},
+    Action, BucketName, Code, Error, Qualifier, Result, VersionId,
+    address::{self, Address, Domains, Located},
     copy_source::CopySource,
     documents::{attributes::Attribute, cors::Asked, ownership::Ownership},
     encryption::CustomerKey,
@@ -41,12 +41,14 @@ impl Request {
             Operation::NotServed
         };
 
-        let owner = ask.headers.text("x-amz-expected-bucket-owner");
         Ok(Self {
             operation,
             action,
             body: ask.body_claims(action)?,
-            expected_owner: owner,
+            whose: Whose {
+                expected: ask.headers.text("x-amz-expected-bucket-owner"),
+                qualifier: ask.qualifier,
+            },
             resource: parts.uri.path().to_owned(),
             address: ask.address,
         })
@@ -61,6 +63,7 @@ enum Directive {
 
 struct Ask<'a> {
     address: Address,
+    qualifier: Option<Qualifier>,
     query: Query,
     headers: Headers<'a>,
 }
@@ -70,8 +73,10 @@ impl<'a> Ask<'a> {
         let headers = Headers(&parts.headers);
         let host = headers.text("host");
         let host = host.as_deref().or_else(|| parts.uri.host());
+        let Located { address, qualifier } = address::locate(domains, host, parts.uri.path())?;
         Ok(Self {
-            address: address::locate(domains, host, parts.uri.path())?,
+            address,
+            qualifier,
             query: Query::parse(parts.uri.query().unwrap_or_default())?,
             headers,
         })
@@ -80,6 +85,7 @@ impl<'a> Ask<'a> {
     fn operation(&self, action: Action) -> Result<Operation> {
         self.headers.refuse_unserved()?;
         match &self.address {
+            Address::Account if action == Action::GetAccountUsage => self.account_usage(),
             Address::Account => Ok(Operation::ListBuckets(self.list_buckets()?)),
             Address::Bucket(bucket) => self.on_bucket(action, bucket.clone()),
             Address::Object(bucket, key) => {
@@ -103,7 +109,10 @@ impl<'a> Ask<'a> {
             Action::PreflightCors => self.preflight(bucket)?,
             Action::PostObject => Operation::PostObject { bucket },
             Action::DeleteBucket => Operation::DeleteBucket { bucket },
-            Action::HeadBucket => Operation::HeadBucket { bucket },
+            Action::HeadBucket => Operation::HeadBucket {
+                bucket,
+                read_stats: self.query.get_switch("read-stats")?,
+            },
             Action::GetBucketLocation => Operation::GetBucketLocation { bucket },
             Action::GetBucketAcl => Operation::GetBucketAcl { bucket },
             Action::PutBucketAcl => Operation::PutBucketAcl {
@@ -247,7 +256,25 @@ impl<'a> Ask<'a> {
         })
     }
 
+    /// What radosgw tells of an account. Requests are not counted by time here: whoever asks for
+    /// some days of them is not to take our silence for "none".
+    fn account_usage(&self) -> Result<Operation> {
+        for span in ["start-date", "end-date"] {
+            if self.query.has(span) {
+                return Err(Error::not_implemented(span));
+            }
+        }
+        Ok(Operation::GetAccountUsage)
+    }
+
+    /// A bucket is its maker's: there is nothing for an account before its name to say, and a bucket
+    /// with a colon in its name there shall never be.
     fn create_bucket(&self) -> Result<CreateBucket> {
+        if self.qualifier.is_some() {
+            let why =
+                "A bucket is created by its name alone, without an account and a colon before it.";
+            return Err(Error::new(Code::InvalidBucketName, why));
+        }
         let lock = self.headers.text("x-amz-bucket-object-lock-enabled");
         let ownership = self.headers.text("x-amz-object-ownership");
         Ok(CreateBucket {
@@ -289,9 +316,15 @@ impl<'a> Ask<'a> {
                 marker: self.text("marker"),
             }
         };
+        let delimiter = self.query.get_text("delimiter").map(str::to_owned);
+        // An ordered list is an unordered one, too: there is nothing else to do for it.
+        if self.query.get_switch("allow-unordered")? && delimiter.is_some() {
+            let why = "allow-unordered cannot be used together with a delimiter.";
+            return Err(Error::invalid_argument("allow-unordered", "true", why));
+        }
         Ok(ListObjects {
             prefix: self.text("prefix"),
-            delimiter: self.query.get_text("delimiter").map(str::to_owned),
+            delimiter,
             max_keys: self.page("max-keys")?,
             encode: self.encode()?,
             version,
@@ -356,9 +389,12 @@ impl<'a> Ask<'a> {
         let header = self.headers.text("x-amz-copy-source").unwrap_or_default();
         let from = CopySource::parse(&header)?;
         Ok(Source {
+            whose: Whose {
+                expected: self.headers.text("x-amz-source-expected-bucket-owner"),
+                qualifier: from.qualifier.clone(),
+            },
             from,
             conditions: self.headers.read_conditions("x-amz-copy-source-"),
-            expected_owner: self.headers.text("x-amz-source-expected-bucket-owner"),
             key: self
                 .headers
                 .customer_key("x-amz-copy-source-server-side-encryption-customer-")?,

@@ -57,13 +57,21 @@ pub(super) fn action(
     headers: Headers<'_>,
 ) -> Result<Action> {
     let found = match address {
-        Address::Account => (method == Method::GET).then_some(Action::ListBuckets),
+        Address::Account => account(method, query),
         Address::Bucket(_) => bucket(method, query),
         Address::Object(..) => object(method, query, headers),
     };
     found.ok_or_else(|| {
         Error::from(Code::MethodNotAllowed).with("Method", method.as_str().to_owned())
     })
+}
+
+fn account(method: &Method, query: &Query) -> Option<Action> {
+    match *method {
+        Method::GET if query.has("usage") => Some(Action::GetAccountUsage),
+        Method::GET => Some(Action::ListBuckets),
+        _ => None,
+    }
 }
 
 /// `Some(None)` if a sub-resource is named that does not take the method.

@@ -147,6 +147,22 @@ impl View<'_> {
         })?)
     }
 
+    /// What the buckets of an account hold, by name.
+    pub fn usage_of_buckets(self, owner: &AccountId, limit: u32) -> Result<Vec<(String, Usage)>> {
+        let sql = "SELECT name, coalesce(objects, 0), coalesce(bytes + parts, 0) \
+                   FROM buckets LEFT JOIN totals ON bucket = name WHERE owner = ?1 \
+                   ORDER BY name LIMIT ?2";
+        let mut query = self.0.prepare_cached(sql)?;
+        let rows = query.query_map(params![owner.as_str(), limit], |row| {
+            let usage = Usage {
+                objects: row.get(1)?,
+                bytes: row.get(2)?,
+            };
+            Ok((row.get(0)?, usage))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// What each account holds that has buckets, and how many those are.
     pub fn usage_by_account(self) -> Result<Vec<(AccountId, Usage, u64)>> {
         let sql = "SELECT owner, coalesce(sum(objects), 0), coalesce(sum(bytes + parts), 0), count(*) \
