@@ -11,10 +11,11 @@
 //! | [`change`], [`assemble`] | what a request wants, decided inside the commit |
 //! | `committer` | the one writer: groups, one sync each, then the answers |
 //! | `compact` | sealed segments are thinned out, oldest first |
-//! | [`pins`] | files live as long as their readers |
+//! | `look`, [`pins`] | one snapshot, and an object held; files live as long as their readers |
 //! | [`fsck`] | the same scan, for an administrator |
 //! | [`given_up`] | damage that no longer keeps anything from being deleted |
 //! | [`quota`] | how much accounts and buckets may hold |
+//! | `room` | how much of the disk is free, and to whom it was promised |
 //! | [`scrub`] | everything read again in the background |
 //! | `sweep` | what crashes left in another store |
 //!
@@ -35,9 +36,11 @@ pub mod fsck;
 pub mod given_up;
 pub mod index;
 pub mod journal;
+mod look;
 pub mod pins;
 pub mod quota;
 mod recover;
+mod room;
 pub mod scrub;
 mod sweep;
 
@@ -45,13 +48,10 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64},
     },
-    time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use s3::{BucketName, Key, VersionId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{intake, lanes::Lanes, outflow};
@@ -59,30 +59,21 @@ use crate::{intake, lanes::Lanes, outflow};
 pub use change::{Change, Done};
 pub use committer::Events;
 pub use facts::{Body, Bucket, Fact, Object};
-use failure::During as _;
 pub use failure::{Failure, Result};
 pub use index::{Totals, View};
+pub use look::{Found, Look, Sought};
+pub use room::{Admitted, Room};
 
 use blobs::{BlobPlace, BlobReader, BlobSink, BlobStore, NewBlob};
 use committer::{Commit, Committer, Stop};
 use events::Cause;
-use index::{IndexFile, IndexReader, Kept};
-use pins::{Pin, Pins};
+use index::{IndexFile, IndexReader};
+use pins::Pins;
 
-/// Connections that read the index and wait for the next look.
-const READERS_KEPT: usize = 16;
-/// How often a reader looks again when an object is overwritten between look and open. Each time
-/// it loses to another writer; a hundred times in a row is no race any more.
-const LOOKS_MAX: usize = 100;
-/// A look that took longer than this waited for the disk.
-const GLANCE_SLOW: Duration = Duration::from_micros(500);
 /// Who changes what nobody asked to be changed.
 const OWN: &str = "mallee-walrus";
 /// Below this the commit alone looks at quotas: a smaller body is soon read.
 const FORESEEN_BYTES_MIN: u64 = 256 << 10;
-/// Looks after a slow one that are made away from the async threads: what was cold once is likely
-/// to be followed by more of it.
-const GLANCES_AWAY: u32 = 64;
 
 /// Where an engine keeps what it keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,82 +147,9 @@ struct Inner {
     lock: Mutex<Option<nix::fcntl::Flock<std::fs::File>>>,
 }
 
-/// Room that was promised to a write, until it is written or given up.
-#[derive(Debug)]
-pub struct Admitted {
-    promised: Arc<AtomicU64>,
-    bytes: u64,
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.promised.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// What a file system holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Bytes that may still be written.
-    pub free_bytes: u64,
-    /// Bytes in all.
-    pub capacity_bytes: u64,
-}
-
-impl Room {
-    fn of(path: &Path) -> Result<Self> {
-        let stat = nix::sys::statvfs::statvfs(path).during("stat", path)?;
-        Ok(Self {
-            free_bytes: stat.blocks_available() * stat.fragment_size(),
-            capacity_bytes: stat.blocks() * stat.fragment_size(),
-        })
-    }
-
-    fn fuller(self, other: Self) -> Self {
-        if other.free_bytes < self.free_bytes {
-            other
-        } else {
-            self
-        }
-    }
-}
-
 /// What each lock holds is replaced whole: a panic leaves nothing half-done.
 fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// An object that a reader found, with its files pinned.
-#[derive(Debug)]
-pub struct Found {
-    /// The object.
-    pub object: Object,
-    inline: Option<Bytes>,
-    _pin: Pin,
-}
-
-/// A bucket and what was looked for in it, from one snapshot.
-#[derive(Debug)]
-pub struct Look {
-    /// The bucket.
-    pub bucket: Bucket,
-    /// What is there.
-    pub sought: Sought,
-}
-
-/// What is found under a key.
-#[derive(Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "it is moved once and taken apart"
-)]
-pub enum Sought {
-    /// An object.
-    Object(Found),
-    /// A delete marker.
-    Marker(Object),
-    /// Nothing.
-    Nothing,
 }
 
 impl Engine {
@@ -403,171 +321,6 @@ impl Engine {
         held(&self.0.lock).take();
     }
 
-    /// Looks at a snapshot of the index, away from the async threads.
-    pub async fn view<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(View<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.blocking(move |engine| engine.view_now(look)).await
-    }
-
-    /// Runs work that waits for the disk, away from the async threads.
-    pub async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let engine = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&engine)).await;
-        done.map_err(|error| Failure::Stopped(error.to_string()))?
-    }
-
-    /// A look that takes microseconds while what it needs is in memory, made right here: another
-    /// thread would cost more than the look. As soon as one was slow, because the disk had to be
-    /// asked, the next ones are made away from the async threads.
-    pub async fn glance<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Self) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let less = |left: u32| left.checked_sub(1);
-        let away = &self.0.away;
-        if away
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
-            .is_ok()
-        {
-            return self.blocking(look).await;
-        }
-        let begun = Instant::now();
-        let seen = look(self);
-        if begun.elapsed() > GLANCE_SLOW {
-            away.store(GLANCES_AWAY, Ordering::Relaxed);
-        }
-        seen
-    }
-
-    /// A bucket as it is now.
-    pub async fn find_bucket(&self, name: BucketName) -> Result<Option<Bucket>> {
-        let find = move |engine: &Self| engine.view_now(|view| view.find_bucket(&name));
-        Ok(self.glance(find).await?.map(|kept| kept.thing))
-    }
-
-    fn view_now<T>(&self, look: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
-        let reader = held(&self.0.readers).pop();
-        let mut reader = reader.map_or_else(|| self.0.index.reader(), Ok)?;
-        let seen = self.believed(reader.view(look));
-        let mut readers = held(&self.0.readers);
-        if readers.len() < READERS_KEPT {
-            readers.push(reader);
-        }
-        seen
-    }
-
-    /// An index that cannot be believed stops the engine.
-    fn believed<T>(&self, seen: Result<T>) -> Result<T> {
-        seen.inspect_err(|error| {
-            if error.is_of_index() && !self.0.stop.is_stopped() {
-                self.0.stop.stop(error);
-            }
-        })
-    }
-
-    /// Checks the whole index by a connection of its own, which has none of its pages in memory.
-    fn check_index(&self) -> Result<u64> {
-        let mut reader = self.0.index.reader()?;
-        self.believed(reader.view(|view| view.check()))
-    }
-
-    /// Finds a bucket and an object in it, ready to be read: the newest version or a given one.
-    pub async fn look(
-        &self,
-        bucket: BucketName,
-        key: Key,
-        version: Option<VersionId>,
-    ) -> Result<Option<Look>> {
-        self.glance(move |engine| engine.look_now(&bucket, &key, version.as_ref()))
-            .await
-    }
-
-    fn look_now(
-        &self,
-        bucket: &BucketName,
-        key: &Key,
-        version: Option<&VersionId>,
-    ) -> Result<Option<Look>> {
-        for _ in 0..LOOKS_MAX {
-            let seen = self.view_now(|view| {
-                let found = view.find_bucket(bucket)?;
-                let object = match version {
-                    None => view.find_newest(bucket, key)?,
-                    Some(version) => view.find_version(bucket, key, version)?,
-                };
-                Ok(found.map(|kept| kept.thing).zip(Some(object)))
-            })?;
-            let Some((bucket, object)) = seen else {
-                return Ok(None);
-            };
-            let sought = match object {
-                None => Sought::Nothing,
-                Some(kept) if kept.thing.is_marker() => Sought::Marker(kept.thing),
-                Some(kept) => match self.hold(kept)? {
-                    Some(found) => Sought::Object(found),
-                    None => continue,
-                },
-            };
-            return Ok(Some(Look { bucket, sought }));
-        }
-        Err(s3::Code::SlowDown.into())
-    }
-
-    /// Pins an object's files and makes sure that they are there; `None` if it was overwritten.
-    fn hold(&self, kept: Kept<Object>) -> Result<Option<Found>> {
-        let pieces = kept.thing.body.pieces();
-        let Some(pin) = self
-            .0
-            .pins
-            .pin(pieces.iter().map(|p| p.blob.clone()).collect())
-        else {
-            return Ok(None);
-        };
-        if let Some(first) = pieces.first()
-            && let there @ (None | Some(false)) = self.0.blobs.is_there(&first.blob)
-        {
-            // A fact that is true now, after its files were pinned, keeps them until they are read.
-            let Object {
-                bucket,
-                key,
-                version,
-                ..
-            } = &kept.thing;
-            let now = self.view_now(|view| view.find_version(bucket, key, version))?;
-            let is_true = now.as_ref() == Some(&kept);
-            if is_true && there == Some(false) {
-                let what = format!("{:?} of {} is lost", first.blob, kept.thing.key);
-                return Err(Failure::Damaged(what));
-            }
-            if !is_true {
-                return Ok(None);
-            }
-        }
-        let inline = match kept.thing.body {
-            Body::Pieces(_) | Body::Marker => None,
-            Body::Inline => match journal::read_frame(&self.journal_folder(), kept.at) {
-                Ok(frame) => Some(body_of(&kept.thing, frame)?),
-                // Compaction may have moved it and removed the segment.
-                Err(Failure::Io { .. }) => return Ok(None),
-                Err(other) => return Err(other),
-            },
-        };
-        Ok(Some(Found {
-            object: kept.thing,
-            inline,
-            _pin: pin,
-        }))
-    }
-
-    fn journal_folder(&self) -> PathBuf {
-        self.0.places.folder.join(recover::JOURNAL)
-    }
-
     /// Begins a file for a body; refused when the disk is nearly full.
     pub fn new_blob(&self) -> Result<BlobSink> {
         self.0.blobs.create()
@@ -602,38 +355,6 @@ impl Engine {
         self.0.blobs.read(&piece.blob)
     }
 
-    /// Room where the objects lie: in the fuller of both places.
-    pub fn room(&self) -> Result<Room> {
-        let room = Room::of(&self.0.places.folder)?;
-        match self.0.blobs.folder() {
-            Some(blobs) => Ok(room.fuller(Room::of(blobs)?)),
-            None => Ok(room),
-        }
-    }
-
-    /// Bytes free in the fuller of both places.
-    pub fn free_bytes(&self) -> Result<u64> {
-        Ok(self.room()?.free_bytes)
-    }
-
-    /// Makes room for a write, or refuses it before any of it is read. What others were promised
-    /// and may not have written yet counts as taken, or many at once would eat the reserve.
-    pub fn admit(&self, bytes: u64) -> Result<Admitted> {
-        let bytes = self.0.blobs.local_bytes(bytes);
-        let admitted = Admitted {
-            promised: self.0.promised.clone(),
-            bytes,
-        };
-        let promised = self.0.promised.fetch_add(bytes, Ordering::Relaxed);
-        let needed = bytes
-            .saturating_add(promised)
-            .saturating_add(self.0.tuning.reserve_bytes);
-        if self.free_bytes()? < needed {
-            return Err(s3::Code::InsufficientStorage.into());
-        }
-        Ok(admitted)
-    }
-
     /// Refuses a large body before any of it is read, if a quota has no room for it.
     pub async fn foresee(
         &self,
@@ -662,25 +383,8 @@ impl Engine {
     }
 }
 
-/// The body that lies behind an object's own fact, and behind no other.
-fn body_of(object: &Object, frame: frame::Frame) -> Result<Bytes> {
-    let is_its = |fact: &Fact| matches!(fact, Fact::ObjectSet(set) if **set == *object);
-    if frame.facts.iter().any(is_its) {
-        Ok(frame.body)
-    } else {
-        Err(Failure::Record(format!("{} lies elsewhere", object.key)))
-    }
-}
-
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Engine({})", self.0.places.folder.display())
-    }
-}
-
-impl Found {
-    /// The bytes, if they are inline.
-    pub fn inline(&self) -> Option<&Bytes> {
-        self.inline.as_ref()
     }
 }
