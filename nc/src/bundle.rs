@@ -37,7 +37,7 @@ use types::{BundleId, InstanceId, StateReason};
 
 use crate::{
     bandwidth::Direction,
-    disk::LocalDisks,
+    disk::{DiskError, LocalDisks},
     needs::{Bundles, Disk, DiskFormat, Progress},
 };
 use store::{Store, StoreError};
@@ -84,6 +84,9 @@ enum Failure {
     /// Its disks are not whole.
     #[error("the instance has no whole root disk")]
     NoDisk,
+    /// Whether they are cannot be known.
+    #[error(transparent)]
+    Disks(#[from] DiskError),
     /// Its root disk cannot be read.
     #[error("the root disk cannot be read: {0}")]
     Disk(#[from] io::Error),
@@ -113,6 +116,7 @@ impl Failure {
             Self::Store(error) if error.is_the_clients() => "Client.UploadFailed",
             Self::Store(_)
             | Self::NoDisk
+            | Self::Disks(_)
             | Self::Disk(_)
             | Self::Overlay(_)
             | Self::Ticket
@@ -147,7 +151,7 @@ impl Bundler {
         task: &BundleId,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), Failure> {
-        let root = self.disks.root(dir).ok_or(Failure::NoDisk)?;
+        let root = self.disks.root(dir)?.ok_or(Failure::NoDisk)?;
         let store = Store::open(
             self.tickets.clone(),
             (self.http.clone(), self.outgoing.clone()),

@@ -251,7 +251,8 @@ pub struct Limits {
     pub shutdown_grace_s: u64,
     /// A guest that has not rebooted by then is reset. EC2 gives it four minutes.
     pub reboot_grace_s: u64,
-    /// Between two attempts at something that failed.
+    /// Between two attempts at something that failed; before the second attempt to have a guest run
+    /// again, and longer before later ones.
     pub retry_s: u64,
     /// Between two attempts to resume a guest that stands still since its disk could not be written:
     /// each that is in vain costs a call to libvirt, and one write that fails.

@@ -86,6 +86,15 @@ pub enum DiskError {
         /// The file system's feature.
         feature: &'static str,
     },
+    /// A guest has run from disks that are not all there as they were.
+    #[error(
+        "the disks that its guest has written to are not all in {folder}, or not said to be whole: \
+         none are made in their place"
+    )]
+    NotWhole {
+        /// Where they ought to be.
+        folder: PathBuf,
+    },
     /// What the disk stands on cannot be made again as it was.
     #[error(
         "the image cache has lost {path}, which the instance's disk stands on, and its image makes \
@@ -122,9 +131,11 @@ impl DiskError {
             }
             Self::Cache(error) if error.is_the_images_fault() => "Client.InternalError",
             Self::TooLarge { .. } | Self::Unbootable { .. } => "Client.InternalError",
-            Self::Cache(_) | Self::Gone { .. } | Self::Tool(_) | Self::Io { .. } => {
-                "Server.InternalError"
-            }
+            Self::Cache(_)
+            | Self::NotWhole { .. }
+            | Self::Gone { .. }
+            | Self::Tool(_)
+            | Self::Io { .. } => "Server.InternalError",
         };
         StateReason::new(code, format!("{code}: {self}"))
     }
@@ -173,13 +184,8 @@ impl LocalDisks {
         dir: &Path,
         progress: &watch::Sender<Progress>,
     ) -> Result<BootDisks, DiskError> {
-        let tell = |told: &Told| {
-            progress.send_replace(shown(told, "looking for the image"));
-        };
-        if let Some(disks) = self.whole(dir) {
-            if !self.hold_again(&disks, &wish.instance, &tell).await? {
-                self.until_there_again(&disks, wish, progress).await?;
-            }
+        if let Some(disks) = self.whole(dir)? {
+            self.stand_again(&disks, wish, progress).await?;
             return Ok(disks);
         }
         let spec = &wish.spec;
@@ -205,6 +211,19 @@ impl LocalDisks {
         Ok(disks)
     }
 
+    async fn have_again(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, DiskError> {
+        let disks = self.whole(dir)?.ok_or_else(|| DiskError::NotWhole {
+            folder: dir.to_owned(),
+        })?;
+        self.stand_again(&disks, wish, progress).await?;
+        Ok(disks)
+    }
+
     /// Says that the disks are whole, to whoever comes after us in this boot of the host.
     async fn note_made(&self, disks: &BootDisks, dir: &Path) -> Result<(), DiskError> {
         let made = Made {
@@ -221,18 +240,28 @@ impl LocalDisks {
     }
 
     /// The root disk in `dir`, if the disks there are whole.
-    pub fn root(&self, dir: &Path) -> Option<Disk> {
-        self.whole(dir)?.disks.into_iter().next()
+    pub fn root(&self, dir: &Path) -> Result<Option<Disk>, DiskError> {
+        let disks = self.whole(dir)?;
+        Ok(disks.and_then(|disks| disks.disks.into_iter().next()))
     }
 
-    /// The disks in `dir`, if they were finished, are all there, and no power cut has undone them.
-    /// Whether what they stand on is still in the cache is another question.
-    fn whole(&self, dir: &Path) -> Option<BootDisks> {
-        let on_disk: Option<BootDisks> = read(&dir.join(WHOLE));
-        let made = || read(&dir.join(MADE)).filter(|made: &Made| made.boot_id == self.boot_id);
-        let disks = on_disk.or_else(|| Some(made()?.disks))?;
-        let all_there = disks.disks.iter().all(|disk| disk.file.path.exists());
-        all_there.then_some(disks)
+    /// The disks in `dir`, if they were finished, are all there, and no power cut has undone them. What
+    /// cannot be read is an error, and not absent. Whether what they stand on is still in the cache is
+    /// another question.
+    fn whole(&self, dir: &Path) -> Result<Option<BootDisks>, DiskError> {
+        let disks = match read(&dir.join(WHOLE))? {
+            Some(disks) => disks,
+            None => match read::<Made>(&dir.join(MADE))? {
+                Some(made) if made.boot_id == self.boot_id => made.disks,
+                Some(_) | None => return Ok(None),
+            },
+        };
+        for Disk { file, .. } in &disks.disks {
+            if !file.path.try_exists().map_err(at(&file.path))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(disks))
     }
 
     /// Has whole disks survive a power cut, and says so.
@@ -240,7 +269,7 @@ impl LocalDisks {
         if dir.join(WHOLE).exists() {
             return Ok(());
         }
-        let Some(disks) = self.whole(dir) else {
+        let Some(disks) = self.whole(dir)? else {
             return Ok(());
         };
         let path = dir.join(WHOLE);
@@ -377,6 +406,19 @@ impl Disks for LocalDisks {
         })
     }
 
+    async fn regain(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        let had = self.have_again(wish, dir, progress).await;
+        had.map_err(|error| {
+            tracing::warn!(instance = %wish.instance, error = daemon::chain(&error), "its disks");
+            error.reason()
+        })
+    }
+
     async fn keep(&self, wish: &InstanceWish, dir: &Path) -> Result<(), StateReason> {
         self.sync(dir).await.map_err(|error| {
             tracing::error!(instance = %wish.instance, error = daemon::chain(&error), "not on disk");
@@ -385,9 +427,7 @@ impl Disks for LocalDisks {
     }
 
     async fn adopt(&self, wish: &InstanceWish, dir: &Path) {
-        if let Some(disks) = self.whole(dir)
-            && let Err(error) = self.mark_again(&disks, &wish.instance).await
-        {
+        if let Err(error) = self.mark_again(wish, dir).await {
             tracing::error!(instance = %wish.instance, %error, "its images are not marked as used");
         }
         // What is not on disk is said; the guest runs all the same.
@@ -435,6 +475,11 @@ async fn blocking<T: Send + 'static>(
     joined.unwrap_or_else(|error| Err(at(Path::new("a disk"))(io::Error::other(error))))
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+/// What a file says; nothing if it is not there, or a power cut has left it half written.
+fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, DiskError> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(path)(error)),
+    }
 }

@@ -131,7 +131,7 @@ pub fn boot_disks() -> BootDisks {
 pub struct FakeDisks {
     /// How long a preparation takes.
     pub takes: Mutex<Duration>,
-    /// What the next preparations end with instead of disks.
+    /// What the next preparations end with instead of disks, and attempts to have them again.
     pub fails: Mutex<Option<StateReason>>,
     /// What making disks durable ends with from now on.
     pub keep_fails: Mutex<Option<StateReason>>,
@@ -141,6 +141,7 @@ pub struct FakeDisks {
     pub wipes_fail: Mutex<u32>,
     there: Mutex<BTreeSet<InstanceId>>,
     prepared: Mutex<u32>,
+    regained: Mutex<u32>,
 }
 
 impl FakeDisks {
@@ -152,6 +153,11 @@ impl FakeDisks {
     /// How many preparations were begun.
     pub fn prepared(&self) -> u32 {
         *lock(&self.prepared)
+    }
+
+    /// How often somebody tried to have disks again.
+    pub fn regained(&self) -> u32 {
+        *lock(&self.regained)
     }
 }
 
@@ -174,6 +180,21 @@ impl Disks for FakeDisks {
             });
             tokio::time::sleep(takes / 2).await;
         }
+        match lock(&self.fails).clone() {
+            Some(reason) => Err(reason),
+            None => Ok(boot_disks()),
+        }
+    }
+
+    async fn regain(
+        &self,
+        wish: &InstanceWish,
+        _dir: &Path,
+        _progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        *lock(&self.regained) += 1;
+        let is_there = lock(&self.there).contains(&wish.instance);
+        assert!(is_there, "{}: its disks were wiped", wish.instance);
         match lock(&self.fails).clone() {
             Some(reason) => Err(reason),
             None => Ok(boot_disks()),

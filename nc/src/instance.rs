@@ -5,7 +5,7 @@
 //! ```text
 //!                   disks made, network applied           started
 //!   wish ─▶ Preparing ─────────────────────────▶ Starting ───────▶ Running ⟲ reboot
-//!               │ failed, late,                     │ failed, or       │   ▲   │ gone: powered off,
+//!               │ failed, late,                     │ failed, or       │   ▲   │ powered off
 //!               │ wanted down                       │ wanted down      │   └───┼─▶ Paused
 //!               │                                   │           wanted │       │   (goes where
 //!               │                                   ▼             down │       │   Running does)
@@ -17,18 +17,24 @@
 //!           Terminated ─▶ Preparing   (only for a placement with a higher epoch)
 //!
 //!   Running ── a bundle is asked for ─▶ Bundling ── made, failed or given up ─▶ Preparing
+//!
+//!   once it has run:
+//!   Preparing, Starting: failed; Running: crashed ─▶ Held ── after a pause ─▶ Preparing
 //! ```
 //!
 //! Two promises make it total. Every action is answered by exactly one event, within the limit of
 //! whoever performs it. Every state that waits for something else has a [`Wait`], whose end is the
-//! event [`Event::Overdue`]. Whatever fails on the way up ends in Terminated with a reason; what
-//! fails on the way down is tried again, since a guest that may still run is not gone. Lateness ends
-//! only what has never run: what a guest wrote is on its disks and nowhere else, and is waited for until
-//! its user says that it may go.
+//! event [`Event::Overdue`]. What fails on the way up ends what has never run, in Terminated with a
+//! reason; what fails on the way down is tried again, since a guest that may still run is not gone.
+//!
+//! What a guest wrote is on its disks and nowhere else. So nothing that befalls one that has run has
+//! them wiped, neither a failure nor lateness: it is held and tried again, with the reason shown, until it
+//! runs or its user says that it may go, by a termination or by powering it off from within.
 
 mod bundling;
 mod down;
 mod found;
+mod held;
 mod paused;
 mod running;
 mod shown;
@@ -80,11 +86,21 @@ pub enum Phase {
         applied: u64,
         /// What keeps the network from being so; nothing where only time does.
         hindered: String,
+        /// How the last attempt failed, of a guest that is to run again.
+        failed: Option<Failed>,
     },
     /// The hypervisor was asked to start it.
     Starting {
         /// It ended before the hypervisor's answer came.
         ended: Option<End>,
+        /// How the last attempt failed, of a guest that is to run again.
+        failed: Option<Failed>,
+    },
+    /// Its guest has run and could not be had to run again; the next attempt follows after a pause. A
+    /// start that was given up may still have come to pass.
+    Held {
+        /// What failed.
+        failed: Failed,
     },
     /// The domain runs.
     Running {
@@ -219,9 +235,9 @@ pub fn internal_error(why: &str) -> StateReason {
 pub enum Event {
     /// Somebody says what it is to be.
     Wish(Arc<InstanceWish>),
-    /// Answers [`Action::Prepare`].
+    /// Answers [`Action::Prepare`] and [`Action::Regain`].
     DisksReady(BootDisks),
-    /// Answers [`Action::Prepare`].
+    /// Answers [`Action::Prepare`] and [`Action::Regain`].
     DisksFailed(StateReason),
     /// Answers [`Action::AwaitNetwork`].
     NetworkApplied(u64),
@@ -271,6 +287,8 @@ pub enum Event {
 pub enum Action {
     /// Make the disks.
     Prepare,
+    /// Have the disks of a guest that has run, and what they stand on; none are made.
+    Regain,
     /// Stop making the disks and waiting for the network; no answer.
     StopPreparing,
     /// Wait for this version of the network document to be applied.
@@ -374,7 +392,7 @@ impl Instance {
         if !self.is_news(&wish) {
             return (self, Vec::new());
         }
-        let awaited = self.wish.spec.network_version;
+        let (awaited, reboots) = (self.wish.spec.network_version, self.wish.reboots);
         self.wish = wish;
         match &self.phase {
             Phase::Preparing { .. } if self.wanted_down() => self.give_up_preparing(),
@@ -389,6 +407,10 @@ impl Instance {
             Phase::Running { .. } if self.wanted_down() => self.ask_down(),
             // It cannot hear the power button.
             Phase::Paused(_) if self.wanted_down() => self.force_down(),
+            // Its domain may be there.
+            Phase::Held { .. } if self.wanted_down() => self.force_down(),
+            // Whoever asks for a reboot has perhaps mended what was wrong.
+            Phase::Held { .. } if self.wish.reboots > reboots => self.try_to_return(),
             Phase::Running {
                 reboot: Reboot::None,
             } => self.settle(),
@@ -398,6 +420,7 @@ impl Instance {
             Phase::Starting { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
+            | Phase::Held { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. } => (self, Vec::new()),
         }

@@ -345,6 +345,10 @@ impl Keeper {
                 self.timeline.note("network", format!("version {version}"));
             }
             Event::Started => self.timeline.note("started", self.site.host.accel.as_str()),
+            // It is tried again, perhaps for days.
+            Event::DisksFailed(reason) | Event::StartFailed(reason) if self.instance.has_run => {
+                self.timeline.update("failing", reason.message.clone());
+            }
             Event::DisksFailed(reason) | Event::StartFailed(reason) => {
                 self.timeline.note("failed", reason.message.clone());
             }
@@ -371,15 +375,20 @@ impl Keeper {
         }
     }
 
-    /// Says when a guest came to stand still, and when it went on.
+    /// Says when a guest came to stand still or to be held, and when it went on.
     fn note_pause(&mut self, before: &Instance) {
+        const RUNNING: (Seen, Seen) = (Seen::Running, Seen::Running);
         let instance = &self.instance.wish.instance;
         match (before.impaired(), self.instance.impaired()) {
             (None, Some(why)) => {
-                tracing::warn!(%instance, why = why.message, "stands still");
-                self.timeline.update("paused", self.instance.stage(""));
+                tracing::warn!(%instance, why = why.message, "does not run");
+                let step = match self.instance.seen() {
+                    Seen::Pending => "held",
+                    Seen::Running | Seen::ShuttingDown | Seen::Terminated => "paused",
+                };
+                self.timeline.update(step, self.instance.stage(""));
             }
-            (Some(_), None) if self.instance.seen() == Seen::Running => {
+            (Some(_), None) if (before.seen(), self.instance.seen()) == RUNNING => {
                 tracing::info!(%instance, "goes on");
                 self.timeline.update("resumed", "");
             }
@@ -403,6 +412,7 @@ impl Keeper {
             return;
         }
         let step = match new {
+            Seen::Pending if self.instance.has_run => "returning",
             Seen::Pending => "received",
             Seen::Running => "running",
             Seen::ShuttingDown => "shutting-down",

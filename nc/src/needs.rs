@@ -117,11 +117,20 @@ pub struct Progress {
 #[async_trait]
 pub trait Disks: Send + Sync + 'static {
     /// Makes what the wish boots from: images into the cache, overlay and other disks into `dir`
-    /// (the instance's own folder; it exists). Disks that are there and whole are kept as they are:
-    /// a node that rebooted starts its instances from them again. They need not outlast a power cut
-    /// before [`Disks::keep`]. `progress` may be set as often
+    /// (the instance's own folder; it exists). Disks that are there and whole are kept as they are.
+    /// They need not outlast a power cut before [`Disks::keep`]. `progress` may be set as often
     /// as one likes. The error is what the user will read as the instance's state reason.
     async fn prepare(
+        &self,
+        wish: &InstanceWish,
+        dir: &Path,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason>;
+
+    /// Has the disks of a guest that has run, and what they stand on: images that the cache has lost
+    /// are fetched again. The disks themselves are never made or changed, for what the guest wrote is
+    /// in them; where they are not as they were, that is the error.
+    async fn regain(
         &self,
         wish: &InstanceWish,
         dir: &Path,

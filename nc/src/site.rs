@@ -33,6 +33,15 @@ pub enum Subject {
 /// A guest whose disk is still full asks for it again within milliseconds of being resumed.
 const PROOF_S: u64 = 2;
 
+/// What was mended is found within two minutes; what never will be costs a fetch of its image in each.
+const RETURN_PAUSE_MAX_S: u64 = 120;
+
+/// Twice as long after each failure, up to a limit.
+fn return_pause_s(first_s: u64, attempt: u32) -> u64 {
+    let doubled = first_s.saturating_mul(1 << attempt.saturating_sub(1).min(32));
+    doubled.min(RETURN_PAUSE_MAX_S.max(first_s))
+}
+
 /// The surroundings of every keeper.
 pub struct Site {
     /// Which node this is.
@@ -138,7 +147,22 @@ impl Site {
             Wait::Room => limits.resume_s,
             Wait::Proof => PROOF_S,
             Wait::Bundle => BUNDLE_LIMIT_S,
+            Wait::Return { attempt } => return_pause_s(limits.retry_s, attempt),
             Wait::Pause { .. } => limits.retry_s,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit_and_are_never_shorter_than_the_first() {
+        let pauses: Vec<u64> = (1..=8).map(|n| return_pause_s(3, n)).collect();
+        assert_eq!(pauses, [3, 6, 12, 24, 48, 96, 120, 120]);
+        assert_eq!(return_pause_s(3, u32::MAX), 120);
+        assert_eq!(return_pause_s(600, 1), 600);
+        assert_eq!(return_pause_s(0, 9), 0);
     }
 }

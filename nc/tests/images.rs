@@ -415,7 +415,7 @@ async fn host_a_node_that_lost_its_cache_fetches_again_and_the_guests_bytes_stay
             _ => std::fs::remove_file(&made.kernel.as_ref().unwrap().kernel).unwrap(),
         }
         let hits: Vec<usize> = stores.iter().map(|store| store.hits()).collect();
-        let again = disks().prepare(&wish, &instance_dir, &progress).await;
+        let again = disks().regain(&wish, &instance_dir, &progress).await;
         assert_eq!(again.unwrap(), made, "{what}");
         assert!(std::fs::read(&backing).unwrap() == first, "{what}");
         let mut kept = [0; 5];
@@ -434,25 +434,65 @@ async fn host_a_node_that_lost_its_cache_fetches_again_and_the_guests_bytes_stay
         );
     }
 
-    // While nobody gives tickets it is waited for, visibly.
+    // Where nobody gives tickets, or the image has changed, the reason says so and the disk stays.
     std::fs::remove_file(&backing).unwrap();
     let cache = Cache::new(settings(&cache_dir, 1), store::all(&stores[1..]));
     let without = LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap();
-    let waits = without.prepare(&wish, &instance_dir, &progress);
-    let waits = tokio::time::timeout(Duration::from_secs(3), waits).await;
-    assert!(waits.is_err(), "{waits:?}");
-    let stage = progress.borrow().stage.clone();
-    assert!(
-        stage.contains("waiting for what its disk stands on"),
-        "{stage}"
-    );
+    let refused = without.regain(&wish, &instance_dir, &progress).await;
+    let reason = refused.unwrap_err();
+    assert!(reason.message.contains("gives no ticket"), "{reason:?}");
 
-    // What it stood on cannot be made any more: the reason says what is missing.
     wish.spec.image = stores[1].image();
-    let refused = disks().prepare(&wish, &instance_dir, &progress).await;
+    let refused = disks().regain(&wish, &instance_dir, &progress).await;
     let reason = refused.unwrap_err();
     assert!(reason.message.contains("has lost"), "{reason:?}");
-    assert!(root.file.path.exists());
+    let mut kept = [0; 5];
+    let disk = std::fs::File::open(&root.file.path).unwrap();
+    disk.read_exact_at(&mut kept, 1 << 19).unwrap();
+    assert_eq!(&kept, b"guest");
+}
+
+#[tokio::test]
+async fn host_disks_that_a_guest_wrote_to_are_never_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::serve(&partition(12 << 20)).await;
+    let dir = folder.path().join("instance");
+    std::fs::create_dir(&dir).unwrap();
+    let cache = open(&folder.path().join("cache"), &store);
+    let disks = LocalDisks::new(cache, &folder.path().join("templates"), "boot-1").unwrap();
+    let mut wish = fakes::wish(1);
+    wish.spec.image = store.image();
+    let progress = watch::Sender::new(Progress::default());
+    let made = disks.prepare(&wish, &dir, &progress).await.unwrap();
+    disks.keep(&wish, &dir).await.unwrap();
+    let swap = &made.disks[2].file.path;
+    std::fs::write(swap, "guest").unwrap();
+    let (whole, aside) = (dir.join("disks.json"), dir.join("aside"));
+
+    // What cannot be read is not taken for absent, by a launch either.
+    std::fs::rename(&whole, &aside).unwrap();
+    std::fs::create_dir(&whole).unwrap();
+    for had in [
+        disks.prepare(&wish, &dir, &progress).await,
+        disks.regain(&wish, &dir, &progress).await,
+    ] {
+        let reason = had.unwrap_err();
+        assert!(reason.message.contains("disks.json"), "{reason:?}");
+    }
+    std::fs::remove_dir(&whole).unwrap();
+
+    std::fs::remove_file(dir.join("disks.made")).unwrap();
+    let refused = disks.regain(&wish, &dir, &progress).await;
+    let reason = refused.unwrap_err();
+    assert!(reason.message.contains("none are made"), "{reason:?}");
+
+    std::fs::rename(&aside, &whole).unwrap();
+    assert_eq!(disks.regain(&wish, &dir, &progress).await.unwrap(), made);
+    assert_eq!(std::fs::read(swap).unwrap(), b"guest");
+    std::fs::remove_file(&made.disks[0].file.path).unwrap();
+    let refused = disks.regain(&wish, &dir, &progress).await;
+    assert!(refused.is_err());
+    assert!(!made.disks[0].file.path.exists());
 }
 
 #[tokio::test]

@@ -83,14 +83,14 @@ pub struct Instance {
     pub taken_generation: u64,
     /// Since when its node has not answered.
     pub unreachable_since: Option<Timestamp>,
-    /// Why it is of no use though it runs, as its node last said.
+    /// Why it is of no use though it has come to run, as its node last said.
     pub impaired: Option<StateReason>,
     /// Since when.
     pub impaired_since: Option<Timestamp>,
 }
 
 impl Instance {
-    /// Why it is as it is, where EC2 has a reason; or why it is of no use though it runs.
+    /// Why it is as it is, where EC2 has a reason; or why it is of no use though it has come to run.
     pub fn state_reason(&self) -> Option<&StateReason> {
         let impaired = self.impaired.as_ref();
         let impaired = impaired.filter(|_| self.state == InstanceState::Running);

@@ -210,8 +210,8 @@ pub struct InstanceReport {
     /// Why it is down, if it went down unasked or could not be made.
     #[serde(default)]
     pub reason: Option<StateReason>,
-    /// Why it is of no use though it runs: it stands still since the host's disk is full, say. None
-    /// while all is well.
+    /// Why it is of no use though it has come to run: it stands still since the host's disk is full,
+    /// or cannot be started again after a reboot of its host. None while all is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub impaired: Option<StateReason>,
     /// How many of the asked-for reboots were done.

@@ -1,63 +1,35 @@
 //! What whole disks stand on, kept and had again: entries of the image cache, which may have lost them.
 //! Disks over them are never made anew, for what the guest wrote is in them.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use control::node::InstanceWish;
 use tokio::sync::watch;
-use types::InstanceId;
 
-use super::{DiskError, LocalDisks};
+use super::{DiskError, LocalDisks, shown};
 use crate::{
-    cache::{CacheError, Form, Tell},
+    cache::{Form, Told},
     needs::{BootDisks, Progress},
 };
 
-/// Between two attempts to have again what a guest's disk stands on.
-const AGAIN: Duration = Duration::from_secs(2);
-
 impl LocalDisks {
-    /// Keeps what whole disks stand on. False if some of it is not in the cache any more.
-    pub(super) async fn hold_again(
-        &self,
-        disks: &BootDisks,
-        holder: &InstanceId,
-        tell: Tell<'_>,
-    ) -> Result<bool, CacheError> {
-        for path in stands_on(disks) {
-            if !self.cache.hold_again(path, holder, tell).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Has what whole disks stand on in the cache again, which has lost it. The disks are never made
-    /// anew, for what the guest wrote is in them; so a store that is away, or a lack of room, is waited
-    /// for as long as whoever asks for the disks does.
-    pub(super) async fn until_there_again(
+    /// Keeps what whole disks stand on in the cache, and has it there again if that has lost it.
+    pub(super) async fn stand_again(
         &self,
         disks: &BootDisks,
         wish: &InstanceWish,
         progress: &watch::Sender<Progress>,
     ) -> Result<(), DiskError> {
-        tracing::warn!(instance = %wish.instance, "the image cache has lost what its disk stands on");
-        loop {
-            match self.fetch_again(disks, wish, progress).await {
-                Err(DiskError::Cache(error)) if !error.is_the_images_fault() => {
-                    tracing::warn!(instance = %wish.instance, %error, "to be tried again");
-                    progress.send_replace(Progress {
-                        stage: format!("waiting for what its disk stands on: {error}"),
-                        percent: None,
-                    });
-                    tokio::time::sleep(AGAIN).await;
-                }
-                outcome => return outcome,
+        let tell = |told: &Told| {
+            progress.send_replace(shown(told, "looking for the image"));
+        };
+        for path in stands_on(disks) {
+            if !self.cache.hold_again(path, &wish.instance, &tell).await? {
+                tracing::warn!(instance = %wish.instance, "the image cache has lost what its disk stands on");
+                return self.fetch_again(disks, wish, progress).await;
             }
         }
+        Ok(())
     }
 
     async fn fetch_again(
@@ -89,11 +61,11 @@ impl LocalDisks {
     /// the marks of its launch are still there.
     pub(super) async fn mark_again(
         &self,
-        disks: &BootDisks,
-        holder: &InstanceId,
-    ) -> Result<(), CacheError> {
-        for path in stands_on(disks) {
-            self.cache.try_hold_again(path, holder).await?;
+        wish: &InstanceWish,
+        dir: &Path,
+    ) -> Result<(), DiskError> {
+        for path in self.whole(dir)?.iter().flat_map(stands_on) {
+            self.cache.try_hold_again(path, &wish.instance).await?;
         }
         Ok(())
     }

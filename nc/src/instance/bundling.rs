@@ -38,6 +38,7 @@ impl Instance {
             Phase::Bundling { task, .. } => Some(task.clone()),
             Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Stopping { .. }
@@ -180,6 +181,7 @@ impl Instance {
             Phase::Bundling { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Stopping { .. }
@@ -199,10 +201,8 @@ impl Instance {
         if let Some(task) = self.bundling() {
             self.bundled = Some(Bundled { task, outcome });
         }
-        let life = self.life;
-        let (mut begun, mut actions) = self.begin();
         // The same life goes on: it was not placed anew.
-        begun.life = life;
+        let (begun, mut actions) = self.go_up(None);
         actions.insert(0, Action::StopBundle);
         (begun, actions)
     }

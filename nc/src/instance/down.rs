@@ -18,6 +18,7 @@ impl Instance {
             | Phase::Stopping { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Wiping { .. }
@@ -38,6 +39,7 @@ impl Instance {
             Phase::Bundling { down: None, .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Wiping { .. }
@@ -69,6 +71,7 @@ impl Instance {
             | Phase::Stopping { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Wiping { .. }
@@ -82,6 +85,7 @@ impl Instance {
             Phase::Bundling { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Stopping { .. }
@@ -108,6 +112,7 @@ impl Instance {
             | Phase::Bundling { .. }
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Stopping { .. }

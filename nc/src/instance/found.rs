@@ -15,7 +15,7 @@ use super::{Action, Bundled, End, Instance, Phase, Reboot};
 pub enum Saved {
     /// Its domain has not been seen running.
     Preparing,
-    /// The same, but its guest has run before: the host rebooted, or a bundle was made.
+    /// The same, but its guest has run before: the host rebooted, a bundle was made, or it is held.
     Returning,
     /// Its domain has been seen running.
     Running,
@@ -43,6 +43,7 @@ impl Instance {
     pub fn saved(&self) -> Saved {
         match &self.phase {
             Phase::Preparing { .. } | Phase::Starting { .. } if self.has_run => Saved::Returning,
+            Phase::Held { .. } => Saved::Returning,
             Phase::Preparing { .. } | Phase::Starting { .. } => Saved::Preparing,
             Phase::Running { .. } | Phase::Paused(_) => Saved::Running,
             Phase::Bundling { .. } => Saved::Bundling,
@@ -103,9 +104,7 @@ impl Instance {
                 Wanted::Running,
                 DomainSeen::HostRebooted,
             ) => found.begin(),
-            (Saved::Running, Wanted::Running, DomainSeen::Absent) => {
-                found.because(End::Vanished.reason()).wipe()
-            }
+            (Saved::Running, Wanted::Running, DomainSeen::Absent) => found.ended(&End::Vanished),
         }
     }
 

@@ -83,6 +83,7 @@ impl Instance {
                 reboot: Reboot::Resetting { .. },
             }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Preparing { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping {
@@ -110,6 +111,7 @@ impl Instance {
             Phase::Paused(Paused::ForDisk(Resume::Resuming { .. })) => (self, Vec::new()),
             Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
@@ -127,6 +129,7 @@ impl Instance {
             Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
@@ -147,6 +150,7 @@ impl Instance {
             Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }

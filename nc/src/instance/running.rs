@@ -5,16 +5,18 @@ use super::{Action, End, Failed, Instance, Phase, Reboot, Stop};
 impl Instance {
     pub(super) fn on_gone(self, end: End) -> (Self, Vec<Action>) {
         match &self.phase {
-            Phase::Starting { .. } => (
-                self.in_phase(Phase::Starting { ended: Some(end) }),
-                Vec::new(),
-            ),
+            Phase::Starting { failed, .. } => {
+                let (ended, failed) = (Some(end), failed.clone());
+                (self.in_phase(Phase::Starting { ended, failed }), Vec::new())
+            }
             Phase::Bundling { task, down } => {
                 let (task, down) = (task.clone(), down.clone());
                 self.on_gone_for_bundle(task, down)
             }
             Phase::Running { .. } | Phase::Paused(_) if self.wanted_down() => self.wipe(),
-            Phase::Running { .. } | Phase::Paused(_) => self.because(end.reason()).wipe(),
+            Phase::Running { .. } | Phase::Paused(_) => self.ended(&end),
+            // Whoever looked at all domains was faster than its last word.
+            Phase::Held { .. } if end == End::PoweredOff => self.ended(&end),
             Phase::Stopping {
                 how: Stop::Asked | Stop::Pausing { .. },
             } => self.wipe(),
@@ -22,6 +24,7 @@ impl Instance {
             Phase::Stopping {
                 how: Stop::Forcing { .. },
             }
+            | Phase::Held { .. }
             | Phase::Preparing { .. }
             | Phase::Wiping { .. }
             | Phase::Terminated => (self, Vec::new()),
@@ -40,6 +43,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
@@ -56,6 +60,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
@@ -72,6 +77,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }
@@ -95,6 +101,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }

@@ -9,7 +9,7 @@ impl Instance {
     /// The word that goes up.
     pub fn seen(&self) -> Seen {
         match &self.phase {
-            Phase::Preparing { .. } | Phase::Starting { .. } => Seen::Pending,
+            Phase::Preparing { .. } | Phase::Starting { .. } | Phase::Held { .. } => Seen::Pending,
             Phase::Running { .. } | Phase::Paused(_) | Phase::Bundling { .. } => Seen::Running,
             Phase::Stopping { .. } | Phase::Wiping { .. } => Seen::ShuttingDown,
             Phase::Terminated => Seen::Terminated,
@@ -28,6 +28,7 @@ impl Instance {
                 with_why(format!("waiting for network version {version}"), hindered)
             }
             Phase::Starting { .. } => "starting".to_owned(),
+            Phase::Held { failed } => failed.held_stage(),
             Phase::Running { reboot } => reboot.stage(),
             Phase::Paused(paused) => paused.stage(),
             Phase::Bundling { down: None, .. } if progress.is_empty() => "bundling".to_owned(),
@@ -43,13 +44,14 @@ impl Instance {
 }
 
 impl Instance {
-    /// Why it is of no use though its domain is there; none while all is well.
+    /// Why it is of no use though it has come to run before; none while all is well.
     pub fn impaired(&self) -> Option<StateReason> {
         match &self.phase {
             Phase::Paused(paused) => Some(internal_error(&paused.stage())),
-            Phase::Preparing { .. }
-            | Phase::Starting { .. }
-            | Phase::Running { .. }
+            Phase::Preparing { .. } | Phase::Starting { .. } | Phase::Held { .. } => {
+                self.failed().map(Failed::held)
+            }
+            Phase::Running { .. }
             | Phase::Bundling { .. }
             | Phase::Stopping { .. }
             | Phase::Wiping { .. }

@@ -1,23 +1,37 @@
 //! The steps: a new phase, and what has to be done in it.
 
-use super::{Action, Instance, Phase, Reboot, Stop, Wipe};
+use super::{Action, Failed, Instance, Phase, Reboot, Stop, Wipe};
 
 impl Instance {
+    /// A life begins, or is taken up as the newest placement says.
     pub(super) fn begin(self) -> (Self, Vec<Action>) {
-        let version = self.wish.spec.network_version;
         let life = self.wish.epoch;
-        let phase = Phase::Preparing {
-            disks: None,
-            applied: 0,
-            hindered: String::new(),
-        };
         let begun = Self {
             life,
             reason: None,
             ..self
-        }
-        .in_phase(phase);
-        (begun, vec![Action::Prepare, Action::AwaitNetwork(version)])
+        };
+        begun.go_up(None)
+    }
+
+    /// On the way up, in the life that it has; `failed` is how it did not come up the last time.
+    pub(super) fn go_up(self, failed: Option<Failed>) -> (Self, Vec<Action>) {
+        let version = self.wish.spec.network_version;
+        let disks = if self.has_run {
+            Action::Regain
+        } else {
+            Action::Prepare
+        };
+        let phase = Phase::Preparing {
+            disks: None,
+            applied: 0,
+            hindered: String::new(),
+            failed,
+        };
+        (
+            self.in_phase(phase),
+            vec![disks, Action::AwaitNetwork(version)],
+        )
     }
 
     pub(super) fn start_if_ready(self) -> (Self, Vec<Action>) {
@@ -25,10 +39,15 @@ impl Instance {
             Phase::Preparing {
                 disks: Some(disks),
                 applied,
+                failed,
                 ..
             } if *applied >= self.wish.spec.network_version => {
                 let start = Action::Start(disks.clone());
-                (self.in_phase(Phase::Starting { ended: None }), vec![start])
+                let starting = Phase::Starting {
+                    ended: None,
+                    failed: failed.clone(),
+                };
+                (self.in_phase(starting), vec![start])
             }
             _ => (self, Vec::new()),
         }
@@ -59,9 +78,14 @@ impl Instance {
     }
 
     pub(super) fn give_up_preparing(self) -> (Self, Vec<Action>) {
-        let (wiping, mut actions) = self.wipe();
+        let (next, mut actions) = if self.has_run {
+            // A start that was given up before may have come to pass.
+            self.force_down()
+        } else {
+            self.wipe()
+        };
         actions.insert(0, Action::StopPreparing);
-        (wiping, actions)
+        (next, actions)
     }
 
     pub(super) fn reset(self, target: u32, attempt: u32) -> (Self, Vec<Action>) {

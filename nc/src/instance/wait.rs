@@ -24,6 +24,11 @@ pub enum Wait {
     ShutdownGrace,
     /// The bundle of its disk.
     Bundle,
+    /// A while, before the next attempt to have a guest run that has run before.
+    Return {
+        /// After how many failures.
+        attempt: u32,
+    },
     /// A while, before the next attempt.
     Pause {
         /// After how many failures.
@@ -48,6 +53,9 @@ impl Instance {
                 ..
             } => Some(Wait::ShutdownGrace),
             Phase::Bundling { down: None, .. } => Some(Wait::Bundle),
+            Phase::Held { failed } => Some(Wait::Return {
+                attempt: failed.attempt,
+            }),
             Phase::Running {
                 reboot: Reboot::Pausing { failed, .. },
             }
@@ -102,6 +110,7 @@ impl Instance {
                 None => self.force_down(),
             },
             Some(Wait::Bundle) => self.on_bundle_overdue(),
+            Some(Wait::Return { .. }) => self.try_to_return(),
             Some(Wait::Pause { attempt }) => self.try_again(attempt),
         }
     }
@@ -112,6 +121,7 @@ impl Instance {
         match &self.phase {
             Phase::Preparing { hindered, .. } => with_why(late, hindered),
             Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Running { .. }
             | Phase::Paused(_)
             | Phase::Bundling { .. }
@@ -142,6 +152,7 @@ impl Instance {
             | Phase::Paused(_)
             | Phase::Preparing { .. }
             | Phase::Starting { .. }
+            | Phase::Held { .. }
             | Phase::Terminated => (self, Vec::new()),
         }
     }

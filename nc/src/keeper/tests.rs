@@ -353,8 +353,7 @@ async fn what_cannot_be_removed_is_not_called_terminated_until_it_is() {
     let node = rig.start().await;
     let wish = fakes::wish(1);
     node.run(&wish).await;
-    rig.hypervisor
-        .end(&wish.instance, End::Crashed("signal 9".into()));
+    rig.hypervisor.end(&wish.instance, End::PoweredOff);
     pause(1_000).await;
     let report = node.keepers.get(&wish.instance).unwrap().report();
     assert_eq!(report.seen, Seen::ShuttingDown);
@@ -364,7 +363,71 @@ async fn what_cannot_be_removed_is_not_called_terminated_until_it_is() {
         report.stage
     );
     let report = node.until(&wish.instance, Seen::Terminated).await;
-    assert!(report.reason.unwrap().message.contains("signal 9"));
+    let code = report.reason.unwrap().code;
+    assert_eq!(code, "Client.InstanceInitiatedShutdown");
+    rig.assert_nothing_left(&wish.instance);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_whose_machine_crashed_is_held_with_the_reason_and_starts_again_from_its_disks() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    let why = StateReason::new(
+        "Server.InternalError",
+        "Server.InternalError: swap.raw: Input/output error",
+    );
+    *rig.disks.fails.lock().unwrap() = Some(why);
+    rig.hypervisor
+        .end(&wish.instance, End::Crashed("signal 9".into()));
+    let report = || node.keepers.get(&wish.instance).unwrap().report();
+    pause(1_000).await;
+    let first = report();
+    assert_eq!((first.seen, first.reason), (Seen::Pending, None));
+    let shown = first.impaired.unwrap().message;
+    assert!(shown.contains("signal 9"), "{shown}");
+
+    // Tried more and more seldom, and never given up.
+    pause(3_600_000).await;
+    let shown = report().impaired.unwrap().message;
+    assert!(shown.contains("Input/output error"), "{shown}");
+    let tried = rig.disks.regained();
+    assert!((30..=40).contains(&tried), "{tried}");
+    assert!(rig.disks.there().contains(&wish.instance));
+
+    *rig.disks.fails.lock().unwrap() = None;
+    node.until(&wish.instance, Seen::Running).await;
+    assert_eq!((report().impaired, rig.disks.prepared()), (None, 1));
+    assert!(steps(&report()).contains(&"held"));
+    assert_eq!(rig.hypervisor.starts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_is_held_outlasts_a_restart_of_the_node_and_goes_when_its_user_says_so() {
+    let mut rig = Rig::new();
+    let wish = fakes::wish(1);
+    let node = rig.start().await;
+    node.run(&wish).await;
+    node.stop().await;
+    rig.hypervisor.end_unseen(&wish.instance);
+    rig.boot_id = "boot-2".to_owned();
+    rig.hypervisor
+        .behave(|manners| manners.start_fails = Some("no such bridge mb1".into()));
+    for _ in 0..2 {
+        let node = rig.start().await;
+        pause(10_000).await;
+        let report = node.keepers.get(&wish.instance).unwrap().report();
+        assert_eq!(report.seen, Seen::Pending);
+        let shown = report.impaired.unwrap().message;
+        assert!(shown.contains("no such bridge mb1"), "{shown}");
+        assert!(rig.disks.there().contains(&wish.instance));
+        node.stop().await;
+    }
+    let node = rig.start().await;
+    pause(10_000).await;
+    let report = node.terminate(&wish).await;
+    assert_eq!(report.reason, None, "it was asked for");
     rig.assert_nothing_left(&wish.instance);
 }
 

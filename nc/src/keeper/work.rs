@@ -112,7 +112,8 @@ impl Work {
     pub(super) async fn perform(&mut self, wish: &Arc<InstanceWish>, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Prepare => self.prepare(wish.clone()),
+                Action::Prepare => self.disks(wish.clone(), false),
+                Action::Regain => self.disks(wish.clone(), true),
                 Action::StopPreparing => {
                     self.preparing.call_off().await;
                     self.network.call_off().await;
@@ -166,10 +167,17 @@ impl Work {
         }
     }
 
-    fn prepare(&mut self, wish: Arc<InstanceWish>) {
+    fn disks(&mut self, wish: Arc<InstanceWish>, has_run: bool) {
         let (site, dir, progress) = (self.site.clone(), self.dir.clone(), self.progress.clone());
+        // What is told of an attempt is not told of the next one.
+        progress.send_replace(Progress::default());
         self.preparing.0 = Some(tokio::spawn(async move {
-            Message::Happened(match site.disks.prepare(&wish, &dir, &progress).await {
+            let had = if has_run {
+                site.disks.regain(&wish, &dir, &progress).await
+            } else {
+                site.disks.prepare(&wish, &dir, &progress).await
+            };
+            Message::Happened(match had {
                 Ok(disks) => Event::DisksReady(disks),
                 Err(reason) => Event::DisksFailed(reason),
             })
@@ -264,6 +272,7 @@ async fn act(
             },
         ),
         Action::Prepare
+        | Action::Regain
         | Action::StopPreparing
         | Action::AwaitNetwork(_)
         | Action::Bundle(_)
@@ -283,6 +292,7 @@ fn broke_off(action: &Action) -> Option<Event> {
         Action::Destroy => Some(Event::DestroyFailed(why)),
         Action::Wipe => Some(Event::WipeFailed(why)),
         Action::Prepare
+        | Action::Regain
         | Action::StopPreparing
         | Action::AwaitNetwork(_)
         | Action::Bundle(_)

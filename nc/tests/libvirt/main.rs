@@ -249,6 +249,15 @@ impl Disks for TinyDisks {
         Ok(guest::disk(dir))
     }
 
+    async fn regain(
+        &self,
+        _: &InstanceWish,
+        dir: &Path,
+        _: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        Ok(guest::disk(dir))
+    }
+
     async fn keep(&self, _: &InstanceWish, _: &Path) -> Result<(), StateReason> {
         Ok(())
     }
@@ -275,6 +284,15 @@ impl Disks for SmallDisks {
         _: &watch::Sender<Progress>,
     ) -> Result<BootDisks, StateReason> {
         Ok(guest::writing_disk(&self.here, &self.as_seen))
+    }
+
+    async fn regain(
+        &self,
+        _: &InstanceWish,
+        _: &Path,
+        _: &watch::Sender<Progress>,
+    ) -> Result<BootDisks, StateReason> {
+        unreachable!("its guest is never started twice")
     }
 
     async fn keep(&self, _: &InstanceWish, _: &Path) -> Result<(), StateReason> {

@@ -447,3 +447,41 @@ async fn one_that_goes_down_by_itself_is_wished_away_when_it_is_asked_to_end() {
     let row = read.await.unwrap().unwrap();
     assert_eq!(row.wanted, control::node::Wanted::Terminated);
 }
+
+#[tokio::test]
+async fn a_guest_that_its_node_cannot_have_run_again_is_shown_impaired_with_the_reason() {
+    let world = World::new().await;
+    let id: InstanceId = world.launch(1, "").await.remove(0).parse().unwrap();
+    set_state(&world, id.as_str(), InstanceState::Running).await;
+    let why = "Server.InternalError: not running, its disks are kept: the disk is full";
+    let report = InstanceReport {
+        instance: id.clone(),
+        node: "node-00000001".parse().unwrap(),
+        epoch: 1,
+        generation: 1,
+        seen: Seen::Pending,
+        stage: "making the disk".to_owned(),
+        percent: None,
+        bundle: None,
+        reason: None,
+        impaired: Some(types::StateReason::new("Server.InternalError", why)),
+        reboots: 0,
+        timeline: Vec::new(),
+    };
+    let now = world.clc.now();
+    let write = world
+        .clc
+        .db
+        .write(move |tx| clc::rows::instances::set_seen(tx, &id, &report, now));
+    write.await.unwrap();
+
+    let shown = world.ok("Action=DescribeInstances").await;
+    assert!(shown.contains("<name>running</name>"), "{shown}");
+    let reason = format!("<code>Server.InternalError</code><message>{why}</message>");
+    assert!(shown.contains(&reason), "{shown}");
+    let status = world.ok("Action=DescribeInstanceStatus").await;
+    assert!(
+        status.contains("<instanceStatus><status>impaired</status>"),
+        "{status}"
+    );
+}
