@@ -209,7 +209,8 @@ impl AdoptInstances {
 }
 
 /// Every record below the folder. What is no instance's folder is left alone; an empty folder of
-/// one is what a crash before the first record leaves, and goes.
+/// one is what a crash before the first record leaves, and goes. One that holds more has lost its record:
+/// what its guest wrote is left to people.
 fn read_records(instances: &Path) -> Result<Records, BoxError> {
     let mut records = Records::default();
     for entry in std::fs::read_dir(instances)? {
@@ -230,7 +231,11 @@ fn read_records(instances: &Path) -> Result<Records, BoxError> {
                 tracing::error!(%instance, holds = %record.wish.instance, "another's record");
                 records.unreadable.insert(instance);
             }
-            Ok(None) => remove_if_idle(&entry.path()),
+            Ok(None) if record::has_more(&entry.path())? => {
+                tracing::error!(%instance, "its record is lost, and its disks are left alone");
+                records.unreadable.insert(instance);
+            }
+            Ok(None) => remove(&entry.path()),
             Err(error) => {
                 tracing::error!(%instance, error = chain(&error), "left alone");
                 records.unreadable.insert(instance);
@@ -240,10 +245,7 @@ fn read_records(instances: &Path) -> Result<Records, BoxError> {
     Ok(records)
 }
 
-fn remove_if_idle(dir: &Path) {
-    if in_use::find(dir).is_some() {
-        return;
-    }
+fn remove(dir: &Path) {
     if let Err(error) = std::fs::remove_dir_all(dir) {
         tracing::warn!(dir = %dir.display(), %error, "a folder without a record stays");
     }

@@ -131,6 +131,16 @@ pub fn make_reachable(dir: &Path) -> Result<(), files::Error> {
     Ok(())
 }
 
+/// Whether an instance's folder holds more than what is, or was to be, its record.
+pub fn has_more(dir: &Path) -> std::io::Result<bool> {
+    for entry in std::fs::read_dir(dir)? {
+        if !entry?.file_name().to_string_lossy().contains(FILE) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Removes every file of an instance but its record. Nothing there is success.
 pub fn clear(dir: &Path) -> std::io::Result<()> {
     let entries = match std::fs::read_dir(dir) {

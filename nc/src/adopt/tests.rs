@@ -259,6 +259,29 @@ async fn a_guest_whose_record_cannot_be_read_is_left_running() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_folder_that_has_lost_its_record_keeps_its_disks_and_an_empty_one_goes() {
+    let rig = Rig::new();
+    let node = rig.start().await;
+    let wish = fakes::wish(1);
+    node.run(&wish).await;
+    node.stop().await;
+    rig.hypervisor.end_unseen(&wish.instance);
+    let folder = rig.dir.path().join("i-00000001");
+    std::fs::write(folder.join("disk.qcow2"), "guest").unwrap();
+    std::fs::remove_file(folder.join("instance.json")).unwrap();
+    let empty = rig.dir.path().join("i-00000002");
+    std::fs::create_dir(&empty).unwrap();
+    std::fs::write(empty.join(".instance.json.new"), "{").unwrap();
+
+    let node = rig.start().await;
+    pause(90_000).await;
+    assert!(node.keepers.get(&wish.instance).is_none());
+    let kept = std::fs::read(folder.join("disk.qcow2")).unwrap();
+    assert_eq!(kept, b"guest");
+    assert!(!empty.exists());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_whose_hypervisor_is_away_takes_no_wish_before_it_has_looked() {
     let rig = Rig::new();
     let node = rig.start().await;
