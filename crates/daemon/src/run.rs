@@ -2,9 +2,11 @@
 //!
 //! A tool gets an argument list (never a shell), a small clean environment, a time limit and an
 //! output limit, and is killed with all its children when it exceeds either or when nobody waits
-//! for it any more. A failure carries the command and what it wrote to standard error.
+//! for it any more. Who is told that it was killed may rely on its being gone, with all that it had
+//! open. A failure carries the command and what it wrote to standard error.
 
 use std::{
+    convert::Infallible,
     ffi::{OsStr, OsString},
     fs::File,
     io::{Seek, Write},
@@ -22,6 +24,7 @@ use nix::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
+    time::error::Elapsed,
 };
 
 /// Host tools answer in milliseconds; one that takes half a minute hangs.
@@ -30,6 +33,10 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const STDOUT_BYTES_MAX: usize = 4 << 20;
 /// Enough to see what is wrong; more is read and dropped, so that the tool does not block.
 const STDERR_BYTES_KEPT: usize = 16 << 10;
+/// What was killed is gone in milliseconds, unless a system call holds it: one on a dead network file
+/// system may for ever, and is not waited for.
+const GONE_LIMIT: Duration = Duration::from_secs(10);
+const GONE_LOOK: Duration = Duration::from_millis(5);
 /// Where Debian keeps the tools.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -182,7 +189,20 @@ impl Tool {
 
     /// Runs it to its end and gives back its standard output. A non-zero exit is an error.
     pub async fn output(self) -> Result<Vec<u8>, Error> {
-        let mut child = self.started(Stdio::piped())?;
+        let for_ever = std::future::pending::<Infallible>();
+        match self.during(for_ever).await {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    /// Runs it for as long as `work` takes. Then it is killed, and gone before this returns: nothing is
+    /// open or locked any more that it had. A tool that ends sooner ends the work; `Err` is how it ended.
+    pub async fn during<T>(
+        self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Result<Vec<u8>, Error>> {
+        let mut child = self.started(Stdio::piped()).map_err(Err)?;
         let group = Group::of(&child);
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -199,8 +219,28 @@ impl Tool {
             let ((), output, ()) = tokio::try_join!(feed, read_or_stop, listen)?;
             std::io::Result::Ok((output, child.wait().await?))
         };
-        let ended = tokio::time::timeout(self.timeout, talk).await;
-        let stderr = String::from_utf8_lossy(&said).trim().to_owned();
+        let ended = tokio::select! {
+            // Why it ended says more than what that did to the work.
+            biased;
+            ended = tokio::time::timeout(self.timeout, talk) => ended,
+            done = work => {
+                group.end(&mut child).await;
+                return Ok(done);
+            }
+        };
+        match &ended {
+            Ok(Ok(_)) => group.ended(),
+            Ok(Err(_)) | Err(_) => group.end(&mut child).await,
+        }
+        Err(self.outcome(ended, &said))
+    }
+
+    fn outcome(
+        &self,
+        ended: Result<std::io::Result<(Vec<u8>, ExitStatus)>, Elapsed>,
+        said: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let stderr = String::from_utf8_lossy(said).trim().to_owned();
         let command = self.command_line();
         match ended {
             Err(_) => Err(Error::TimedOut {
@@ -215,18 +255,12 @@ impl Tool {
                 })
             }
             Ok(Err(source)) => Err(Error::Lost { command, source }),
-            Ok(Ok((output, status))) => {
-                group.ended();
-                if status.success() {
-                    Ok(output)
-                } else {
-                    Err(Error::Failed {
-                        command,
-                        status,
-                        stderr,
-                    })
-                }
-            }
+            Ok(Ok((output, status))) if status.success() => Ok(output),
+            Ok(Ok((_, status))) => Err(Error::Failed {
+                command,
+                status,
+                stderr,
+            }),
         }
     }
 
@@ -327,6 +361,50 @@ impl Group {
     fn ended(mut self) {
         self.0 = None;
     }
+
+    /// Kills it and waits until nobody is left of it: until then its files and mounts are in use.
+    async fn end(mut self, child: &mut Child) {
+        let Some(group) = self.0.take() else { return };
+        let _already_gone = killpg(group, Signal::SIGKILL);
+        let gone = async {
+            let _reaped = child.wait().await;
+            while is_left(group) {
+                tokio::time::sleep(GONE_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(GONE_LIMIT, gone).await.is_err() {
+            tracing::warn!(%group, "a tool was killed and is still there");
+        }
+    }
+}
+
+/// Whether a process of the group lives. One that only its parent has to hear of has let go of all it
+/// had, and its parent may be a container's first process, which never listens.
+fn is_left(group: Pid) -> bool {
+    let Ok(processes) = std::fs::read_dir("/proc") else {
+        return killpg(group, None).is_ok();
+    };
+    let stats = processes.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let is_process = name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        is_process.then(|| std::fs::read_to_string(entry.path().join("stat")).ok())?
+    });
+    stats.into_iter().any(|stat| lives_in(&stat, group))
+}
+
+/// Reads `PID (NAME) STATE PARENT GROUP …`, with the number of threads at the twentieth place: a
+/// process may be over while threads of it are not.
+fn lives_in(stat: &str, group: Pid) -> bool {
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let fields: Vec<&str> = rest.split(' ').collect();
+    let [state, _, its_group, ..] = fields[..] else {
+        return false;
+    };
+    let threads = fields.get(17).and_then(|threads| threads.parse().ok());
+    let is_over = matches!(state, "Z" | "X") && threads.is_none_or(|threads: u32| threads <= 1);
+    its_group == group.to_string() && !is_over
 }
 
 impl Drop for Group {
@@ -424,15 +502,51 @@ mod tests {
         assert!(matches!(error, Error::TimedOut { .. }), "{error}");
         let child = std::fs::read_to_string(folder.path().join("child")).unwrap();
         let stat = format!("/proc/{}/stat", child.trim());
-        for _ in 0..100 {
-            match std::fs::read_to_string(&stat) {
-                Ok(text) if !text.contains(") Z") => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                _ => return,
-            }
+        if let Ok(left) = std::fs::read_to_string(&stat) {
+            assert!(left.contains(") Z"), "the child lives on: {left}");
         }
-        panic!("the child lives on");
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_runs_beside_some_work_is_gone_when_that_is_done() {
+        let folder = tempfile::tempdir().unwrap();
+        let pid = folder.path().join("pid");
+        let script = "sleep 600 & echo $$ > new; mv new pid; wait";
+        let tool = shell(script).folder(folder.path());
+        let work = async {
+            while !pid.exists() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::fs::read_to_string(&pid).unwrap()
+        };
+        let pid = tool.during(work).await.unwrap();
+        let group = Pid::from_raw(pid.trim().parse().unwrap());
+        assert!(!is_left(group));
+        let stat = std::fs::read_to_string(format!("/proc/{group}/stat"));
+        assert!(stat.is_err(), "nobody has reaped it: {stat:?}");
+    }
+
+    #[tokio::test]
+    async fn a_tool_that_ends_by_itself_ends_the_work_and_says_how() {
+        let work = std::future::pending::<()>();
+        let ended = shell("echo no space >&2; exit 3").during(work).await;
+        assert_eq!(ended.unwrap_err().unwrap_err().code(), Some(3));
+        let work = std::future::pending::<()>();
+        let ended = shell("echo done").during(work).await;
+        assert_eq!(ended.unwrap_err().unwrap(), b"done\n");
+    }
+
+    #[test]
+    fn a_process_lives_in_its_group_until_its_last_thread_is_over() {
+        let stat = |state, group, threads| {
+            format!("7 (a ) b) {state} 1 {group} 5 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 9 0\n")
+        };
+        let lives = |stat: String| lives_in(&stat, Pid::from_raw(6));
+        assert!(lives(stat("S", 6, 1)));
+        assert!(lives(stat("Z", 6, 2)));
+        assert!(!lives(stat("Z", 6, 1)));
+        assert!(!lives(stat("S", 60, 1)));
+        assert!(!lives(String::new()));
     }
 
     #[tokio::test]

@@ -67,20 +67,20 @@ impl Machine<'_> {
     ) -> Result<T, Failure> {
         let socket = self.dir.join("guest.sock");
         let _left_over = std::fs::remove_file(&socket);
-        let qemu = self.tool(&socket).timeout(RUN_LIMIT).output();
+        let qemu = self.tool(&socket).timeout(RUN_LIMIT);
         let work = async {
             let mut writer = Writer::meet(&socket).await?;
             work(&mut writer).await
         };
-        // QEMU first: why it ended says more than a connection that broke.
-        tokio::select! {
-            biased;
-            ended = qemu => {
-                let why = ended.err().map_or("it ended by itself".to_owned(), |e| e.to_string());
-                Err(Failure::failed("QEMU", format!("{why}{}", self.last_words())))
-            }
-            outcome = work => outcome,
-        }
+        qemu.during(work).await.unwrap_or_else(|ended| {
+            let why = ended
+                .err()
+                .map_or("it ended by itself".to_owned(), |e| e.to_string());
+            Err(Failure::failed(
+                "QEMU",
+                format!("{why}{}", self.last_words()),
+            ))
+        })
     }
 
     fn tool(&self, socket: &Path) -> Tool {
