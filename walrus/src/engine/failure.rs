@@ -1,6 +1,9 @@
 //! What can go wrong below S3: what failed, on which file, and why.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 /// A failure of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +17,20 @@ pub enum Failure {
         /// What was done to which file.
         what: String,
         /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The disk does not give what a segment of the journal holds, which is no proof that it is lost.
+    #[error(
+        "{} cannot be read, and may hold what nothing else does; nothing goes on without it. \
+         If its disk stays so, copy what can be read to another one, zeros in the place of the rest: \
+         `mallee-walrus fsck` there says what is missing",
+        path.display()
+    )]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the disk says.
         #[source]
         source: io::Error,
     },
@@ -44,6 +61,7 @@ impl Failure {
             Self::Io { source, .. } => source.kind() == io::ErrorKind::StorageFull,
             Self::Index(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
             Self::Refused(_)
+            | Self::Unreadable { .. }
             | Self::Place(_)
             | Self::Record(_)
             | Self::Damaged(_)

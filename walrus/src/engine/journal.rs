@@ -6,6 +6,9 @@
 
 mod head;
 mod scan;
+mod segments;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,7 +26,8 @@ use super::{
 };
 
 pub use head::SEGMENT_HEAD_BYTES;
-pub use scan::{Damage, Scan, Segments, mend_heads, settle};
+pub use scan::{Damage, Scan};
+pub use segments::{Segments, mend_heads, settle};
 
 /// Where a frame lies.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -261,6 +261,32 @@ async fn a_flipped_bit_in_the_index_is_found_and_the_index_made_anew() {
 }
 
 #[tokio::test]
+async fn a_segment_that_cannot_be_read_stops_the_start_by_name_and_nothing_is_lost_by_that() {
+    let (mut walrus, _) = with_objects(&["storage.scrub_mib_per_s=0"]).await;
+    walrus.kill();
+    for segment in segments(&walrus) {
+        // A folder in its place gives an error to whoever reads it, as a bad sector does.
+        let aside = segment.with_extension("aside");
+        std::fs::rename(&segment, &aside).unwrap();
+        std::fs::create_dir(&segment).unwrap();
+        for arguments in [&[][..], &["fsck"], &["fsck", "--give-up"]] {
+            let (right, said) = walrus.says(arguments);
+            let named = format!("{} cannot be read", segment.display());
+            assert!(!right && said.contains(&named), "{arguments:?}: {said}");
+            assert!(said.contains("`mallee-walrus fsck` there"), "{said}");
+        }
+        std::fs::remove_dir(&segment).unwrap();
+        std::fs::rename(&aside, &segment).unwrap();
+    }
+    let (right, said) = walrus.fsck();
+    assert!(right, "{said}");
+    walrus.run().await;
+    let s3 = S3::of(&walrus, ALICE);
+    assert!(s3.get("/bucket/small").await.ok().body == pattern(5_000, 7));
+    assert!(s3.get("/bucket/large").await.ok().body == pattern(200_000, 1));
+}
+
+#[tokio::test]
 async fn a_reader_that_meets_a_flipped_bit_in_the_index_is_told_to_come_again() {
     let (mut walrus, s3) = with_objects(&["storage.scrub_mib_per_s=0"]).await;
     let etag = s3
