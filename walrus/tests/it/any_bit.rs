@@ -176,14 +176,7 @@ async fn flip_again_and_again(seed: u64, rounds: u64) {
     assert!(ask(&walrus, false, "at the end").await);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn any_bit_of_any_file_may_flip_and_nothing_wrong_is_answered() {
-    flip_again_and_again(seed::asked().unwrap_or(1), seed::steps(24)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_a_thousand_bits_flip_in_files_of_every_kind() {
-    if crate::is_long() {
-        flip_again_and_again(2, 1_000).await;
-    }
-}
+campaign!(
+    flip_again_and_again: any_bit_of_any_file_may_flip_and_nothing_wrong_is_answered(1, 24),
+    long_a_thousand_bits_flip_in_files_of_every_kind(2, 1_000)
+);

@@ -43,17 +43,10 @@ async fn kill_again_and_again(seed: u64, rounds: u64) {
     assert!(right && said.contains("orphans   0"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_it_keeps_what_it_acknowledged() {
-    kill_again_and_again(seed::asked().unwrap_or(1), seed::steps(8)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_killed_a_thousand_times() {
-    if crate::is_long() {
-        kill_again_and_again(2, 1_000).await;
-    }
-}
+campaign!(
+    kill_again_and_again: killed_at_any_moment_it_keeps_what_it_acknowledged(1, 8),
+    long_killed_a_thousand_times(2, 1_000)
+);
 
 #[tokio::test]
 async fn an_index_that_is_lost_or_damaged_is_made_anew() {

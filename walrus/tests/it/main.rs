@@ -7,6 +7,25 @@
     reason = "a test fails by panicking, and starts the daemon and its clients as people do"
 )]
 
+/// Two tests of a campaign, which is given a seed and how many steps it takes: a sample, which every run
+/// makes, with a seed that may be asked for, and all of it, which `--long` makes.
+macro_rules! campaign {
+    ($campaign:ident: $sample:ident($seed:literal, $steps:literal), $long:ident($long_seed:literal, $all:literal)) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $sample() {
+            let seed = testkit::seed::asked().unwrap_or($seed);
+            $campaign(seed, testkit::seed::steps($steps)).await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $long() {
+            if crate::is_long() {
+                $campaign($long_seed, $all).await;
+            }
+        }
+    };
+}
+
 mod access_log;
 mod any_bit;
 mod clients;

@@ -297,17 +297,10 @@ async fn cut_again_and_again(seed: u64, rounds: u64) {
     assert!(right && said.contains("orphans   0"), "{said}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_power_cut_takes_nothing_that_was_acknowledged() {
-    cut_again_and_again(seed::asked().unwrap_or(1), seed::steps(12)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_two_hundred_power_cuts() {
-    if crate::is_long() {
-        cut_again_and_again(2, 200).await;
-    }
-}
+campaign!(
+    cut_again_and_again: a_power_cut_takes_nothing_that_was_acknowledged(1, 12),
+    long_two_hundred_power_cuts(2, 200)
+);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_that_fails_is_never_tried_again_and_never_answered_with_200() {

@@ -290,17 +290,10 @@ async fn either_is_killed(seed: u64, rounds: u64) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn either_store_may_be_killed_and_what_was_acknowledged_is_there() {
-    either_is_killed(seed::asked().unwrap_or(3), seed::steps(6)).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn long_either_store_is_killed_three_hundred_times() {
-    if crate::is_long() {
-        either_is_killed(4, 300).await;
-    }
-}
+campaign!(
+    either_is_killed: either_store_may_be_killed_and_what_was_acknowledged_is_there(3, 6),
+    long_either_store_is_killed_three_hundred_times(4, 300)
+);
 
 /// What an object is like while it goes through the other store in every way.
 async fn comes_and_goes(s3: &S3) {
