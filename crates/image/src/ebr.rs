@@ -115,14 +115,12 @@ mod tests {
     const DISK: u64 = 1000 * SECTOR_BYTES;
 
     fn record(entries: [Raw; 2]) -> [u8; 512] {
-        let mut record = [0; 512];
-        for ((kind, start, sectors), at) in entries.into_iter().zip([446, 462]) {
-            record[at + 4] = kind;
-            record[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
-            record[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
-        }
-        record[510..].copy_from_slice(&[0x55, 0xaa]);
-        record
+        mbr::record(&entries.map(|(kind, start_sector, sectors)| Entry {
+            kind,
+            start_sector,
+            sectors,
+            ..EXTENDED
+        }))
     }
 
     /// What is found on a disk with records at those sectors: number, first sector, length.

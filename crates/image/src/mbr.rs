@@ -120,21 +120,39 @@ pub fn write(partition_bytes: u64, disk_signature: u32) -> Result<[u8; 512], Too
     let sectors = u32::try_from(partition_bytes.div_ceil(SECTOR_BYTES)).map_err(|_| TooLarge {
         bytes: partition_bytes,
     })?;
-    let start = (PARTITION_START_BYTES / SECTOR_BYTES) as u32;
+    let mut record = record(&[Entry {
+        number: 1,
+        bootable: true,
+        kind: LINUX,
+        start_sector: (PARTITION_START_BYTES / SECTOR_BYTES) as u32,
+        sectors,
+    }]);
+    record[SIGNATURE_AT..SIGNATURE_AT + 4].copy_from_slice(&disk_signature.to_le_bytes());
+    Ok(record)
+}
+
+/// A record, or a link of an extended partition's chain, of at most four entries, each in the place of
+/// its order, whatever its number.
+pub fn record(entries: &[Entry]) -> [u8; 512] {
     // Cylinder, head and sector at their maximum say "use the sector numbers".
     const BEYOND_CHS: [u8; 3] = [0xfe, 0xff, 0xff];
 
     let mut record = [0; 512];
-    record[SIGNATURE_AT..SIGNATURE_AT + 4].copy_from_slice(&disk_signature.to_le_bytes());
-    let entry = &mut record[ENTRIES_AT..ENTRIES_AT + 16];
-    entry[0] = 0x80;
-    entry[1..4].copy_from_slice(&BEYOND_CHS);
-    entry[4] = LINUX;
-    entry[5..8].copy_from_slice(&BEYOND_CHS);
-    entry[8..12].copy_from_slice(&start.to_le_bytes());
-    entry[12..16].copy_from_slice(&sectors.to_le_bytes());
+    let places = record[ENTRIES_AT..510].chunks_exact_mut(16);
+    for (entry, place) in entries
+        .iter()
+        .zip(places)
+        .filter(|(entry, _)| entry.kind != 0)
+    {
+        place[0] = if entry.bootable { 0x80 } else { 0 };
+        place[1..4].copy_from_slice(&BEYOND_CHS);
+        place[4] = entry.kind;
+        place[5..8].copy_from_slice(&BEYOND_CHS);
+        place[8..12].copy_from_slice(&entry.start_sector.to_le_bytes());
+        place[12..16].copy_from_slice(&entry.sectors.to_le_bytes());
+    }
     record[510..].copy_from_slice(&MAGIC);
-    Ok(record)
+    record
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt};
 
 use daemon::run::Tool;
+use image::mbr::{self, Entry};
 
 use super::*;
 use crate::disk::layout::{Head, Partition};
@@ -296,14 +297,13 @@ async fn host_a_key_is_put_into_the_root_of_a_gpt_and_not_into_its_boot_partitio
 
 /// A boot record with those entries: kind, first sector, sectors.
 fn record(entries: [(u8, u32, u32); 2]) -> [u8; 512] {
-    let mut record = [0; 512];
-    for ((kind, start, sectors), at) in entries.into_iter().zip([446, 462]) {
-        record[at + 4] = kind;
-        record[at + 8..at + 12].copy_from_slice(&start.to_le_bytes());
-        record[at + 12..at + 16].copy_from_slice(&sectors.to_le_bytes());
-    }
-    record[510..].copy_from_slice(&[0x55, 0xaa]);
-    record
+    mbr::record(&entries.map(|(kind, start_sector, sectors)| Entry {
+        number: 1,
+        bootable: false,
+        kind,
+        start_sector,
+        sectors,
+    }))
 }
 
 /// A disk with nothing in its primary and its first logical partition, and the root in the second.
