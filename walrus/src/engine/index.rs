@@ -4,6 +4,7 @@
 //! One connection writes (the committer's), many read, each in a snapshot. Commits are not synced:
 //! the index says up to which place of the journal it knows, and recovery replays what follows.
 
+mod absent;
 mod check;
 mod events;
 mod list;

@@ -160,12 +160,15 @@ impl Engine {
     ) -> Result<Option<Look>> {
         for _ in 0..LOOKS_MAX {
             let seen = self.view_now(|view| {
-                let found = view.find_bucket(bucket)?;
+                let Some(found) = view.find_bucket(bucket)? else {
+                    view.confirm_no_bucket(bucket)?;
+                    return Ok(None);
+                };
                 let object = match version {
-                    None => view.find_newest(bucket, key)?,
+                    None => view.find_newest_for_certain(bucket, key)?,
                     Some(version) => view.find_version(bucket, key, version)?,
                 };
-                Ok(found.map(|kept| kept.thing).zip(Some(object)))
+                Ok(Some((found.thing, object)))
             })?;
             let Some((bucket, object)) = seen else {
                 return Ok(None);

@@ -286,6 +286,34 @@ async fn a_segment_that_cannot_be_read_stops_the_start_by_name_and_nothing_is_lo
     assert!(s3.get("/bucket/large").await.ok().body == pattern(200_000, 1));
 }
 
+/// Writes all of a stopped Walrus's index into the database itself, so that nothing is replayed.
+fn settled_index(walrus: &Walrus) -> PathBuf {
+    let index = walrus.state().join("objects/index.sqlite");
+    let checkpoint = rusqlite::Connection::open(&index).unwrap();
+    let all = "PRAGMA wal_checkpoint(TRUNCATE)";
+    checkpoint.query_row(all, [], |_| Ok(())).unwrap();
+    index
+}
+
+#[tokio::test]
+async fn a_flipped_bit_in_a_key_of_the_index_makes_nothing_absent() {
+    for row in [&b"bucketsmall"[..], b"bucket111111111111"] {
+        let (mut walrus, _) = with_objects(&["storage.scrub_mib_per_s=0"]).await;
+        walrus.kill();
+        let index = settled_index(&walrus);
+        assert_eq!(flip(&index, row), 1);
+        walrus.run().await;
+        let s3 = S3::of(&walrus, ALICE);
+        s3.get("/bucket/small")
+            .await
+            .fails(503, "ServiceUnavailable");
+        assert!(!walrus.ended().await);
+        walrus.run().await;
+        let s3 = S3::of(&walrus, ALICE);
+        assert!(s3.get("/bucket/small").await.ok().body == pattern(5_000, 7));
+    }
+}
+
 #[tokio::test]
 async fn a_reader_that_meets_a_flipped_bit_in_the_index_is_told_to_come_again() {
     let (mut walrus, s3) = with_objects(&["storage.scrub_mib_per_s=0"]).await;
@@ -297,12 +325,7 @@ async fn a_reader_that_meets_a_flipped_bit_in_the_index_is_told_to_come_again() 
         .trim_matches('"')
         .to_owned();
     walrus.kill();
-    // Into the database itself, so that nothing is cached and nothing is replayed.
-    let index = walrus.state().join("objects/index.sqlite");
-    let checkpoint = rusqlite::Connection::open(&index).unwrap();
-    let all = "PRAGMA wal_checkpoint(TRUNCATE)";
-    checkpoint.query_row(all, [], |_| Ok(())).unwrap();
-    drop(checkpoint);
+    let index = settled_index(&walrus);
     assert_eq!(flip(&index, etag.as_bytes()), 1);
 
     walrus.run().await;

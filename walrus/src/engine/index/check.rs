@@ -56,7 +56,7 @@ impl View<'_> {
     }
 }
 
-fn check_object(row: &Row<'_>) -> Result<()> {
+pub(super) fn check_object(row: &Row<'_>) -> Result<()> {
     let key: Vec<u8> = row.get(5)?;
     let object = kept_at(&key, record_at(row, 0)?)?.thing;
     let (bucket, version): (String, String) = (row.get(4)?, row.get(6)?);

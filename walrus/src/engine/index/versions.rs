@@ -39,7 +39,11 @@ impl View<'_> {
     }
 
     /// The newest of the versions that are not in the first table.
-    fn find_newest_of_others(self, bucket: &BucketName, key: &Key) -> Result<Option<Kept<Object>>> {
+    pub(super) fn find_newest_of_others(
+        self,
+        bucket: &BucketName,
+        key: &Key,
+    ) -> Result<Option<Kept<Object>>> {
         let mut query = self.0.prepare_cached(
             "SELECT record, segment, offset, length FROM versions \
              WHERE bucket = ?1 AND key = ?2 ORDER BY depth LIMIT 1",
