@@ -36,6 +36,7 @@ pub mod recognise;
 pub mod unbundle;
 pub mod write_behind;
 
+mod member;
 mod sparse;
 mod tar;
 mod tree;

@@ -31,6 +31,7 @@ use crate::{
     keys::BundleKey,
     manifest::{Manifest, PART_BYTES},
     mbr,
+    member::{MEMBER_BYTES_MAX, PIECE_BYTES},
     meter::Meter,
 };
 pub use crate::{
@@ -43,16 +44,16 @@ use pipe::{Outlet, Stop};
 pub const FETCH_AHEAD: usize = 3;
 /// The bound on what one run holds: parts under way, the one at work, and the queues' chunks.
 pub const MEMORY_BYTES: u64 = 48 * 1024 * 1024;
-/// What one queue entry between two stages holds at most.
-const CHUNK_BYTES: usize = 256 * 1024;
+/// What one queue entry between two stages holds at most: one whole member of our bundles.
+const CHUNK_BYTES: usize = PIECE_BYTES;
 /// Chunks waiting between two stages.
 const QUEUE_CHUNKS: usize = 4;
 
 const _: () = {
     let parts = (FETCH_AHEAD as u64 + 1) * PART_BYTES;
-    // Three queues, their stages, and the chunks that are to be used again.
+    // Three queues, their stages, and the chunks that are to be used again; a member being gathered.
     let chunks = (3 * (QUEUE_CHUNKS as u64 + 2) + 2 * QUEUE_CHUNKS as u64) * CHUNK_BYTES as u64;
-    assert!(parts + chunks <= MEMORY_BYTES);
+    assert!(parts + chunks + MEMBER_BYTES_MAX as u64 <= MEMORY_BYTES);
 };
 
 /// The stages as the [`Meter`] of a run counts them.

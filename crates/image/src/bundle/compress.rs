@@ -2,17 +2,17 @@
 //! to a gzip member of its own, and handed on in order while the stream's SHA-1 is made beside.
 //!
 //! ```text
-//! read ─▶ pieces of 1 MiB ─┬─▶ SHA-1
-//!                          ├─▶ gzip ─┐
-//!                          └─▶ gzip ─┴─▶ in order, to the caller
+//! read ─▶ pieces of 256 KiB ─┬─▶ SHA-1
+//!                            ├─▶ gzip ─┐
+//!                            └─▶ gzip ─┴─▶ in order, to the caller
 //! ```
 //!
 //! Gzip's format allows members one after the other, and every reader of bundles takes them: gunzip,
-//! pigz, Python's and Java's. Where the pieces are cut depends on nothing but the stream, so that the
+//! pigz, Python's and Java's; ours reads each in one go, for it says how long it is ([`crate::member`]). Where the pieces are cut depends on nothing but the stream, so that the
 //! same image always makes the same bytes. A piece of zeros is compressed once in a run.
 
 use std::{
-    io::{Read, Write},
+    io::Read,
     num::NonZero,
     sync::{
         Arc, Mutex,
@@ -21,20 +21,16 @@ use std::{
     thread,
 };
 
-use flate2::{Compression, write::GzEncoder};
 use sha1::{Digest, Sha1};
 
 use super::{BundleError, Order, archive::Archive, source::Image};
-use crate::digest::Sha1Digest;
+use crate::{
+    digest::Sha1Digest,
+    member::{MEMBER_BYTES_MAX, PIECE_BYTES, Packer},
+};
 
-/// Gzip's level: 1 packs file systems to within a tenth of level 6, four times as fast.
-const LEVEL: Compression = Compression::fast();
-/// A piece of the tar stream, one gzip member: the new dictionary costs less than a percent.
-const PIECE_BYTES: usize = 1 << 20;
-/// Pieces under way for each core: one at work, one waiting.
-const PIECES_PER_CORE: usize = 2;
-/// Room for a piece, and for its member: what does not compress becomes a little longer.
-const BUFFER_BYTES: usize = PIECE_BYTES + PIECE_BYTES / 512 + 64;
+/// Pieces under way for each core: two megabytes, so that cores have work while a part is stored.
+const PIECES_PER_CORE: usize = 8;
 
 /// A piece of the stream. Zeros are all one piece, which nobody copies.
 type Piece = Arc<Vec<u8>>;
@@ -101,7 +97,7 @@ impl Spares {
     /// An empty buffer.
     fn take(&self) -> Vec<u8> {
         let spare = self.0.lock().ok().and_then(|mut spares| spares.pop());
-        spare.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES))
+        spare.unwrap_or_else(|| Vec::with_capacity(MEMBER_BYTES_MAX))
     }
 
     /// Takes a buffer back from the last who has it.
@@ -127,20 +123,16 @@ type Job = (Piece, Sender<Arc<Vec<u8>>>);
 
 /// One core's share: piece after piece, until there are no more.
 fn work(jobs: &Mutex<Receiver<Job>>, spares: &Spares) {
+    let mut packer = Packer::new();
     loop {
         let job = jobs.lock().ok().and_then(|jobs| jobs.recv().ok());
         let Some((piece, answer)) = job else { return };
+        let mut member = spares.take();
+        packer.pack(&piece, &mut member);
         // Nobody waits any more where the run was stopped.
-        let _ = answer.send(Arc::new(member(&piece, spares.take())));
+        let _ = answer.send(Arc::new(member));
         spares.give(piece);
     }
-}
-
-fn member(piece: &[u8], buffer: Vec<u8>) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(buffer, LEVEL);
-    gzip.write_all(piece)
-        .and_then(|()| gzip.finish())
-        .expect("memory takes all that is written")
 }
 
 /// The reader: cuts the tar stream into pieces and sends each where it has to go.
@@ -188,8 +180,11 @@ impl Cutter<'_> {
 
     fn zeros_member(&mut self) -> Arc<Vec<u8>> {
         let zeros = &self.zeros;
-        self.zeros_member
-            .get_or_insert_with(|| Arc::new(member(zeros, Vec::new())))
-            .clone()
+        let pack = || {
+            let mut member = Vec::new();
+            Packer::new().pack(zeros, &mut member);
+            Arc::new(member)
+        };
+        self.zeros_member.get_or_insert_with(pack).clone()
     }
 }

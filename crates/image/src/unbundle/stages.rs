@@ -103,7 +103,7 @@ pub(super) fn gunzip(
         let mut packed = packed.as_ref();
         while !packed.is_empty() {
             chunk.filled += gunzip.run(&mut packed, chunk.room()).map_err(bad)?;
-            if chunk.room().is_empty() {
+            if !packed.is_empty() || chunk.room().is_empty() {
                 let full = std::mem::replace(&mut chunk, Chunk::new(&spare));
                 unpacked += full.send(run, &outlet)?;
             }
