@@ -18,7 +18,7 @@ use crate::{digest::Sha256Digest, mbr, tar};
 
 /// Counts changes to how a disk is assembled: part of a cache entry's name, so that a disk made the
 /// old way is made anew.
-pub const RECIPE_VERSION: u32 = 1;
+pub const RECIPE_VERSION: u32 = 2;
 
 /// Drivers for what roots are on, and the commands that distributions' menus use.
 const MODULES: [&str; 43] = [

@@ -12,12 +12,14 @@
 //! | [`qcow2`] | the header of a qcow2 file: which stand alone, and why another is not taken |
 //! | [`gpt`], [`ebr`] | GUID partition tables, and logical partitions, read |
 //! | [`mbr`], [`boot`] | a partition table and GRUB in the gap before a partition |
+//! | [`blocks`] | a file's blocks and their digests |
 //! | [`digest`] | SHA-1 and SHA-256 as types |
 //! | [`meter`] | what each stage of a run has done so far |
 //!
 //! All input is hostile: it was written by a user. Nothing here mounts, runs a process, opens a
 //! path that came from an image, or holds more than a few parts in memory.
 
+pub mod blocks;
 pub mod boot;
 pub mod bundle;
 pub mod digest;

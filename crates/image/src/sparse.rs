@@ -1,29 +1,33 @@
-//! A file written front to back in which blocks of zeros become holes, and which is hashed on its way.
-//!
-//! The digest is SHA-256 over the blocks that are not zeros, each after its number, and the length at
-//! the end. Two files have the same digest if and only if they have the same bytes, as far as SHA-256
-//! tells, and zeros, which are most of a file system's image, cost nothing.
+//! A file written front to back in which blocks of zeros become holes, and which is hashed on its way,
+//! block by block ([`blocks`](crate::blocks)). Zeros, which are most of a file system's image, cost
+//! nothing.
 
 use std::{fs::File, io, os::unix::fs::FileExt};
 
-use sha2::{Digest, Sha256};
-
-use crate::{digest::Sha256Digest, write_behind::WriteBehind};
+use crate::{blocks::BlockDigests, digest::Sha256Digest, write_behind::WriteBehind};
 
 /// The unit that is kept or skipped: the block size of the file systems that hold images.
 const BLOCK: usize = 4096;
+
+/// A file that is complete and durable.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// Bytes that were not holes.
+    pub(crate) data_bytes: u64,
+    /// The digests of the blocks of [`BLOCK_BYTES`](crate::blocks::BLOCK_BYTES) that are not all zeros.
+    pub(crate) blocks: Vec<(u64, Sha256Digest)>,
+}
+
 /// The writer. The file must be new and empty, so that what is skipped reads as zeros.
 #[derive(Debug)]
 pub(crate) struct SparseFile {
     file: File,
-    /// Where the first byte is in the file.
-    first: u64,
     /// Where `pending` begins in the file; a multiple of [`BLOCK`].
     start: u64,
     /// The beginning of a block whose rest has not come; whole blocks are written from where they are.
     pending: Vec<u8>,
     data_bytes: u64,
-    sha256: Sha256,
+    digests: BlockDigests,
     behind: WriteBehind,
 }
 
@@ -33,11 +37,10 @@ impl SparseFile {
         debug_assert!(start.is_multiple_of(BLOCK as u64));
         Self {
             file,
-            first: start,
             start,
             pending: Vec::with_capacity(BLOCK),
             data_bytes: 0,
-            sha256: Sha256::new(),
+            digests: BlockDigests::default(),
             behind: WriteBehind::default(),
         }
     }
@@ -71,16 +74,16 @@ impl SparseFile {
         self.write(&[0; BLOCK][..tail as usize])
     }
 
-    /// Writes what is pending, sets the file's length, and makes both durable. Returns the file, the
-    /// bytes that were not holes, and the digest of what was appended.
-    pub(crate) fn finish(mut self, length: u64) -> io::Result<(File, u64, Sha256Digest)> {
+    /// Writes what is pending, sets the file's length, and makes both durable.
+    pub(crate) fn finish(mut self, length: u64) -> io::Result<Finished> {
         self.flush()?;
-        self.sha256.update((self.start - self.first).to_le_bytes());
         self.file.set_len(length)?;
         self.behind.finish()?;
         self.file.sync_all()?;
-        let digest = Sha256Digest::from_hasher(self.sha256);
-        Ok((self.file, self.data_bytes, digest))
+        Ok(Finished {
+            data_bytes: self.data_bytes,
+            blocks: self.digests.finish(length),
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -104,22 +107,12 @@ impl SparseFile {
                 self.file.write_all_at(run, self.start)?;
                 self.data_bytes += length as u64;
                 self.behind.wrote(&self.file, length as u64)?;
-                self.hash(run);
+                self.digests.take(self.start, run);
             }
             self.start += length as u64;
             bytes = rest;
         }
         Ok(())
-    }
-}
-
-impl SparseFile {
-    fn hash(&mut self, run: &[u8]) {
-        let number = (self.start - self.first) / BLOCK as u64;
-        for (block, number) in run.chunks(BLOCK).zip(number..) {
-            self.sha256.update(number.to_le_bytes());
-            self.sha256.update(block);
-        }
     }
 }
 
@@ -140,14 +133,14 @@ mod tests {
     #[test]
     fn a_gibibyte_of_zeros_takes_no_room() {
         let file = tempfile::tempfile().unwrap();
-        let mut sparse = SparseFile::new(file, 0);
+        let mut sparse = SparseFile::new(file.try_clone().unwrap(), 0);
         sparse.write(b"start").unwrap();
         sparse.write_zeros(1 << 30).unwrap();
         sparse.write(&[0; 1 << 20]).unwrap();
         sparse.write(b"end").unwrap();
-        let (file, data_bytes, _) = sparse.finish((1 << 30) + (1 << 20) + 8).unwrap();
+        let done = sparse.finish((1 << 30) + (1 << 20) + 8).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 < 64 * 1024);
-        assert!(data_bytes <= 2 * BLOCK as u64);
+        assert!(done.data_bytes <= 2 * BLOCK as u64);
         let mut end = [0; 3];
         file.read_exact_at(&mut end, (1 << 30) + (1 << 20) + 5)
             .unwrap();
@@ -160,7 +153,8 @@ mod tests {
         fn what_is_written_is_read(
             pieces in proptest::collection::vec((any::<bool>(), 0usize..300_000), 1..8)
         ) {
-            let mut sparse = SparseFile::new(tempfile::tempfile().unwrap(), 0);
+            let file = tempfile::tempfile().unwrap();
+            let mut sparse = SparseFile::new(file.try_clone().unwrap(), 0);
             let mut expected = Vec::new();
             for (index, (zero, length)) in pieces.into_iter().enumerate() {
                 let fill = if zero { 0 } else { index as u8 + 1 };
@@ -170,10 +164,11 @@ mod tests {
                     false => sparse.write(&vec![fill; length]).unwrap(),
                 }
             }
-            let (file, _, digest) = sparse.finish(expected.len() as u64).unwrap();
-            let mut whole = SparseFile::new(tempfile::tempfile().unwrap(), 1 << 20);
+            let done = sparse.finish(expected.len() as u64).unwrap();
+            let mut whole = SparseFile::new(tempfile::tempfile().unwrap(), 0);
             whole.write(&expected).unwrap();
-            prop_assert_eq!(whole.finish(0).unwrap().2, digest, "however it came, and wherever it is");
+            let whole = whole.finish(expected.len() as u64).unwrap();
+            prop_assert_eq!(whole.blocks, done.blocks, "however it came");
             let mut found = vec![0; expected.len()];
             file.read_exact_at(&mut found, 0).unwrap();
             prop_assert!(found == expected);

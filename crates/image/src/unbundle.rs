@@ -110,13 +110,16 @@ pub enum Shape {
 }
 
 /// What came of it. The file is complete and synced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unbundled {
     /// What the image was recognised as; [`Content::Unknown`] for [`Shape::Verbatim`].
     pub content: Content,
-    /// SHA-256 of the raw image's blocks of 4 KiB that are not zeros, each after its number (eight
-    /// bytes, little-endian), and of the image's length in the same form.
+    /// SHA-256 over the number (eight bytes, little-endian) and the digest of each of `blocks`, and
+    /// the file's length in the same form: equal for equal files, and for no others.
     pub sha256: Sha256Digest,
+    /// The file's blocks of [`BLOCK_BYTES`](crate::blocks::BLOCK_BYTES) that are not all zeros, in
+    /// order: their numbers and SHA-256.
+    pub blocks: Vec<(u64, Sha256Digest)>,
     /// Bytes of the file, the room before a partition included.
     pub file_bytes: u64,
     /// Bytes written that were not holes.

@@ -14,6 +14,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{
+    blocks::BLOCK_BYTES,
     bundle::{self, PartSink},
     digest::{Sha1Digest, Sha256Digest},
     keys::{BundleKey, Certificate, CloudKey},
@@ -97,16 +98,16 @@ async fn run(order: Order, parts: Parts) -> Result<(Unbundled, std::fs::File), U
     Ok((unbundled, file))
 }
 
-/// What the digest of an image is said to be.
-fn content_digest(image: &[u8]) -> Sha256Digest {
+/// What the digest of a file is said to be.
+fn content_digest(file: &[u8]) -> Sha256Digest {
     let mut said = Vec::new();
-    for (number, block) in image.chunks(4096).enumerate() {
+    for (number, block) in file.chunks(BLOCK_BYTES as usize).enumerate() {
         if block.iter().any(|byte| *byte != 0) {
             said.extend_from_slice(&(number as u64).to_le_bytes());
-            said.extend_from_slice(block);
+            said.extend_from_slice(Sha256Digest::of(block).as_bytes());
         }
     }
-    said.extend_from_slice(&(image.len() as u64).to_le_bytes());
+    said.extend_from_slice(&(file.len() as u64).to_le_bytes());
     Sha256Digest::of(&said)
 }
 
@@ -152,8 +153,10 @@ async fn a_partition_image_comes_back_at_one_mebibyte() {
         unbundled.content,
         Content::Partition(FileSystem::Ext { unbootable: None })
     );
-    assert_eq!(unbundled.sha256, content_digest(&image));
     assert_eq!(unbundled.file_bytes, (26 << 20));
+    let mut whole = vec![0; 26 << 20];
+    file.read_exact_at(&mut whole, 0).unwrap();
+    assert_eq!(unbundled.sha256, content_digest(&whole));
     assert_eq!(unbundle::done_bytes(&meter), bundled_bytes);
     let mut found = vec![0; image.len()];
     file.read_exact_at(&mut found, 1 << 20).unwrap();
@@ -210,8 +213,10 @@ async fn a_bundle_made_by_tar_gzip_and_openssl_is_read() {
         .unwrap(),
         shape: Shape::Disk,
     };
-    let (unbundled, _) = run(order, Parts(parts)).await.unwrap();
-    assert_eq!(unbundled.sha256, content_digest(&image));
+    let (unbundled, file) = run(order, Parts(parts)).await.unwrap();
+    let mut whole = vec![0; unbundled.file_bytes as usize];
+    file.read_exact_at(&mut whole, 0).unwrap();
+    assert_eq!(unbundled.sha256, content_digest(&whole));
 }
 
 #[test]

@@ -10,11 +10,8 @@ use std::{fs::File, io, os::unix::fs::FileExt};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use control::caches::Blocks;
-use image::{digest::Sha256Digest, extents};
+use image::{blocks::BLOCK_BYTES, digest::Sha256Digest};
 
-/// The size of a block: a thousand digests for a 4 GB image, and a fraction of a second on any
-/// network.
-pub const BLOCK_BYTES: u64 = 4 << 20;
 /// The unit that is sent or left out: the block size of the file systems that hold images.
 const PAGE_BYTES: usize = 4096;
 /// A packed block at most: all its pages, and their bits.
@@ -31,23 +28,26 @@ pub struct BlockMap {
 }
 
 impl BlockMap {
-    /// The map of a file.
-    pub fn of(file: &File) -> io::Result<Self> {
-        let file_bytes = file.metadata()?.len();
-        let (mut data, mut next, mut buffer) = (Vec::new(), 0, Vec::new());
-        for extent in extents::data(file)? {
-            let extent = extent?;
-            let first = (extent.start / BLOCK_BYTES).max(next);
-            next = extent.end.div_ceil(BLOCK_BYTES);
-            for number in first..next {
-                buffer.resize(length(file_bytes, number), 0);
-                file.read_exact_at(&mut buffer, number * BLOCK_BYTES)?;
-                if buffer.iter().any(|byte| *byte != 0) {
-                    data.push((number, Sha256Digest::of(&buffer)));
-                }
-            }
+    /// The map of a file of which these are the blocks that are not all zeros, in order.
+    pub fn new(file_bytes: u64, data: Vec<(u64, Sha256Digest)>) -> Self {
+        Self { file_bytes, data }
+    }
+
+    /// Reads a block of the file again, which has changed.
+    pub fn reread(&mut self, file: &File, number: u64) -> io::Result<()> {
+        let mut block = vec![0; length(self.file_bytes, number)];
+        file.read_exact_at(&mut block, number * BLOCK_BYTES)?;
+        let found = self
+            .data
+            .binary_search_by_key(&number, |(number, _)| *number);
+        let is_zero = block.iter().all(|byte| *byte == 0);
+        match (found, is_zero) {
+            (Ok(at), true) => drop(self.data.remove(at)),
+            (Ok(at), false) => self.data[at].1 = Sha256Digest::of(&block),
+            (Err(at), false) => self.data.insert(at, (number, Sha256Digest::of(&block))),
+            (Err(_), true) => {}
         }
-        Ok(Self { file_bytes, data })
+        Ok(())
     }
 
     /// As the cloud keeps it.
@@ -211,6 +211,16 @@ mod tests {
 
     use super::*;
 
+    impl BlockMap {
+        /// The map of a file, read whole.
+        fn of(file: &File) -> io::Result<Self> {
+            let mut map = Self::new(file.metadata()?.len(), Vec::new());
+            (0..map.file_bytes.div_ceil(BLOCK_BYTES))
+                .try_for_each(|number| map.reread(file, number))?;
+            Ok(map)
+        }
+    }
+
     /// A sparse file: some blocks whole, some with one page, some holes, and a short end.
     fn sparse(pieces: &[(u64, &[u8])], file_bytes: u64) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -251,6 +261,23 @@ mod tests {
         assert!(copy.metadata().unwrap().blocks() <= original.metadata().unwrap().blocks());
         assert_eq!(read_packed(&original, 6).unwrap(), None);
         assert_eq!(read_packed(&original, u64::MAX).unwrap(), None);
+    }
+
+    #[test]
+    fn a_block_that_changed_is_read_again() {
+        let file = sparse(&[(BLOCK_BYTES, b"data")], 3 * BLOCK_BYTES);
+        let mut map = BlockMap::of(&file).unwrap();
+        let changes = [
+            (0, b"boot", 2),
+            (BLOCK_BYTES, b"atad", 2),
+            (BLOCK_BYTES, b"\0\0\0\0", 1),
+        ];
+        for (at, bytes, blocks) in changes {
+            file.write_all_at(bytes, at).unwrap();
+            map.reread(&file, at / BLOCK_BYTES).unwrap();
+            assert_eq!(map, BlockMap::of(&file).unwrap());
+            assert_eq!(map.data().len(), blocks);
+        }
     }
 
     #[test]

@@ -9,13 +9,16 @@ use control::{
     node::ImageRef,
 };
 use image::{
+    boot::BootError,
+    digest::Sha256Digest,
     mbr,
-    unbundle::{self, Content, Order, UnbundleError, Unbundled, unbundle},
+    unbundle::{self, Content, Order, UnbundleError, unbundle},
 };
 use tokio::sync::Mutex;
 
 use super::{
     CacheError, EntryName, Settings,
+    blocks::BlockMap,
     evict::{self, Room},
     fetch::{Http, TicketParts, Tickets, http},
     files::{Files, Owned, SYNC_PATIENCE},
@@ -55,7 +58,8 @@ impl Filler {
         }
     }
 
-    /// Makes the entry from its bundle, as the holder of its lease.
+    /// Makes the entry from its bundle, as the holder of its lease; says what it is, for those who
+    /// take it from here.
     pub async fn fill(
         &self,
         name: &EntryName,
@@ -63,7 +67,7 @@ impl Filler {
         ticket: Ticket,
         lease: &Owned<Lease>,
         hear: Hear,
-    ) -> Result<Published, CacheError> {
+    ) -> Result<(Published, BlockMap), CacheError> {
         let (tickets, by) = (
             self.tickets.clone(),
             (self.http.clone(), self.incoming.clone()),
@@ -85,7 +89,7 @@ impl Filler {
         parts: TicketParts,
         order: Order,
         hear: Hear,
-    ) -> Result<Published, CacheError> {
+    ) -> Result<(Published, BlockMap), CacheError> {
         let file = half
             .file()
             .try_clone()
@@ -96,7 +100,7 @@ impl Filler {
             done = unbundle(order, Arc::new(parts), file, meter.clone()) => done,
             () = speed::tell(image.id.as_str(), &meter, bundled_bytes, &hear) => return Err(CacheError::Lost),
         };
-        let done = match done {
+        let mut done = match done {
             Ok(done) => done,
             Err(UnbundleError::Write(error)) if folder::is_full(&error) => {
                 let need_bytes = mbr::disk_bytes(partition_bytes);
@@ -104,14 +108,18 @@ impl Filler {
             }
             Err(cause) => return Err(image_error(image, cause)),
         };
-        self.make_bootable(image, half, partition_bytes, &done)
-            .await?;
+        let mut map = BlockMap::new(done.file_bytes, std::mem::take(&mut done.blocks));
+        if matches!(done.content, Content::Partition(_)) {
+            map = self
+                .make_bootable(image, half, partition_bytes, done.sha256, map)
+                .await?;
+        }
         let published = self.publish(half, name).await?;
         tracing::info!(
             entry = %name, sha256 = %done.sha256, data_bytes = done.data_bytes,
             file_bytes = done.file_bytes, ?published, stages = %meter, "image cached"
         );
-        Ok(published)
+        Ok((published, map))
     }
 
     /// A new file for the entry.
@@ -144,24 +152,28 @@ impl Filler {
         }
     }
 
-    /// A partition gets a partition table and a boot loader in the room before it.
+    /// A partition gets a partition table and a boot loader in the room before it: the first block
+    /// is another one then.
     async fn make_bootable(
         &self,
         image: &ImageRef,
         half: &Owned<HalfMade>,
         partition_bytes: u64,
-        done: &Unbundled,
-    ) -> Result<(), CacheError> {
-        if !matches!(done.content, Content::Partition(_)) {
-            return Ok(());
-        }
+        sha256: Sha256Digest,
+        mut map: BlockMap,
+    ) -> Result<BlockMap, CacheError> {
         let failed = |cause| CacheError::Boot {
             image: image.id.to_string(),
             cause: Arc::new(cause),
         };
         let loader = self.grub.loader().await.map_err(failed)?;
-        let (half, sha256) = (half.share(), done.sha256);
-        let install = move |_: &Folder| Ok(loader.install(half.file(), partition_bytes, sha256));
+        let half = half.share();
+        let install = move |_: &Folder| {
+            let installed = loader
+                .install(half.file(), partition_bytes, sha256)
+                .and_then(|()| map.reread(half.file(), 0).map_err(BootError::Disk));
+            Ok(installed.map(|()| map))
+        };
         let installed = self.files.run(install).await?;
         installed.map_err(|error| failed(error.into()))
     }

@@ -7,7 +7,6 @@
 
 use std::{
     convert::Infallible,
-    fs::File,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -26,7 +25,7 @@ use super::{
     CacheError, EntryName, Settings, Told,
     blocks::BlockMap,
     fetch::{Tickets, first_ticket},
-    files::{Files, Owned, SYNC_PATIENCE},
+    files::{Files, Owned},
     fill::Filler,
     folder::{Published, at},
     lease::Lease,
@@ -170,26 +169,27 @@ impl Obtaining {
             obtained = self.by_turns(name, image, lease, &hear) => obtained?,
             never = underway.keep_saying() => match never {},
         };
-        let (published, from_bundle) = obtained;
+        let (published, map) = obtained;
         underway.is_over = true;
-        match (published, from_bundle) {
-            (Published::Lost, _) => underway.say(Copied::Gone).await,
-            (Published::Ours | Published::Theirs, false) => {
-                underway.say(Copied::Whole { blocks: None }).await;
-            }
-            (Published::Ours | Published::Theirs, true) => self.tell_blocks(name, underway),
-        }
+        let copy = match published {
+            Published::Lost => Copied::Gone,
+            Published::Ours | Published::Theirs => Copied::Whole {
+                blocks: map.map(|map| map.to_message()),
+            },
+        };
+        // On the side: the launch does not wait for it.
+        tokio::spawn(async move { underway.say(copy).await });
         Ok(published)
     }
 
-    /// What came of it, and whether from the bundle.
+    /// What came of it; with its blocks if it is from the bundle, and the cloud does not know them.
     async fn by_turns(
         &self,
         name: &EntryName,
         image: &ImageRef,
         lease: &Owned<Lease>,
         hear: &Hear,
-    ) -> Result<(Published, bool), CacheError> {
+    ) -> Result<(Published, Option<BlockMap>), CacheError> {
         let mut partial: Option<Arc<Partial>> = None;
         let mut peers_failed = false;
         loop {
@@ -217,7 +217,7 @@ impl Obtaining {
                     if self.ask_peers(name, image, &begun, peers, hear).await? {
                         let published = self.filler.publish(&begun.half, name).await?;
                         tracing::info!(entry = %name, ?published, "image cached from other nodes");
-                        return Ok((published, false));
+                        return Ok((published, None));
                     }
                     // What there is stays, for the next peers.
                     (peers_failed, partial) = (true, Some(begun));
@@ -229,7 +229,8 @@ impl Obtaining {
                 Source::Bundle(ticket) => {
                     drop(partial);
                     let filled = self.filler.fill(name, image, *ticket, lease, hear.clone());
-                    return Ok((filled.await?, true));
+                    let (published, map) = filled.await?;
+                    return Ok((published, Some(map)));
                 }
             }
         }
@@ -272,32 +273,5 @@ impl Obtaining {
             }
             fetched => fetched,
         }
-    }
-
-    /// Tells the cloud what the entry is, on the side: the launch does not wait for it.
-    fn tell_blocks(&self, name: &EntryName, underway: Underway) {
-        let (files, name) = (self.files.clone(), name.clone());
-        tokio::spawn(async move {
-            let read = files.run_within(SYNC_PATIENCE, move |folder| {
-                let path = folder.entry(&name);
-                let map = File::open(&path).and_then(|file| BlockMap::of(&file));
-                map.map_err(at("reading", &path))
-            });
-            // Those who wait for it wait for this too.
-            let read = tokio::select! {
-                read = read => read,
-                never = underway.keep_saying() => match never {},
-            };
-            match read {
-                Ok(map) => {
-                    let blocks = Some(map.to_message());
-                    underway.say(Copied::Whole { blocks }).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "other nodes will not take this image from here");
-                    underway.say(Copied::Gone).await;
-                }
-            }
-        });
     }
 }

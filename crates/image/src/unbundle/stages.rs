@@ -16,6 +16,7 @@ use super::{
     stage,
 };
 use crate::{
+    blocks,
     digest::Sha1Digest,
     manifest::PART_BYTES,
     mbr,
@@ -306,12 +307,12 @@ impl ImageFile {
             Content::Disk(_) | Content::Unknown => start + self.size_bytes,
         };
         let finished = sparse.finish(file_bytes).map_err(UnbundleError::Write)?;
-        let (_, data_bytes, sha256) = finished;
         Ok(Unbundled {
             content,
-            sha256,
+            sha256: blocks::whole(&finished.blocks, file_bytes),
+            blocks: finished.blocks,
             file_bytes,
-            data_bytes,
+            data_bytes: finished.data_bytes,
         })
     }
 }
