@@ -11,8 +11,8 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-/// Bytes between two syncs: half a second of a hard disk, and few enough syncs for any.
-const STEP_BYTES: u64 = 64 << 20;
+/// Bytes between two syncs: a tenth of a second of a hard disk, and few enough syncs for any.
+const STEP_BYTES: u64 = 16 << 20;
 
 /// Writers count, a thread of its own syncs.
 #[derive(Debug, Default)]
