@@ -25,9 +25,8 @@ pub const WIDE_BYTES: usize = 1 << 20;
 pub const WIDE_LANES: usize = 24;
 /// Bodies beyond those, in small pieces: 64 MiB in all.
 pub const NARROW_LANES: usize = 512;
-/// What is written before the disk is asked to begin: at the end little is left to wait for. A sync
-/// that is at work takes its time, and the next one takes what came meanwhile.
-const SYNC_BYTES: usize = 2 << 20;
+/// What is written before the disk is asked to begin: at the end little is left to wait for.
+const SYNC_BYTES: usize = 8 << 20;
 
 /// A body that is verified and on disk, or small.
 #[derive(Debug)]
@@ -225,7 +224,7 @@ impl Pump {
     async fn hand_on(mut self) -> Result<Self> {
         let data = std::mem::take(&mut self.gathered);
         self.digesting = digest(done(self.digesting).await?, data.clone());
-        let mut file = done(self.writing).await?;
+        let file = done(self.writing).await?;
         self.unsynced += std::mem::take(&mut self.bytes);
         if self.unsynced >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
         {
@@ -239,23 +238,19 @@ impl Pump {
         Ok(self)
     }
 
-    /// The file and its size, and what the body must be judged by before the file is kept.
-    async fn end(self) -> Result<(NewBlob, u64, Digests)> {
+    async fn end(self) -> Result<(File, Digests)> {
         let Self {
             digesting,
             writing,
             syncing,
             ..
         } = self.hand_on().await?;
-        let file = done(writing).await?;
-        let finishing = work(move || file.finish());
-        let digests = done(digesting).await?;
+        let (digests, file) = (done(digesting).await?, done(writing).await?);
         // A sync that failed says so once: whoever asks again is told that all is well.
         if let Some(syncing) = syncing {
             done(syncing).await?;
         }
-        let (blob, size) = done(finishing).await?;
-        Ok((blob, size, digests))
+        Ok((file, digests))
     }
 }
 
@@ -283,8 +278,10 @@ async fn take_large(
         }
         pump = pump.push(payload).await?;
     }
-    let (blob, size, digests) = pump.end().await?;
+    let (file, digests) = pump.end().await?;
     let verified = body.finish(digests).await?;
+
+    let (blob, size) = done(work(move || file.finish())).await?;
     Ok(Taken {
         verified,
         size,

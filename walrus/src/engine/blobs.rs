@@ -157,9 +157,8 @@ pub trait Writing: fmt::Debug + Send {
     /// Appends bytes.
     fn write(&mut self, data: &[u8]) -> Result<()>;
 
-    /// Work that puts on disk what was written so far, and the file's name, so that the end has little
-    /// left to do. The end says nothing of what failed here: this must have succeeded.
-    fn sync_so_far(&mut self) -> Result<Syncing>;
+    /// Work that puts on disk what was written so far, so that the end has little left to do.
+    fn sync_so_far(&self) -> Result<Syncing>;
 
     /// When this returns, the whole file with its name is on disk.
     fn finish(self: Box<Self>) -> Result<()>;

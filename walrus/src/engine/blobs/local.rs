@@ -51,7 +51,6 @@ impl Blobs for Files {
         Ok(Box::new(FileWriting {
             file: BufWriter::with_capacity(BUFFER_BYTES, file),
             path,
-            name_is_synced: false,
         }))
     }
 
@@ -125,8 +124,6 @@ fn folder_of(path: &Path) -> &Path {
 struct FileWriting {
     file: BufWriter<File>,
     path: PathBuf,
-    /// Or about to be.
-    name_is_synced: bool,
 }
 
 impl Writing for FileWriting {
@@ -134,32 +131,20 @@ impl Writing for FileWriting {
         self.file.write_all(data).during("write", &self.path)
     }
 
-    fn sync_so_far(&mut self) -> Result<Syncing> {
+    fn sync_so_far(&self) -> Result<Syncing> {
         let path = self.path.clone();
         let file = self.file.get_ref().try_clone().during("open", &path)?;
-        let name_too = !std::mem::replace(&mut self.name_is_synced, true);
-        Ok(Box::new(move || sync(&file, name_too, &path)))
+        Ok(Box::new(move || file.sync_data().during("sync", &path)))
     }
 
     fn finish(self: Box<Self>) -> Result<()> {
-        let Self {
-            file,
-            path,
-            name_is_synced,
-        } = *self;
+        let Self { file, path } = *self;
         let file = file.into_inner().map_err(|error| Failure::Io {
             what: format!("write {}", path.display()),
             source: error.into_error(),
         })?;
-        sync(&file, !name_is_synced, &path)
-    }
-}
-
-fn sync(file: &File, name_too: bool, path: &Path) -> Result<()> {
-    file.sync_data().during("sync", path)?;
-    match name_too {
-        true => sync_dir(folder_of(path)),
-        false => Ok(()),
+        file.sync_data().during("sync", &path)?;
+        sync_dir(folder_of(&path))
     }
 }
 

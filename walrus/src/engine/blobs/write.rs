@@ -74,9 +74,8 @@ impl BlobSink {
         Ok(())
     }
 
-    /// Puts on disk what was written so far, when it is called: the caller has a thread for it. The
-    /// file is good only if that succeeded.
-    pub fn sync_so_far(&mut self) -> Result<impl FnOnce() -> Result<()> + Send + 'static> {
+    /// Puts on disk what was written so far, when it is called: the caller has a thread for it.
+    pub fn sync_so_far(&self) -> Result<impl FnOnce() -> Result<()> + Send + 'static> {
         self.file.sync_so_far()
     }
 

@@ -238,7 +238,7 @@ impl Writing for Upload {
         Ok(())
     }
 
-    fn sync_so_far(&mut self) -> Result<Syncing> {
+    fn sync_so_far(&self) -> Result<Syncing> {
         // Parts are on their way as soon as they are whole.
         Ok(Box::new(|| Ok(())))
     }
