@@ -239,7 +239,7 @@ def test_a_guest_that_powers_off_is_terminated_with_its_reason(cloud):
     equal(seen.findtext(".//stateReason/code"), "Client.InstanceInitiatedShutdown", "reason")
 
 
-def test_a_guest_whose_qemu_dies_shows_in_well_under_a_second_and_runs_again(cloud):
+def test_a_guest_whose_qemu_dies_shows_within_seconds_and_runs_again(cloud):
     instance, *_ = cloud.launch()
     address = cloud.wait_state(instance, "running")
     cloud.ssh(address, "true")
@@ -254,7 +254,7 @@ def test_a_guest_whose_qemu_dies_shows_in_well_under_a_second_and_runs_again(clo
 
     eventually(is_impaired, 10)
     took = time.monotonic() - started
-    # The state itself, and the poll of this test; the figure is printed, the limit is generous.
+    # Most of it passes until libvirt tells the node; the figure is printed, the limit is generous.
     print(f"   a guest's death showed after {took * 1000:.0f} ms")
     check(took < 3, f"a guest's death showed only after {took:.1f} s")
     eventually(lambda: cloud.guests().get(instance, pid) != pid, 60)

@@ -28,7 +28,7 @@ const HEADER: [u8; 16] = [
 /// The subfield's name: member length.
 const NAME: [u8; 2] = *b"ML";
 const LENGTH_BYTES: usize = size_of::<u32>();
-/// libdeflate's 1 packs better than zlib's and as fast; its 2 takes a quarter longer for a twentieth.
+/// libdeflate's 1 packs better than zlib's and as fast; its 2 takes a quarter longer for a twenty-fifth.
 const LEVEL: i32 = 1;
 
 /// Packs pieces into members.

@@ -37,9 +37,7 @@ impl CopySource {
             version,
         })
     }
-}
 
-impl CopySource {
     /// The source as clients of S3 write it.
     pub fn unqualified(&self) -> String {
         let place = format!("{}/{}", self.bucket, self.key);

@@ -40,8 +40,7 @@ impl BlockMap {
         let found = self
             .data
             .binary_search_by_key(&number, |(number, _)| *number);
-        let is_zero = block.iter().all(|byte| *byte == 0);
-        match (found, is_zero) {
+        match (found, block.chunks(PAGE_BYTES).all(is_zero)) {
             (Ok(at), true) => drop(self.data.remove(at)),
             (Ok(at), false) => self.data[at].1 = Sha256Digest::of(&block),
             (Err(at), false) => self.data.insert(at, (number, Sha256Digest::of(&block))),

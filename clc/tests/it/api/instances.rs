@@ -359,33 +359,36 @@ async fn a_report_is_kept_whole() {
     assert!(answer.contains(reason), "{answer}");
 }
 
+/// Its node reports a guest.
+async fn report(world: &World, id: &str, seen: Seen, impaired: Option<types::StateReason>) {
+    let report = InstanceReport {
+        instance: id.parse().unwrap(),
+        node: "node-00000001".parse().unwrap(),
+        epoch: 1,
+        generation: 1,
+        seen,
+        stage: String::new(),
+        percent: None,
+        bundle: None,
+        reason: None,
+        impaired,
+        reboots: 0,
+        timeline: Vec::new(),
+    };
+    let now = world.clc.now();
+    let written = world
+        .clc
+        .db
+        .write(move |tx| clc::rows::instances::set_seen(tx, &report.instance, &report, now));
+    written.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_guest_that_stands_still_on_its_host_is_shown_as_impaired_until_it_goes_on() {
     let world = World::new().await;
     let id = world.launch(1, "").await.remove(0);
     set_state(&world, &id, InstanceState::Running).await;
-    let say = async |impaired: Option<types::StateReason>| {
-        let report = InstanceReport {
-            instance: id.parse().unwrap(),
-            node: "node-00000001".parse().unwrap(),
-            epoch: 1,
-            generation: 1,
-            seen: Seen::Running,
-            stage: String::new(),
-            percent: None,
-            bundle: None,
-            reason: None,
-            impaired,
-            reboots: 0,
-            timeline: Vec::new(),
-        };
-        let now = world.clc.now();
-        let written = world
-            .clc
-            .db
-            .write(move |tx| clc::rows::instances::set_seen(tx, &report.instance, &report, now));
-        written.await.unwrap();
-    };
+    let say = async |impaired| report(&world, &id, Seen::Running, impaired).await;
     let why = "Server.InternalError: paused: its disk is full";
     say(Some(types::StateReason::new("Server.InternalError", why))).await;
     let listed = world.ok("Action=DescribeInstances").await;
@@ -451,29 +454,11 @@ async fn one_that_goes_down_by_itself_is_wished_away_when_it_is_asked_to_end() {
 #[tokio::test]
 async fn a_guest_that_its_node_cannot_have_run_again_is_shown_impaired_with_the_reason() {
     let world = World::new().await;
-    let id: InstanceId = world.launch(1, "").await.remove(0).parse().unwrap();
-    set_state(&world, id.as_str(), InstanceState::Running).await;
+    let id = world.launch(1, "").await.remove(0);
+    set_state(&world, &id, InstanceState::Running).await;
     let why = "Server.InternalError: not running, its disks are kept: the disk is full";
-    let report = InstanceReport {
-        instance: id.clone(),
-        node: "node-00000001".parse().unwrap(),
-        epoch: 1,
-        generation: 1,
-        seen: Seen::Pending,
-        stage: "making the disk".to_owned(),
-        percent: None,
-        bundle: None,
-        reason: None,
-        impaired: Some(types::StateReason::new("Server.InternalError", why)),
-        reboots: 0,
-        timeline: Vec::new(),
-    };
-    let now = world.clc.now();
-    let write = world
-        .clc
-        .db
-        .write(move |tx| clc::rows::instances::set_seen(tx, &id, &report, now));
-    write.await.unwrap();
+    let impaired = types::StateReason::new("Server.InternalError", why);
+    report(&world, &id, Seen::Pending, Some(impaired)).await;
 
     let shown = world.ok("Action=DescribeInstances").await;
     assert!(shown.contains("<name>running</name>"), "{shown}");
