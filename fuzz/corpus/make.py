@@ -46,6 +46,42 @@ def manifests():
         put("manifest", name, text.encode())
 
 
+def deflated(content):
+    pack = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return pack.compress(content) + pack.flush()
+
+
+def member(content, flags=0, fields=b"", length=None, checksum=None):
+    """A gzip member. `length` goes into a subfield that says how long it is; True tells the truth."""
+    deflate = deflated(content)
+    trailer = struct.pack("<II", zlib.crc32(content) if checksum is None else checksum, len(content))
+    if length is not None:
+        whole = 10 + 2 + 8 + len(deflate) + 8
+        fields = struct.pack("<H2sHI", 8, b"ML", 4, whole if length is True else length)
+        flags |= 4
+    return struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, flags, 0, 4, 255) + fields + deflate + trailer
+
+
+def gzips():
+    words = b"".join(b"word %d " % n for n in range(2000))
+    whole = member(words, length=True)
+    for name, step, stream in [
+        ("plain", 999, member(words)),
+        ("announced", 999, whole + whole),
+        ("mixed", 0, member(b"a") + member(b"b", length=True) + member(b"c", 31, b"\x05\0extraname\0comment\0\x12\x34")),
+        ("empty-members", 3, member(b"") + member(b"", length=True)),
+        ("stored", 99, struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, 0, 0, 4, 255) + b"\x01\x05\0\xfa\xffhello" + struct.pack("<II", zlib.crc32(b"hello"), 5)),
+        ("too-long", 999, member(words, length=len(whole) + 1) + whole),
+        ("too-short", 999, member(words, length=40) + whole),
+        ("endless", 999, member(words, length=0xFFFFFFFF)),
+        ("checksum", 999, member(words, length=True, checksum=1)),
+        ("bomb", 9999, member(bytes(8 << 20))),
+        ("long-name", 9999, struct.pack("<BBBBIBB", 0x1F, 0x8B, 8, 8, 0, 4, 255) + b"n" * 70000),
+        ("reserved", 9, b"\x1f\x8b\x08\xe0" + bytes(30)),
+    ]:
+        put("gzip", name, struct.pack("<H", step) + stream)
+
+
 def tars():
     with tempfile.TemporaryDirectory() as folder:
         image = pathlib.Path(folder, "image")
@@ -130,5 +166,5 @@ def partitions():
         put("partitions", "ext4", struct.pack("<Q", 8 << 20) + pathlib.Path(file.name).read_bytes()[:4096])
 
 
-for make in (manifests, tars, qcow2s, partitions):
+for make in (manifests, gzips, tars, qcow2s, partitions):
     make()

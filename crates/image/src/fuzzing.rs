@@ -1,17 +1,25 @@
 //! What the fuzz targets in `fuzz/` run, and what the corpus is replayed through by
 //! `tests/fuzz_corpus.rs`: any bytes in, no panic, and what is accepted holds what it promises.
 
-use std::hint::black_box;
+use std::{hint::black_box, io::Read};
+
+use flate2::read::MultiGzDecoder;
 
 use crate::{
     ebr, gpt,
     manifest::Manifest,
-    mbr, qcow2, recognise,
+    mbr,
+    member::PIECE_BYTES,
+    qcow2, recognise,
     tar::{Piece, Untar},
+    unbundle::gunzip::Gunzip,
 };
 
 /// The declared size of a fuzzed archive stays small: zeros are counted, not written.
 const TAR_SIZE_MAX: u64 = 1 << 40;
+
+/// What is inflated of a fuzzed stream: a few bytes may hold gigabytes.
+const GZIP_SIZE_MAX: usize = 4 << 20;
 
 /// A manifest: what is read is written, and reads the same.
 pub fn manifest(bytes: &[u8]) {
@@ -27,6 +35,35 @@ pub fn manifest(bytes: &[u8]) {
     };
     let again = Manifest::parse(written.as_bytes());
     assert_eq!(again, Ok(unsigned), "{written}");
+}
+
+/// A gzip stream, after two bytes that say how it is cut: what comes out is what another reader finds.
+pub fn gzip(bytes: &[u8]) {
+    let Some((step, stream)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let (mut gunzip, mut ours, mut output) = (Gunzip::new(), Vec::new(), vec![0; PIECE_BYTES]);
+    // Decryption hands on nothing shorter.
+    for chunk in stream.chunks(usize::from(u16::from_le_bytes(*step)) + 16) {
+        let mut chunk = chunk;
+        while !chunk.is_empty() {
+            let Ok(length) = gunzip.run(&mut chunk, &mut output) else {
+                return;
+            };
+            ours.extend_from_slice(&output[..length]);
+            if ours.len() > GZIP_SIZE_MAX {
+                return;
+            }
+        }
+    }
+    if gunzip.finish().is_err() {
+        return;
+    }
+    let mut theirs = Vec::new();
+    // It also checks the checksum of a header, which hardly anybody writes.
+    if MultiGzDecoder::new(stream).read_to_end(&mut theirs).is_ok() {
+        assert!(ours == theirs, "{} and {} bytes", ours.len(), theirs.len());
+    }
 }
 
 /// A tar stream, after eight bytes that say the declared size and one that says how it is cut:

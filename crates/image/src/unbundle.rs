@@ -10,7 +10,7 @@
 //! is right, and nothing is the image until every check at the end has passed: until then the
 //! caller's file is scrap. Dropping the future stops all stages.
 
-mod gunzip;
+pub(crate) mod gunzip;
 mod pipe;
 mod stages;
 

@@ -103,6 +103,11 @@ fn no_manifest_makes_its_reader_stumble() {
 }
 
 #[test]
+fn no_gzip_stream_makes_its_reader_stumble() {
+    replay("gzip", fuzzing::gzip);
+}
+
+#[test]
 fn no_tar_stream_makes_its_reader_stumble() {
     replay("tar", fuzzing::tar);
 }

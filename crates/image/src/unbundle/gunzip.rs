@@ -17,12 +17,12 @@ const RESERVED: u8 = 0xe0;
 /// Gzip's checksum.
 const CRC: crc_fast::CrcAlgorithm = crc_fast::CrcAlgorithm::Crc32IsoHdlc;
 const FIXED_BYTES: usize = 10;
-/// A header with its name and comment: nobody writes one of a kilobyte.
+/// A header with its extra field, name and comment: nobody writes one of a kilobyte.
 const HEADER_BYTES_MAX: usize = 128 * 1024;
 
 /// What is wrong with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadGzip {
+pub(crate) enum BadGzip {
     #[error("it is not gzip")]
     NotGzip,
     #[error("the deflate stream is damaged")]
@@ -36,7 +36,7 @@ pub(super) enum BadGzip {
 }
 
 /// The reader.
-pub(super) struct Gunzip {
+pub(crate) struct Gunzip {
     inflate: Decompress,
     crc: crc_fast::Digest,
     state: State,
@@ -58,7 +58,7 @@ enum State {
 }
 
 impl Gunzip {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             inflate: Decompress::new(false),
             crc: crc(),
@@ -71,18 +71,13 @@ impl Gunzip {
 
     /// Takes from `input` and fills `output`, and returns how much was written. What is left of the
     /// input then wants a new `output`, of at least [`PIECE_BYTES`].
-    pub(super) fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, BadGzip> {
+    pub(crate) fn run(&mut self, input: &mut &[u8], output: &mut [u8]) -> Result<usize, BadGzip> {
         let mut written = 0;
         while written < output.len() && !input.is_empty() {
             match &mut self.state {
                 State::Header(bytes) => {
-                    // A byte at a time past the fixed part: headers are short.
-                    let wanted = FIXED_BYTES
-                        .saturating_sub(bytes.len())
-                        .clamp(1, input.len());
-                    bytes.extend_from_slice(take(input, wanted));
-                    if let Some(extra) = whole_header(bytes)? {
-                        self.state = body_of(bytes.len(), extra);
+                    if let Some(body) = header(bytes, input)? {
+                        self.state = body;
                     }
                 }
                 State::Whole(_) if output.len() - written < PIECE_BYTES => break,
@@ -174,7 +169,7 @@ impl Gunzip {
     }
 
     /// The input has ended: was it whole?
-    pub(super) fn finish(&self) -> Result<(), BadGzip> {
+    pub(crate) fn finish(&self) -> Result<(), BadGzip> {
         match &self.state {
             State::Header(bytes) if bytes.is_empty() && self.members > 0 => Ok(()),
             State::Header(_) | State::Body | State::Whole(_) | State::Trailer(_) => {
@@ -201,12 +196,44 @@ fn words(trailer: &[u8]) -> (u32, u32) {
     (word(0), word(4))
 }
 
-/// How to read what follows a header of so many bytes with this extra field.
-fn body_of(header_bytes: usize, extra: &[u8]) -> State {
-    let rest = member::announced(extra).and_then(|length| length.checked_sub(header_bytes));
-    match rest.filter(|rest| (TRAILER_BYTES..=MEMBER_BYTES_MAX).contains(rest)) {
-        Some(rest) => State::Whole(rest),
-        None => State::Body,
+/// Takes a header off the input, of which `had` came before, and says how to read what follows it;
+/// `None` if there is more of it to come.
+fn header(had: &mut Vec<u8>, input: &mut &[u8]) -> Result<Option<State>, BadGzip> {
+    let before = had.len();
+    let come = &input[..input.len().min(HEADER_BYTES_MAX - before)];
+    // Most come whole, and are read where they lie.
+    if before == 0
+        && let Some(header) = whole_header(come)?
+    {
+        take(input, header.length);
+        return Ok(Some(header.body()));
+    }
+    had.extend_from_slice(come);
+    let header = whole_header(had)?;
+    let length = header.as_ref().map_or(had.len(), |header| header.length);
+    take(input, length - before);
+    match header {
+        None if had.len() == HEADER_BYTES_MAX => Err(BadGzip::NotGzip),
+        header => Ok(header.map(|header| header.body())),
+    }
+}
+
+/// A header that has come whole.
+struct Header<'a> {
+    length: usize,
+    /// Empty if it has none.
+    extra: &'a [u8],
+}
+
+impl Header<'_> {
+    /// How to read what follows.
+    fn body(&self) -> State {
+        let length = member::announced(self.extra);
+        let rest = length.and_then(|length| length.checked_sub(self.length));
+        match rest.filter(|rest| (TRAILER_BYTES..=MEMBER_BYTES_MAX).contains(rest)) {
+            Some(rest) => State::Whole(rest),
+            None => State::Body,
+        }
     }
 }
 
@@ -216,8 +243,8 @@ fn take<'a>(input: &mut &'a [u8], length: usize) -> &'a [u8] {
     taken
 }
 
-/// The extra field of a header, empty if it has none, once all that its flags promise is there.
-fn whole_header(bytes: &[u8]) -> Result<Option<&[u8]>, BadGzip> {
+/// The header that these bytes begin with, once all that its flags promise is there.
+fn whole_header(bytes: &[u8]) -> Result<Option<Header<'_>>, BadGzip> {
     let magic = [0x1f, 0x8b, 8];
     if bytes
         .iter()
@@ -226,14 +253,13 @@ fn whole_header(bytes: &[u8]) -> Result<Option<&[u8]>, BadGzip> {
     {
         return Err(BadGzip::NotGzip);
     }
-    if bytes.len() < FIXED_BYTES {
+    let Some((fixed, mut rest)) = bytes.split_first_chunk::<FIXED_BYTES>() else {
         return Ok(None);
-    }
-    let flags = bytes[3];
-    if flags & RESERVED != 0 || bytes.len() > HEADER_BYTES_MAX {
+    };
+    let (flags, mut extra) = (fixed[3], &[][..]);
+    if flags & RESERVED != 0 {
         return Err(BadGzip::NotGzip);
     }
-    let (mut rest, mut extra) = (&bytes[FIXED_BYTES..], &[][..]);
     if flags & EXTRA != 0 {
         let Some((length, after)) = rest.split_first_chunk::<2>() else {
             return Ok(None);
@@ -251,7 +277,16 @@ fn whole_header(bytes: &[u8]) -> Result<Option<&[u8]>, BadGzip> {
             }
         }
     }
-    Ok((flags & HCRC == 0 || rest.len() >= 2).then_some(extra))
+    if flags & HCRC != 0 {
+        match rest.split_at_checked(2) {
+            Some((_, after)) => rest = after,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(Header {
+        length: bytes.len() - rest.len(),
+        extra,
+    }))
 }
 
 #[cfg(test)]
