@@ -1,9 +1,16 @@
 //! A body on its way to the disk, once, in bounded memory: receiving, digesting, writing and syncing
 //! overlap. Small bodies never leave memory.
 
+mod step;
+
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 use s3::{Code, Error, checksum::Algorithm, headers::BodyClaims};
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::Handle,
+    task::{self, JoinError, JoinHandle},
+};
 
 use crate::{
     body::Source,
@@ -16,15 +23,18 @@ use crate::{
     lanes::Lane,
     seal::{DataKey, Sealer},
 };
+use step::{Room, Step};
 
 /// The largest body of one PUT (S3 user guide, "Uploading objects").
 pub const PUT_BYTES_MAX: u64 = 5 << 30;
-/// What is gathered before it is handed on by each of the first bodies; twice this is in memory.
+/// Half of what each of the first bodies has in memory.
 pub const WIDE_BYTES: usize = 1 << 20;
 /// Bodies at once in large pieces: 48 MiB in all.
 pub const WIDE_LANES: usize = 24;
 /// Bodies beyond those, in small pieces: 64 MiB in all.
 pub const NARROW_LANES: usize = 512;
+/// What is gathered before it is handed on: a quarter of the above, but no less than this.
+const PIECE_BYTES_MIN: usize = 64 << 10;
 /// What is written before the disk is asked to begin: at the end little is left to wait for.
 const SYNC_BYTES: usize = 8 << 20;
 
@@ -135,43 +145,56 @@ pub async fn take_in(engine: &Engine, body: &mut impl Source, manner: Manner<'_>
     })
 }
 
-/// Work that one thread does on piece after piece.
-type Work<T> = JoinHandle<Result<T>>;
-
-fn work<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Work<T> {
-    tokio::task::spawn_blocking(work)
-}
-
-async fn done<T>(work: Work<T>) -> Result<T> {
-    work.await
-        .map_err(|error| Failure::Stopped(error.to_string()))?
-}
-
-fn digest(mut digests: Digests, data: Vec<Bytes>) -> Work<Digests> {
-    work(move || {
-        data.iter().for_each(|bytes| digests.update(bytes));
-        Ok(digests)
-    })
-}
-
-/// A file being written, sealed on its way if it is to be.
+/// A file being written, sealed on its way if it is to be, and put on disk on the side.
 struct File {
     sink: BlobSink,
     sealer: Option<Sealer>,
     /// Bytes of the body that are in it.
     size: u64,
+    unsynced: usize,
+    syncing: Option<JoinHandle<Result<()>>>,
 }
 
 impl File {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.size += bytes.len() as u64;
-        match &mut self.sealer {
-            None => self.sink.write(bytes),
-            Some(sealer) => self.sink.write(&sealer.push(bytes)),
+    fn new(sink: BlobSink, sealer: Option<Sealer>) -> Self {
+        Self {
+            sink,
+            sealer,
+            size: 0,
+            unsynced: 0,
+            syncing: None,
         }
     }
 
+    fn take(&mut self, data: &[Bytes]) -> Result<()> {
+        for bytes in data {
+            self.size += bytes.len() as u64;
+            self.unsynced += bytes.len();
+            match &mut self.sealer {
+                None => self.sink.write(bytes)?,
+                Some(sealer) => self.sink.write(&sealer.push(bytes))?,
+            }
+        }
+        if self.unsynced >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
+        {
+            self.synced()?;
+            self.syncing = Some(task::spawn_blocking(self.sink.sync_so_far()?));
+            self.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    /// What the last sync came to. One that failed says so once: whoever syncs again is told that all
+    /// is well.
+    fn synced(&mut self) -> Result<()> {
+        let Some(syncing) = self.syncing.take() else {
+            return Ok(());
+        };
+        Handle::current().block_on(syncing).unwrap_or_else(died)
+    }
+
     fn finish(mut self) -> Result<(NewBlob, u64)> {
+        self.synced()?;
         if let Some(sealer) = self.sealer {
             self.sink.write(&sealer.finish())?;
         }
@@ -179,78 +202,66 @@ impl File {
     }
 }
 
-fn write(mut file: File, data: Vec<Bytes>) -> Work<File> {
-    work(move || {
-        data.iter().try_for_each(|bytes| file.write(bytes))?;
-        Ok(file)
-    })
+fn died<T>(error: JoinError) -> Result<T> {
+    Err(Failure::Stopped(error.to_string()))
 }
 
-/// While one piece is digested on a thread, written on another, and what was written before is put
-/// on disk on a third, the next piece is gathered.
+fn digest(digests: &mut Digests, data: &[Bytes]) -> Result<()> {
+    data.iter().for_each(|bytes| digests.update(bytes));
+    Ok(())
+}
+
+/// While pieces are digested on one thread, written on another, and what was written before is put on
+/// disk on a third, the next piece is gathered.
 struct Pump {
-    digesting: Work<Digests>,
-    writing: Work<File>,
-    syncing: Option<Work<()>>,
-    unsynced: usize,
+    digesting: Step<Digests>,
+    writing: Step<File>,
+    room: Room,
     gathered: Vec<Bytes>,
     bytes: usize,
-    lane: Lane,
+    piece_bytes: usize,
+    _lane: Lane,
 }
 
 impl Pump {
-    /// `first` is digested already.
-    fn start(file: File, digests: Digests, first: Bytes, next: Bytes, lane: Lane) -> Self {
+    fn new(file: File, digests: Digests, lane: Lane) -> Self {
+        let piece_bytes = (lane.piece_bytes / 4).max(PIECE_BYTES_MIN);
         Self {
-            digesting: digest(digests, vec![next.clone()]),
-            writing: write(file, vec![first, next]),
-            syncing: None,
-            unsynced: 0,
+            digesting: Step::new(digests, digest),
+            writing: Step::new(file, File::take),
+            room: Room::new(2 * lane.piece_bytes - piece_bytes),
             gathered: Vec::new(),
             bytes: 0,
-            lane,
+            piece_bytes,
+            _lane: lane,
         }
     }
 
-    async fn push(mut self, data: Bytes) -> Result<Self> {
+    /// Bytes that the digests have already.
+    async fn push_digested(&mut self, data: Bytes) -> Result<()> {
+        self.writing.push(self.room.piece(vec![data]).await?)
+    }
+
+    async fn push(&mut self, data: Bytes) -> Result<()> {
         self.bytes += data.len();
         self.gathered.push(data);
-        if self.bytes < self.lane.piece_bytes {
-            return Ok(self);
+        if self.bytes < self.piece_bytes {
+            return Ok(());
         }
         self.hand_on().await
     }
 
-    async fn hand_on(mut self) -> Result<Self> {
-        let data = std::mem::take(&mut self.gathered);
-        self.digesting = digest(done(self.digesting).await?, data.clone());
-        let file = done(self.writing).await?;
-        self.unsynced += std::mem::take(&mut self.bytes);
-        if self.unsynced >= SYNC_BYTES && self.syncing.as_ref().is_none_or(JoinHandle::is_finished)
-        {
-            if let Some(before) = self.syncing {
-                done(before).await?;
-            }
-            self.syncing = Some(work(file.sink.sync_so_far()?));
-            self.unsynced = 0;
-        }
-        self.writing = write(file, data);
-        Ok(self)
+    async fn hand_on(&mut self) -> Result<()> {
+        self.bytes = 0;
+        let piece = self.room.piece(mem::take(&mut self.gathered)).await?;
+        self.writing.push(piece.clone())?;
+        self.digesting.push(piece)
     }
 
-    async fn end(self) -> Result<(File, Digests)> {
-        let Self {
-            digesting,
-            writing,
-            syncing,
-            ..
-        } = self.hand_on().await?;
-        let (digests, file) = (done(digesting).await?, done(writing).await?);
-        // A sync that failed says so once: whoever asks again is told that all is well.
-        if let Some(syncing) = syncing {
-            done(syncing).await?;
-        }
-        Ok((file, digests))
+    async fn end(mut self) -> Result<(File, Digests)> {
+        self.hand_on().await?;
+        let (file, digests) = tokio::join!(self.writing.finish(), self.digesting.finish());
+        Ok((file?, digests?))
     }
 }
 
@@ -264,24 +275,25 @@ async fn take_large(
     let lane = engine.intakes().enter()?;
     let salt = seal.map(|_| DataKey::salt());
     let sealer = seal.zip(salt.as_ref());
-    let file = File {
-        sink: engine.new_blob()?,
-        sealer: sealer.map(|((key, _), salt)| key.sealer(salt)),
-        size: 0,
-    };
-    let mut pump = Pump::start(file, digests, first, next, lane);
-    let mut size = 0;
+    let sealer = sealer.map(|((key, _), salt)| key.sealer(salt));
+    let file = File::new(engine.new_blob()?, sealer);
+    let mut pump = Pump::new(file, digests, lane);
+
+    let mut size = (first.len() + next.len()) as u64;
+    pump.push_digested(first).await?;
+    pump.push(next).await?;
     while let Some(payload) = body.next().await? {
         size += payload.len() as u64;
         if size > PUT_BYTES_MAX {
             return Err(too_large());
         }
-        pump = pump.push(payload).await?;
+        pump.push(payload).await?;
     }
     let (file, digests) = pump.end().await?;
     let verified = body.finish(digests).await?;
 
-    let (blob, size) = done(work(move || file.finish())).await?;
+    let finish = task::spawn_blocking(move || file.finish());
+    let (blob, size) = finish.await.unwrap_or_else(died)?;
     Ok(Taken {
         verified,
         size,
