@@ -2,7 +2,6 @@
 //! radosgw that `radosgw.sh` starts on loopback. Debian's packages are installed by `tests/run --long`.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -50,14 +49,9 @@ fn missing() -> Option<&'static str> {
     })
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 impl Ceph {
     fn start() -> Self {
-        let (monitor, s3) = (free_port(), free_port());
+        let [monitor, s3] = [(); 2].map(|()| testkit::ports::free().port());
         let ceph = Self {
             folder: tempfile::tempdir().unwrap(),
             url: format!("http://127.0.0.1:{s3}"),
