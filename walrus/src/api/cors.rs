@@ -19,6 +19,10 @@ pub(super) struct AskingPage {
 impl AskingPage {
     /// Reads what a browser says of it, if one asks.
     pub(super) fn of(parts: &Parts, request: &Request) -> Option<Self> {
+        // A preflight is answered elsewhere.
+        if parts.method == Method::OPTIONS {
+            return None;
+        }
         let headers = Headers(&parts.headers);
         let origin = headers.text("origin")?;
         let bucket = match &request.address {
@@ -32,12 +36,11 @@ impl AskingPage {
             method: method.unwrap_or_else(|| parts.method.as_str().to_owned()),
             headers: Vec::new(),
         };
-        let page = Self {
+        Some(Self {
             bucket,
             whose: request.whose.clone(),
             asked,
-        };
-        (parts.method != Method::OPTIONS).then_some(page)
+        })
     }
 }
 
