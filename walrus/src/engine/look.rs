@@ -24,8 +24,8 @@ const GLANCE_SLOW: Duration = Duration::from_micros(500);
 /// to be followed by more of it.
 const GLANCES_AWAY: u32 = 64;
 
-/// Connections that read the index and wait for the next look.
-const READERS_KEPT: usize = 16;
+/// Connections that read the index and wait for the next look: two mebibytes of pages each.
+const READERS_KEPT: usize = 8;
 
 /// An object that a reader found, with its files pinned.
 #[derive(Debug)]
