@@ -1,10 +1,12 @@
 //! Ports for daemons that are told where to listen before they start.
 
 use std::{
-    fs::{self, File},
     mem,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr as UnixAddr, UnixListener},
+    },
 };
 
 use rand::RngExt as _;
@@ -20,28 +22,19 @@ const PORTS: std::ops::Range<u16> = 10_000..32_000;
 ///
 /// If a hundred in a row are taken.
 pub fn free() -> SocketAddr {
-    let (folder, mut rng) = (claims(), rand::rng());
+    let mut rng = rand::rng();
     (0..100)
         .map(|_| SocketAddr::from((Ipv4Addr::LOCALHOST, rng.random_range(PORTS))))
-        .find(|address| claim(&folder, address.port()) && TcpListener::bind(address).is_ok())
+        .find(|address| claim(address.port()) && TcpListener::bind(address).is_ok())
         .expect("one of a hundred ports is free")
 }
 
-/// The folder in which a port that is a test's own is a locked file.
-fn claims() -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("mallee-test-ports-{}", nix::unistd::getuid()));
-    fs::create_dir_all(&folder).expect("the folder for temporary files takes a folder");
-    folder
-}
-
-fn claim(folder: &Path, port: u16) -> bool {
-    let file = File::create(folder.join(port.to_string()));
-    let Some(file) = file.ok().filter(|file| file.try_lock().is_ok()) else {
-        return false;
-    };
-    // The lock ends with the process.
-    mem::forget(file);
-    true
+/// Makes a port this process's own: as the port itself, an abstract name is one in a network namespace,
+/// and is given up when the process ends.
+fn claim(port: u16) -> bool {
+    let name = UnixAddr::from_abstract_name(format!("mallee-test-port-{port}"));
+    let claimed = name.and_then(|name| UnixListener::bind_addr(&name));
+    claimed.map(mem::forget).is_ok()
 }
 
 #[cfg(test)]
@@ -50,9 +43,9 @@ mod tests {
 
     #[test]
     fn a_port_is_claimed_once() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(claim(folder.path(), 10_000));
-        assert!(!claim(folder.path(), 10_000));
-        assert!(claim(folder.path(), 10_001));
+        // None that a test is given.
+        assert!(claim(1));
+        assert!(!claim(1));
+        assert!(claim(2));
     }
 }
