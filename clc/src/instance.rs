@@ -152,20 +152,8 @@ mod tests {
     }
 
     fn report(seen: Seen) -> InstanceReport {
-        InstanceReport {
-            instance: "i-0123456789abcdef0".parse().unwrap(),
-            node: node(),
-            epoch: 2,
-            generation: 1,
-            seen,
-            stage: String::new(),
-            percent: None,
-            bundle: None,
-            reason: None,
-            impaired: None,
-            reboots: 0,
-            timeline: vec![],
-        }
+        let instance = "i-0123456789abcdef0".parse().unwrap();
+        testkit::node::plain_report(instance, node(), 2, seen)
     }
 
     fn becomes(next: Next) -> Option<InstanceState> {

@@ -361,19 +361,10 @@ async fn a_report_is_kept_whole() {
 
 /// Its node reports a guest.
 async fn report(world: &World, id: &str, seen: Seen, impaired: Option<types::StateReason>) {
+    let (instance, node) = (id.parse().unwrap(), "node-00000001".parse().unwrap());
     let report = InstanceReport {
-        instance: id.parse().unwrap(),
-        node: "node-00000001".parse().unwrap(),
-        epoch: 1,
-        generation: 1,
-        seen,
-        stage: String::new(),
-        percent: None,
-        bundle: None,
-        reason: None,
         impaired,
-        reboots: 0,
-        timeline: Vec::new(),
+        ..testkit::node::plain_report(instance, node, 1, seen)
     };
     let now = world.clc.now();
     let written = world
