@@ -239,7 +239,7 @@ impl Pump {
 
     /// Bytes that the digests have already.
     async fn push_digested(&mut self, data: Bytes) -> Result<()> {
-        self.writing.push(self.room.piece(vec![data]).await?)
+        self.writing.push(self.room.piece(vec![data]).await)
     }
 
     async fn push(&mut self, data: Bytes) -> Result<()> {
@@ -253,7 +253,7 @@ impl Pump {
 
     async fn hand_on(&mut self) -> Result<()> {
         self.bytes = 0;
-        let piece = self.room.piece(mem::take(&mut self.gathered)).await?;
+        let piece = self.room.piece(mem::take(&mut self.gathered)).await;
         self.writing.push(piece.clone())?;
         self.digesting.push(piece)
     }
