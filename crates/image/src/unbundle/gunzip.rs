@@ -393,6 +393,25 @@ mod tests {
     }
 
     #[test]
+    fn a_header_has_a_bound_however_it_comes() {
+        let named = |length: usize| {
+            let fixed = [0x1f, 0x8b, 8, NAME, 0, 0, 0, 0, 0, 255];
+            let content = member(b"content", GzBuilder::new());
+            let name = vec![b'n'; length - FIXED_BYTES - 1];
+            [&fixed[..], &name, &[0], &content[FIXED_BYTES..]].concat()
+        };
+        for step in [999, HEADER_BYTES_MAX - 1, usize::MAX] {
+            assert_eq!(
+                gunzip(&named(HEADER_BYTES_MAX), step).unwrap(),
+                b"content",
+                "{step}"
+            );
+            let beyond = gunzip(&named(HEADER_BYTES_MAX + 1), step);
+            assert_eq!(beyond, Err(BadGzip::NotGzip), "{step}");
+        }
+    }
+
+    #[test]
     fn damage_of_every_kind_is_told() {
         let whole = member(&[3; 3000], GzBuilder::new());
         let damaged = |at: usize| {
