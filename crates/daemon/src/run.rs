@@ -19,7 +19,7 @@ use std::{
 use command_fds::{CommandFdExt, FdMapping};
 use nix::{
     sys::signal::{Signal, killpg},
-    unistd::Pid,
+    unistd::{AccessFlags, Pid, access},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -313,7 +313,7 @@ impl Tool {
 
     #[allow(clippy::disallowed_methods)] // the one place that starts processes
     fn prepared(&self) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(file_of(&self.program));
         command
             .args(&self.args)
             .env_clear()
@@ -334,6 +334,21 @@ impl Tool {
         words.extend(self.args.iter().map(|arg| arg.to_string_lossy()));
         words.join(" ")
     }
+}
+
+/// The file of a program, so that nobody has to look for it any more. A name that is still to be looked
+/// up in a PATH other than ours is started by a fork, and a fork of a process with much memory slows it
+/// down long after: the first write to each page is a fault, and all its threads hear of it.
+fn file_of(program: &OsStr) -> PathBuf {
+    if program.as_encoded_bytes().contains(&b'/') {
+        return program.into();
+    }
+    let mut files = PATH
+        .split(':')
+        .map(|folder| Path::new(folder).join(program));
+    let found = files.find(|file| access(file, AccessFlags::X_OK).is_ok());
+    // One that is nowhere stays a name, and fails by it.
+    found.unwrap_or_else(|| program.into())
 }
 
 /// A file that has no name, to be read from its beginning.
@@ -467,6 +482,15 @@ mod tests {
             Tool::new("cat").stdin("hello").text().await.unwrap(),
             "hello"
         );
+    }
+
+    #[test]
+    fn a_program_is_found_where_the_tools_are_and_a_path_is_left_as_it_is() {
+        let found = file_of(OsStr::new("sh"));
+        assert!(found.is_absolute() && found.ends_with("sh"), "{found:?}");
+        for program in ["/opt/our/sh", "./sh", "no-such-program"] {
+            assert_eq!(file_of(OsStr::new(program)), Path::new(program));
+        }
     }
 
     #[tokio::test]
