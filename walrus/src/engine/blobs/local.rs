@@ -3,14 +3,14 @@
 
 use std::{
     fs::File,
-    io::{BufWriter, Write},
+    io::{self, BufWriter, Write},
     ops::Range,
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use rustix::{buffer::spare_capacity, io::Errno};
 
 use super::{BlobId, Blobs, Reading, Syncing, Writing, sync_dir};
 use crate::engine::failure::{During, Failure, Result};
@@ -162,16 +162,28 @@ impl Reading for FileReading {
 
     fn read(&self, range: Range<u64>) -> Result<Bytes> {
         let size = usize::try_from(range.end - range.start).expect("pieces fit into memory");
-        let mut bytes = vec![0; size];
-        self.file
-            .read_exact_at(&mut bytes, range.start)
-            .during("read", &self.path)?;
-        Ok(bytes.into())
+        let read = read_exact_at(&self.file, size, range.start);
+        Ok(read.during("read", &self.path)?.into())
     }
 
     fn place(&self) -> String {
         self.path.display().to_string()
     }
+}
+
+/// Into memory as it comes: zeroing it first would take as long as the reading.
+fn read_exact_at(file: &File, size: usize, start: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(size);
+    while bytes.len() < size {
+        let at = start + bytes.len() as u64;
+        match rustix::io::pread(file, spare_capacity(&mut bytes), at) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bytes.truncate(size);
+    Ok(bytes)
 }
 
 #[cfg(test)]
