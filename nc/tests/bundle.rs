@@ -31,7 +31,7 @@ use image::{
     keys::BundleKey,
     manifest::Manifest,
     mbr,
-    unbundle::{self, FetchError, Order, PartSource, Shape, unbundle},
+    unbundle::{self, FetchError, Order, Part, PartSource, Shape, unbundle},
 };
 use md5::{Digest, Md5};
 use nc::{
@@ -232,8 +232,8 @@ struct Parts(Vec<Bytes>);
 
 #[async_trait]
 impl PartSource for Parts {
-    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
-        Ok(self.0[index].clone())
+    async fn fetch(&self, index: usize) -> Result<Part, FetchError> {
+        Ok(vec![self.0[index].clone()])
     }
 }
 

@@ -19,12 +19,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use image::{
     bundle::{self, Folder, Source},
     digest::Sha1Digest,
     keys::BundleKey,
-    unbundle::{self, FetchError, Order, PartSource, Shape, unbundle},
+    unbundle::{self, FetchError, Order, Part, PartSource, Shape, unbundle},
 };
 
 /// Data comes in runs of this length, as files lie in a file system.
@@ -143,11 +142,10 @@ struct Parts(PathBuf);
 
 #[async_trait]
 impl PartSource for Parts {
-    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
+    async fn fetch(&self, index: usize) -> Result<Part, FetchError> {
         let file = self.0.join(format!("image.part.{index:02}"));
-        Ok(tokio::task::spawn_blocking(move || std::fs::read(file))
-            .await??
-            .into())
+        let read = tokio::task::spawn_blocking(move || std::fs::read(file));
+        Ok(vec![read.await??.into()])
     }
 }
 

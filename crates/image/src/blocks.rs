@@ -3,9 +3,7 @@
 
 use std::mem;
 
-use sha2::{Digest, Sha256};
-
-use crate::digest::Sha256Digest;
+use crate::digest::{Sha256, Sha256Digest};
 
 /// The size of a block: a thousand digests for a 4 GB image, and a fraction of a second on any
 /// network.
@@ -70,12 +68,12 @@ impl BlockDigests {
 /// One digest of a whole file from those of its blocks: SHA-256 over each block's number (eight bytes,
 /// little-endian) and digest, and the file's length in the same form.
 pub(crate) fn whole(blocks: &[(u64, Sha256Digest)], file_bytes: u64) -> Sha256Digest {
-    let mut sha256 = Sha256::new();
+    let mut sha256 = Sha256::default();
     for (number, digest) in blocks {
-        sha256.update(number.to_le_bytes());
+        sha256.update(&number.to_le_bytes());
         sha256.update(digest.as_bytes());
     }
-    sha256.update(file_bytes.to_le_bytes());
+    sha256.update(&file_bytes.to_le_bytes());
     Sha256Digest::from_hasher(sha256)
 }
 

@@ -1,8 +1,43 @@
 //! Digests as types, so that a SHA-1 never stands where a SHA-256 is meant. Text is lower-case hex.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, hint::black_box, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use sha2::digest::{FixedOutput, Update};
+
+/// SHA-1 at work on bytes that come in pieces.
+pub type Sha1 = Hashing<sha1::Sha1>;
+/// SHA-256 at work on bytes that come in pieces.
+pub type Sha256 = Hashing<sha2::Sha256>;
+
+/// A hash function at work on bytes that come in pieces, and that often lie in memory and not in the
+/// processor's cache.
+#[derive(Debug, Default, Clone)]
+pub struct Hashing<H>(H);
+
+/// So much is brought into the cache and then hashed: it fits into the smallest of the field's.
+const WARM_BYTES: usize = 32 << 10;
+/// The unit in which memory comes into the cache.
+const LINE_BYTES: usize = 64;
+
+impl<H: Update> Hashing<H> {
+    /// Takes the next bytes.
+    ///
+    /// The processor's own instructions for SHA hash a line as fast as memory gives it, but their loop
+    /// is too long for the processor to look ahead for the next lines: it waits for each. So the lines
+    /// are touched first, for many of which it waits at the same time: two thirds of the time.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(WARM_BYTES) {
+            black_box(
+                piece
+                    .iter()
+                    .step_by(LINE_BYTES)
+                    .fold(0, |all, byte| all ^ byte),
+            );
+            self.0.update(piece);
+        }
+    }
+}
 
 /// Text that is not the hex form of a digest of the expected length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +60,14 @@ macro_rules! digest_type {
 
             /// Hashes `bytes` in one go.
             pub fn of(bytes: &[u8]) -> Self {
-                let mut hasher = <$hasher>::default();
-                ::sha2::digest::Update::update(&mut hasher, bytes);
+                let mut hasher = Hashing::<$hasher>::default();
+                hasher.update(bytes);
                 Self::from_hasher(hasher)
             }
 
             /// The digest of all that `hasher` has been fed.
-            pub fn from_hasher(hasher: $hasher) -> Self {
-                Self(::sha2::digest::FixedOutput::finalize_fixed(hasher).into())
+            pub fn from_hasher(hasher: Hashing<$hasher>) -> Self {
+                Self(hasher.0.finalize_fixed().into())
             }
         }
 

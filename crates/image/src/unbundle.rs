@@ -1,7 +1,7 @@
 //! The read side: a bundle's parts become a sparse raw file in one pass.
 //!
 //! ```text
-//! fetch (tasks, ahead, in parallel) ─ part ─▶ SHA-1, decrypt ─▶ gunzip ─▶ SHA-1 of the tar
+//! fetch, SHA-1 (ahead, in parallel) ─ part ─▶ decrypt ─▶ gunzip ─▶ SHA-1 of the tar
 //!     ─▶ untar, recognise, SHA-256, sparse write
 //! ```
 //!
@@ -9,16 +9,16 @@
 //! whatever the image. There is no intermediate file. A part enters decryption only when its SHA-1
 //! is right, and nothing is the image until every check at the end has passed: until then the
 //! caller's file is scrap. Dropping the future stops all stages.
+//!
+//! A part is checked while the one before it is decrypted: a stage that hashed ten mebibytes before it
+//! handed on the first would leave the next ones without work for as long.
 
+mod chunk;
 pub(crate) mod gunzip;
 mod pipe;
 mod stages;
 
-use std::{
-    fs::File,
-    io,
-    sync::{Arc, mpsc},
-};
+use std::{fs::File, io, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,21 +38,27 @@ pub use crate::{
     recognise::{Content, Foreign},
     tar::TarError,
 };
+use chunk::Spare;
 use pipe::{Outlet, Stop};
 
 /// Parts under way or waiting beside the one being decrypted: enough to hide one slow answer.
 pub const FETCH_AHEAD: usize = 3;
 /// The bound on what one run holds: parts under way, the one at work, and the queues' chunks.
-pub const MEMORY_BYTES: u64 = 48 * 1024 * 1024;
+pub const MEMORY_BYTES: u64 = 54 * 1024 * 1024;
 /// What one queue entry between two stages holds at most: one whole member of our bundles.
 const CHUNK_BYTES: usize = PIECE_BYTES;
-/// Chunks waiting between two stages.
-const QUEUE_CHUNKS: usize = 4;
+const _: () = assert!(CHUNK_BYTES.is_multiple_of(AES_BLOCK));
+/// Chunks waiting between two stages: a few milliseconds of work, which is how long a thread may have to
+/// wait for a processor.
+const QUEUE_CHUNKS: usize = 16;
+/// Ciphertext comes in blocks of so many bytes.
+const AES_BLOCK: usize = 16;
 
 const _: () = {
     let parts = (FETCH_AHEAD as u64 + 1) * PART_BYTES;
-    // Three queues, their stages, and the chunks that are to be used again; a member being gathered.
-    let chunks = (3 * (QUEUE_CHUNKS as u64 + 2) + 2 * QUEUE_CHUNKS as u64) * CHUNK_BYTES as u64;
+    // Three queues, and one chunk at work at each end of each; there are no more to be used again, for
+    // none is made while there are such. A member being gathered.
+    let chunks = 3 * (QUEUE_CHUNKS as u64 + 2) * CHUNK_BYTES as u64;
     assert!(parts + chunks + MEMBER_BYTES_MAX as u64 <= MEMORY_BYTES);
 };
 
@@ -60,26 +66,31 @@ const _: () = {
 pub mod stage {
     /// Bytes of the bundle that have come.
     pub const FETCH: usize = 0;
-    /// Bytes of the bundle that were checked and decrypted.
-    pub const DECRYPT: usize = 1;
+    /// Bytes of the bundle whose part has the right digest.
+    pub const CHECK: usize = 1;
+    /// Bytes of the bundle that were decrypted.
+    pub const DECRYPT: usize = 2;
     /// Bytes of the tar stream that came out of gzip.
-    pub const GUNZIP: usize = 2;
+    pub const GUNZIP: usize = 3;
     /// Bytes of the tar stream that were hashed.
-    pub const HASH: usize = 3;
+    pub const HASH: usize = 4;
     /// Bytes of the image that were hashed, and written where they were not zeros.
-    pub const WRITE: usize = 4;
-    pub(super) const NAMES: [&str; 5] = ["fetch", "decrypt", "gunzip", "hash", "write"];
+    pub const WRITE: usize = 5;
+    pub(super) const NAMES: [&str; 6] = ["fetch", "check", "decrypt", "gunzip", "hash", "write"];
 }
 
 /// Why a part could not be had; the source's own words.
 pub type FetchError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A part's bytes as they came, piece by piece: nobody needs them in one place.
+pub type Part = Vec<Bytes>;
 
 /// Where parts come from. Retries are the source's business; an error here ends the run.
 #[async_trait]
 pub trait PartSource: Send + Sync + 'static {
     /// The whole of part `index`, counted from 0. It must refuse to return, and to hold, more than
     /// [`PART_BYTES`].
-    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError>;
+    async fn fetch(&self, index: usize) -> Result<Part, FetchError>;
 }
 
 /// What is to be unbundled, and what it must turn out to be.
@@ -237,19 +248,20 @@ pub async fn unbundle(
     let (tar_outlet, tar_inlet) = pipe::pipe(QUEUE_CHUNKS);
     let (hashed_outlet, hashed_inlet) = pipe::pipe(QUEUE_CHUNKS);
 
-    let (spare, used) = mpsc::sync_channel(2 * QUEUE_CHUNKS);
+    let (cipher_spare, tar_spare) = (Spare::default(), Spare::default());
+    let (cipher_used, tar_used) = (cipher_spare.clone(), tar_spare.clone());
     let run = Run { order, meter };
     let decrypt = run.stage(stage::DECRYPT, move |run| {
-        stages::decrypt(run, part_inlet, cipher_outlet)
+        stages::decrypt(run, part_inlet, cipher_outlet, &cipher_spare)
     });
     let gunzip = run.stage(stage::GUNZIP, move |run| {
-        stages::gunzip(run, cipher_inlet, tar_outlet, used)
+        stages::gunzip(run, (cipher_inlet, &cipher_used), tar_outlet, &tar_spare)
     });
     let hash = run.stage(stage::HASH, move |run| {
         stages::hash(run, tar_inlet, hashed_outlet)
     });
     let write = run.stage(stage::WRITE, move |run| {
-        stages::write(run, hashed_inlet, spare, file)
+        stages::write(run, (hashed_inlet, &tar_used), file)
     });
     let feed = run.feed(source, part_outlet);
 
@@ -286,37 +298,53 @@ impl Run {
             .unwrap_or(Err(Stop::Neighbour))
     }
 
-    /// Fetches parts, some ahead and at the same time, and hands them on in order.
-    async fn feed(
-        &self,
-        source: Arc<dyn PartSource>,
-        outlet: Outlet<(usize, Bytes)>,
-    ) -> Result<(), Stop> {
+    /// Fetches and checks parts, some ahead and at the same time, and hands them on in order.
+    async fn feed(&self, source: Arc<dyn PartSource>, outlet: Outlet<Part>) -> Result<(), Stop> {
         // Tasks, so that transfers go on while the stages are busy; aborted when this future is
         // dropped. One part waits in the queue, so one less is under way.
         let mut fetches = stream::iter(0..self.order.parts.len())
             .map(|index| {
-                let (source, meter) = (source.clone(), self.meter.clone());
-                AbortOnDropHandle::new(task::spawn(async move {
-                    let part = source.fetch(index).await?;
-                    meter.count(stage::FETCH, part.len() as u64);
-                    Ok(part)
-                }))
+                let (run, source) = (self.clone(), source.clone());
+                AbortOnDropHandle::new(task::spawn(async move { run.part(source, index).await }))
             })
-            .buffered(FETCH_AHEAD - 1)
-            .enumerate();
+            .buffered(FETCH_AHEAD - 1);
+        let mut bundled = 0;
         loop {
             // Room first: a part taken off the stream and not yet in the queue would be one too many.
             let room = outlet.room().await?;
-            let Some((index, fetched)) = fetches.next().await else {
+            let Some(part) = fetches.next().await else {
                 break;
             };
-            match fetched {
-                Ok(Ok(part)) => room.send((index, part)),
-                Ok(Err(source)) => return Err(UnbundleError::Fetch { index, source }.into()),
-                Err(_) => return Err(Stop::Neighbour),
+            let part = part.unwrap_or(Err(Stop::Neighbour))?;
+            bundled += bytes_of(&part);
+            room.send(part);
+        }
+        if bundled != self.order.bundled_bytes {
+            return Err(UnbundleError::BundledSize {
+                declared: self.order.bundled_bytes,
+                found: bundled,
             }
+            .into());
         }
         outlet.finish_async().await
     }
+
+    /// One part, which is what the manifest says.
+    async fn part(&self, source: Arc<dyn PartSource>, index: usize) -> Result<Part, Stop> {
+        let part = source
+            .fetch(index)
+            .await
+            .map_err(|source| UnbundleError::Fetch { index, source })?;
+        self.meter.count(stage::FETCH, bytes_of(&part));
+        self.stage(stage::CHECK, move |run| {
+            stages::check(&run.order, index, &part)?;
+            run.meter.count(stage::CHECK, bytes_of(&part));
+            Ok(part)
+        })
+        .await
+    }
+}
+
+fn bytes_of(part: &Part) -> u64 {
+    part.iter().map(|piece| piece.len() as u64).sum()
 }

@@ -12,11 +12,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use image::{
     bundle::{self, Folder, Source},
     keys::BundleKey,
-    unbundle::{self, FetchError, Order, PartSource, Shape, unbundle},
+    unbundle::{self, FetchError, Order, Part, PartSource, Shape, unbundle},
 };
 
 const GIB: u64 = 1 << 30;
@@ -30,9 +29,9 @@ struct Parts(PathBuf);
 
 #[async_trait]
 impl PartSource for Parts {
-    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
+    async fn fetch(&self, index: usize) -> Result<Part, FetchError> {
         let file = self.0.join(format!("image.part.{index:02}"));
-        Ok(std::fs::read(file)?.into())
+        Ok(vec![std::fs::read(file)?.into()])
     }
 }
 

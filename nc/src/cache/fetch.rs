@@ -5,7 +5,7 @@
 //! the answer is late, cut short or a server's error; not when the server says that it is not there.
 //! Only the rest of it is asked for, as long as the store says that it is still the same object.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -27,7 +27,7 @@ use image::{
     digest::Sha1Digest,
     keys::BundleKey,
     manifest::{MAX_IMAGE_BYTES, PART_BYTES},
-    unbundle::{FetchError, Order, PartSource},
+    unbundle::{FetchError, Order, Part, PartSource},
 };
 use tokio::{sync::Mutex, time::Instant};
 
@@ -46,6 +46,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 const PROGRESS_BYTES: usize = PART_BYTES as usize / 100;
 /// A part of 10 MiB in two minutes is 90 KB/s: slower than that is down.
 const PART_TIMEOUT: Duration = Duration::from_secs(120);
+/// Memory that a part is gathered in: of a size that the allocator has again as soon as it is free,
+/// which that of a whole part is not.
+const PIECE_BYTES: usize = 256 << 10;
 /// Connecting within a data centre takes milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -240,7 +243,7 @@ impl TicketParts {
             .await
             .map_err(|error| failed(&error))?;
         match answer.status() {
-            StatusCode::OK => partial.begin(part.size_bytes, answer.headers()),
+            StatusCode::OK => partial.begin(answer.headers()),
             StatusCode::PARTIAL_CONTENT if goes_on(&rest, answer.headers()) => {}
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
                 *partial = Partial::default();
@@ -255,16 +258,15 @@ impl TicketParts {
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| failed(&error))?;
             let data = frame.data_ref().map_or(&[][..], |data| data);
-            let found = (partial.bytes.len() + data.len()) as u64;
-            if found > expected {
+            if (partial.length() + data.len()) as u64 > expected {
                 *partial = Partial::default();
                 return Err(Attempt::TooLong { expected });
             }
-            partial.bytes.extend_from_slice(data);
+            partial.take(data);
             // What is not read yet waits at the store: its TCP slows down to our pace.
             self.incoming.pass(data.len()).await;
         }
-        match partial.bytes.len() as u64 {
+        match partial.length() as u64 {
             found if found == expected => Ok(()),
             found => Err(Attempt::Length { expected, found }),
         }
@@ -274,23 +276,50 @@ impl TicketParts {
 /// What has come of a part so far. It outlives the attempt that brought it.
 #[derive(Default)]
 struct Partial {
-    bytes: BytesMut,
+    /// Whole pieces.
+    pieces: Part,
+    /// The piece that is being filled.
+    last: BytesMut,
     /// What the store calls the object that they are of; none cannot be gone on with.
     etag: Option<HeaderValue>,
 }
 
 impl Partial {
     /// An answer begins that holds the part from its first byte on.
-    fn begin(&mut self, size_bytes: u64, headers: &HeaderMap) {
-        self.bytes.clear();
-        self.bytes.reserve(size_bytes.min(PART_BYTES) as usize);
+    fn begin(&mut self, headers: &HeaderMap) {
+        (self.pieces, self.last) = Default::default();
         let is_strong = |etag: &&HeaderValue| etag.as_bytes().starts_with(b"\"");
         self.etag = headers.get(header::ETAG).filter(is_strong).cloned();
     }
 
+    /// Takes what came. It is copied: what came may be a little in the memory of much.
+    fn take(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            if self.last.capacity() == 0 {
+                self.last.reserve(PIECE_BYTES);
+            }
+            let room = PIECE_BYTES - self.last.len();
+            let (now, later) = data.split_at(data.len().min(room));
+            self.last.extend_from_slice(now);
+            data = later;
+            if self.last.len() == PIECE_BYTES {
+                self.pieces.push(mem::take(&mut self.last).freeze());
+            }
+        }
+    }
+
+    fn length(&self) -> usize {
+        self.pieces.len() * PIECE_BYTES + self.last.len()
+    }
+
+    fn whole(mut self) -> Part {
+        self.pieces.push(self.last.freeze());
+        self.pieces
+    }
+
     /// From which byte to go on, and with what object.
     fn rest(&self) -> Option<(usize, HeaderValue)> {
-        let from = Some(self.bytes.len()).filter(|from| *from > 0);
+        let from = Some(self.length()).filter(|from| *from > 0);
         from.zip(self.etag.clone())
     }
 }
@@ -305,14 +334,14 @@ fn goes_on(rest: &Option<(usize, HeaderValue)>, headers: &HeaderMap) -> bool {
 
 #[async_trait]
 impl PartSource for TicketParts {
-    async fn fetch(&self, index: usize) -> Result<Bytes, FetchError> {
+    async fn fetch(&self, index: usize) -> Result<Part, FetchError> {
         let (mut tries, mut wait) = (1, FIRST_WAIT);
         let (mut refused, mut partial) = (None, Partial::default());
         loop {
-            let had = partial.bytes.len();
+            let had = partial.length();
             let failure = match self.ticket(refused.as_ref()).await {
                 Ok(ticket) => match self.attempt(&ticket, index, &mut partial).await {
-                    Ok(()) => return Ok(partial.bytes.freeze()),
+                    Ok(()) => return Ok(partial.whole()),
                     Err(failure) => {
                         let no_more = matches!(failure, Attempt::Refused(StatusCode::FORBIDDEN));
                         refused = no_more.then_some(ticket);
@@ -321,13 +350,13 @@ impl PartSource for TicketParts {
                 },
                 Err(failure) => failure,
             };
-            if partial.bytes.len() >= had + PROGRESS_BYTES {
+            if partial.length() >= had + PROGRESS_BYTES {
                 (tries, wait) = (1, FIRST_WAIT);
             }
             if !failure.may_pass() || tries == TRIES {
                 return Err(failure.into());
             }
-            let has = partial.bytes.len();
+            let has = partial.length();
             tracing::debug!(image = %self.image.id, part = index, has, %failure, "asking again for the rest of a part");
             tokio::time::sleep(wait).await;
             (tries, wait) = (tries + 1, (wait * 2).min(LONGEST_WAIT));

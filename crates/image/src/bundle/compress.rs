@@ -21,11 +21,9 @@ use std::{
     thread,
 };
 
-use sha1::{Digest, Sha1};
-
 use super::{BundleError, Order, archive::Archive, source::Image};
 use crate::{
-    digest::Sha1Digest,
+    digest::{Sha1, Sha1Digest},
     member::{MEMBER_BYTES_MAX, PIECE_BYTES, Packer},
 };
 
@@ -110,7 +108,7 @@ impl Spares {
 }
 
 fn hash(pieces: &Receiver<Piece>, spares: &Spares) -> Sha1Digest {
-    let mut sha1 = Sha1::new();
+    let mut sha1 = Sha1::default();
     for piece in pieces {
         sha1.update(&*piece);
         spares.give(piece);

@@ -1,23 +1,20 @@
 //! The stages of the pipeline, each a plain function over its inlet and outlet.
 
-use std::{
-    fs::File,
-    sync::mpsc::{Receiver, SyncSender},
-};
+use std::{fs::File, mem};
 
 use aes::cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7, inout::InOutBuf};
-use bytes::{Buf, Bytes, BytesMut};
-use sha1::{Digest, Sha1};
+use bytes::Bytes;
 
 use super::{
-    CHUNK_BYTES, Content, Order, Run, Shape, UnbundleError, Unbundled,
+    CHUNK_BYTES, Content, Order, Part, Run, Shape, UnbundleError, Unbundled, bytes_of,
+    chunk::{Chunk, Spare},
     gunzip::{BadGzip, Gunzip},
     pipe::{Inlet, Outlet, Stop},
     stage,
 };
 use crate::{
     blocks,
-    digest::Sha1Digest,
+    digest::{Sha1, Sha1Digest},
     manifest::PART_BYTES,
     mbr,
     recognise::{HEAD_BYTES, recognise},
@@ -27,57 +24,14 @@ use crate::{
 
 type Decryptor = cbc::Decryptor<aes::Aes128>;
 
-const AES_BLOCK: usize = 16;
-
-/// Checks each part's size and SHA-1, then decrypts. The last block is kept back until the end,
-/// where it loses its padding.
-pub(super) fn decrypt(
-    run: &Run,
-    mut parts: Inlet<(usize, Bytes)>,
-    outlet: Outlet<Bytes>,
-) -> Result<(), Stop> {
-    let order = &run.order;
-    let mut cipher = Decryptor::new(order.key.key().into(), order.key.iv().into());
-    let mut kept: Vec<u8> = Vec::new();
-    let mut bundled = 0;
-
-    while let Some((index, mut part)) = parts.next()? {
-        check_part(order, index, &part)?;
-        let part_bytes = part.len() as u64;
-        bundled += part_bytes;
-        while part.has_remaining() {
-            kept.extend_from_slice(&part.split_to(part.len().min(CHUNK_BYTES)));
-            let ready = (kept.len() - 1) / AES_BLOCK * AES_BLOCK;
-            let rest = kept.split_off(ready);
-            let mut chunk = std::mem::replace(&mut kept, rest);
-            let (blocks, _) = InOutBuf::from(chunk.as_mut_slice()).into_chunks();
-            cipher.decrypt_blocks_inout(blocks);
-            if !chunk.is_empty() {
-                outlet.send(chunk.into())?;
-            }
-        }
-        run.meter.count(stage::DECRYPT, part_bytes);
-    }
-
-    if bundled != order.bundled_bytes {
-        return Err(UnbundleError::BundledSize {
-            declared: order.bundled_bytes,
-            found: bundled,
-        }
-        .into());
-    }
-    let last = cipher
-        .decrypt_padded_vec::<Pkcs7>(&kept)
-        .map_err(|_| UnbundleError::Decrypt)?;
-    outlet.send(last.into())?;
-    outlet.finish()
-}
-
-fn check_part(order: &Order, index: usize, part: &Bytes) -> Result<(), UnbundleError> {
-    if part.len() as u64 > PART_BYTES {
+/// Compares a part with what the manifest says of it.
+pub(super) fn check(order: &Order, index: usize, part: &Part) -> Result<(), UnbundleError> {
+    if bytes_of(part) > PART_BYTES {
         return Err(UnbundleError::PartTooLarge { index });
     }
-    let (declared, found) = (order.parts[index], Sha1Digest::of(part));
+    let mut sha1 = Sha1::default();
+    part.iter().for_each(|piece| sha1.update(piece));
+    let (declared, found) = (order.parts[index], Sha1Digest::from_hasher(sha1));
     match declared == found {
         true => Ok(()),
         false => Err(UnbundleError::PartDigest {
@@ -88,73 +42,82 @@ fn check_part(order: &Order, index: usize, part: &Bytes) -> Result<(), UnbundleE
     }
 }
 
+/// Decrypts. The last block of all has padding, which goes.
+pub(super) fn decrypt(
+    run: &Run,
+    mut parts: Inlet<Part>,
+    outlet: Outlet<Bytes>,
+    spare: &Spare,
+) -> Result<(), Stop> {
+    let key = &run.order.key;
+    let mut cipher = Decryptor::new(key.key().into(), key.iv().into());
+    let mut chunk = Chunk::new(spare);
+    while let Some(part) = parts.next()? {
+        for piece in part {
+            let mut rest = piece.as_ref();
+            while !rest.is_empty() {
+                // Full, and not the last.
+                if chunk.is_full() {
+                    let mut full = mem::replace(&mut chunk, Chunk::new(spare));
+                    let (blocks, _) = InOutBuf::from(full.content()).into_chunks();
+                    cipher.decrypt_blocks_inout(blocks);
+                    outlet.send(full.freeze())?;
+                }
+                chunk.take(&mut rest);
+            }
+            run.meter.count(stage::DECRYPT, piece.len() as u64);
+        }
+    }
+    let plain = cipher.decrypt_padded::<Pkcs7>(chunk.content());
+    let plain = plain.map_err(|_| UnbundleError::Decrypt)?.len();
+    chunk.shorten(plain);
+    outlet.send(chunk.freeze())?;
+    outlet.finish()
+}
+
 /// Decompresses, and stops as soon as more comes out than an archive of the declared size can have.
 pub(super) fn gunzip(
     run: &Run,
-    mut inlet: Inlet<Bytes>,
+    (mut inlet, used): (Inlet<Bytes>, &Spare),
     outlet: Outlet<Bytes>,
-    spare: Receiver<BytesMut>,
+    spare: &Spare,
 ) -> Result<(), Stop> {
     let declared = run.order.size_bytes;
     let limit = declared.next_multiple_of(tar::BLOCK as u64) + tar::SLACK_BYTES;
     let bad = |error: BadGzip| UnbundleError::Gunzip(error.to_string());
     let (mut gunzip, mut unpacked) = (Gunzip::new(), 0);
-    let mut chunk = Chunk::new(&spare);
+    let send = |chunk: Chunk| -> Result<u64, Stop> {
+        let length = chunk.filled as u64;
+        run.meter.count(stage::GUNZIP, length);
+        if length > 0 {
+            outlet.send(chunk.freeze())?;
+        }
+        Ok(length)
+    };
+    let mut chunk = Chunk::new(spare);
     while let Some(packed) = inlet.next()? {
-        let mut packed = packed.as_ref();
-        while !packed.is_empty() {
-            chunk.filled += gunzip.run(&mut packed, chunk.room()).map_err(bad)?;
-            if !packed.is_empty() || chunk.room().is_empty() {
-                let full = std::mem::replace(&mut chunk, Chunk::new(&spare));
-                unpacked += full.send(run, &outlet)?;
+        let mut rest = packed.as_ref();
+        while !rest.is_empty() {
+            chunk.filled += gunzip.run(&mut rest, chunk.room()).map_err(bad)?;
+            if !rest.is_empty() || chunk.is_full() {
+                unpacked += send(mem::replace(&mut chunk, Chunk::new(spare)))?;
             }
             // What fits into the chunk has come out of gzip, but not yet left us.
             if unpacked + chunk.filled as u64 > limit {
                 return Err(UnbundleError::TooLong { declared }.into());
             }
         }
+        used.give(packed);
     }
     gunzip.finish().map_err(bad)?;
-    chunk.send(run, &outlet)?;
+    send(chunk)?;
     outlet.finish()
-}
-
-/// A chunk being filled. Its memory is that of one which the last stage is done with, if there is
-/// one: fresh memory would have to be zeroed, gigabytes of it.
-struct Chunk {
-    buffer: BytesMut,
-    filled: usize,
-}
-
-impl Chunk {
-    fn new(spare: &Receiver<BytesMut>) -> Self {
-        let whole = |buffer: &BytesMut| buffer.len() == CHUNK_BYTES;
-        let buffer = spare.try_recv().ok().filter(whole);
-        Self {
-            buffer: buffer.unwrap_or_else(|| BytesMut::zeroed(CHUNK_BYTES)),
-            filled: 0,
-        }
-    }
-
-    fn room(&mut self) -> &mut [u8] {
-        &mut self.buffer[self.filled..]
-    }
-
-    fn send(mut self, run: &Run, outlet: &Outlet<Bytes>) -> Result<u64, Stop> {
-        let length = self.filled as u64;
-        self.buffer.truncate(self.filled);
-        run.meter.count(stage::GUNZIP, length);
-        if length > 0 {
-            outlet.send(self.buffer.freeze())?;
-        }
-        Ok(length)
-    }
 }
 
 /// Hashes the tar stream on its way, and compares at its end.
 pub(super) fn hash(run: &Run, mut inlet: Inlet<Bytes>, outlet: Outlet<Bytes>) -> Result<(), Stop> {
     let order = &run.order;
-    let mut sha1 = Sha1::new();
+    let mut sha1 = Sha1::default();
     while let Some(chunk) = inlet.next()? {
         sha1.update(&chunk);
         run.meter.count(stage::HASH, chunk.len() as u64);
@@ -174,8 +137,7 @@ pub(super) fn hash(run: &Run, mut inlet: Inlet<Bytes>, outlet: Outlet<Bytes>) ->
 /// Takes the image out of its archive, and writes it where it belongs.
 pub(super) fn write(
     run: &Run,
-    mut inlet: Inlet<Bytes>,
-    spare: SyncSender<BytesMut>,
+    (mut inlet, used): (Inlet<Bytes>, &Spare),
     file: File,
 ) -> Result<Unbundled, Stop> {
     let order = &run.order;
@@ -187,10 +149,7 @@ pub(super) fn write(
             image.accept(piece)?;
         }
         run.meter.count(stage::WRITE, chunk.len() as u64);
-        if let Ok(buffer) = chunk.try_into_mut() {
-            // Nobody wants it where there are enough.
-            let _ = spare.try_send(buffer);
-        }
+        used.give(chunk);
     }
     untar.finish().map_err(UnbundleError::from)?;
     Ok(image.finish()?)
@@ -267,7 +226,7 @@ impl ImageFile {
     }
 
     fn begin_body(&mut self) -> Result<(), UnbundleError> {
-        let ImageState::Head(file) = std::mem::replace(&mut self.state, ImageState::Failed) else {
+        let ImageState::Head(file) = mem::replace(&mut self.state, ImageState::Failed) else {
             return Ok(());
         };
         let content = match self.shape {
@@ -283,7 +242,7 @@ impl ImageFile {
         };
         let mut sparse = SparseFile::new(file, start);
         sparse
-            .write(&std::mem::take(&mut self.head))
+            .write(&mem::take(&mut self.head))
             .map_err(UnbundleError::Write)?;
         self.state = ImageState::Body {
             content,
