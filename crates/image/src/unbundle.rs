@@ -270,9 +270,11 @@ pub async fn unbundle(
         Ok(unbundled) => (Some(unbundled), None),
         Err(stop) => (None, Some(stop)),
     };
-    // The earliest stage knows the cause; the later ones only miss their input.
+    // The earliest stage knows the cause; the later ones only miss their input. But why it is longer than
+    // it may be, a later one may have read at its beginning.
     let stops = [feed.err(), decrypt.err(), gunzip.err(), hash.err(), write];
-    match stops.into_iter().flatten().find_map(Stop::fault) {
+    let faults = stops.into_iter().flatten().filter_map(Stop::fault);
+    match faults.min_by_key(|fault| matches!(fault, UnbundleError::TooLong { .. })) {
         Some(fault) => Err(fault),
         None => unbundled.ok_or(UnbundleError::Lost),
     }

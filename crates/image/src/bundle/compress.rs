@@ -110,7 +110,7 @@ impl Spares {
 fn hash(pieces: &Receiver<Piece>, spares: &Spares) -> Sha1Digest {
     let mut sha1 = Sha1::default();
     for piece in pieces {
-        sha1.update(&*piece);
+        sha1.update(&piece);
         spares.give(piece);
     }
     Sha1Digest::from_hasher(sha1)
