@@ -121,15 +121,17 @@ class Bare:
         return took
 
     def start_raw(self, disk):
-        """The same domain on a raw disk that is there."""
+        """The same domain on a raw disk that is there; the moment at which it ran."""
         name = f"bare-{uuid.uuid4().hex[:8]}"
         xml = self.folder / f"{name}.xml"
         text = self.described(name, disk).replace("type='qcow2'", "type='raw'")
         xml.write_text(re.sub(r"<backingStore.*?</backingStore>", "", text, flags=re.S))
         subprocess.run(["virsh", "-q", "-c", self.uri, "create", str(xml)], check=True)
+        ran = time.monotonic()
         subprocess.run(["virsh", "-q", "-c", self.uri, "destroy", name], check=True)
         for file in self.folder.glob(f"{name}*"):
             file.unlink()
+        return ran
 
     def described(self, name, disk):
         text = re.sub(r"<uuid>.*?</uuid>", "", self.xml)
