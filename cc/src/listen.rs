@@ -144,20 +144,7 @@ impl Book {
             (Wanted::Terminated, None) => Seen::ShuttingDown,
             (_, Some(report)) => report.seen,
         };
-        let told = InstanceReport {
-            instance: instance.clone(),
-            node: node.clone(),
-            epoch: row.epoch,
-            generation: 0,
-            seen,
-            stage: String::new(),
-            percent: None,
-            bundle: None,
-            reason: None,
-            impaired: None,
-            reboots: 0,
-            timeline: Vec::new(),
-        };
+        let told = InstanceReport::new(instance.clone(), node.clone(), row.epoch, 0, seen);
         Some(InstanceReport {
             stage: format!("{node} refused: {}", error.message),
             ..row.report.clone().unwrap_or(told)

@@ -353,18 +353,11 @@ fn ended_report(
     reason: Option<StateReason>,
 ) -> InstanceReport {
     let last = row.report.as_ref();
+    let (instance, node) = (row.instance.clone(), row.node.clone());
     InstanceReport {
-        instance: row.instance.clone(),
-        node: row.node.clone(),
-        epoch: row.epoch,
-        generation,
-        seen: Seen::Terminated,
-        stage: String::new(),
-        percent: None,
-        bundle: None,
         reason: reason.or_else(|| last.and_then(|r| r.reason.clone())),
-        impaired: None,
         reboots: last.map_or(0, |r| r.reboots),
         timeline: last.map_or_else(Vec::new, |r| r.timeline.clone()),
+        ..InstanceReport::new(instance, node, row.epoch, generation, Seen::Terminated)
     }
 }

@@ -153,7 +153,7 @@ mod tests {
 
     fn report(seen: Seen) -> InstanceReport {
         let instance = "i-0123456789abcdef0".parse().unwrap();
-        testkit::node::plain_report(instance, node(), 2, seen)
+        InstanceReport::new(instance, node(), 2, 1, seen)
     }
 
     fn becomes(next: Next) -> Option<InstanceState> {

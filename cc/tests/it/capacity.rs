@@ -302,20 +302,8 @@ fn fits(a: Shape, b: Shape) -> bool {
 }
 
 fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
-    InstanceReport {
-        instance: wish.instance.clone(),
-        node: wish.node.clone(),
-        epoch: wish.epoch,
-        generation: wish.generation,
-        seen,
-        stage: String::new(),
-        percent: None,
-        bundle: None,
-        reason: None,
-        impaired: None,
-        reboots: 0,
-        timeline: Vec::new(),
-    }
+    let (instance, node) = (wish.instance.clone(), wish.node.clone());
+    InstanceReport::new(instance, node, wish.epoch, wish.generation, seen)
 }
 
 proptest! {

@@ -118,19 +118,10 @@ impl FakeCluster {
 }
 
 pub(crate) fn report(wish: &InstanceWish, seen: Seen) -> InstanceReport {
+    let (instance, node) = (wish.instance.clone(), wish.node.clone());
     InstanceReport {
-        instance: wish.instance.clone(),
-        node: wish.node.clone(),
-        epoch: wish.epoch,
-        generation: wish.generation,
-        seen,
-        stage: String::new(),
-        percent: None,
-        bundle: None,
-        reason: None,
-        impaired: None,
         reboots: wish.reboots,
-        timeline: vec![],
+        ..InstanceReport::new(instance, node, wish.epoch, wish.generation, seen)
     }
 }
 

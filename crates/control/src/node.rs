@@ -259,6 +259,30 @@ pub enum BundleSeen {
 }
 
 impl InstanceReport {
+    /// Of an instance of which no more is known than this.
+    pub fn new(
+        instance: InstanceId,
+        node: NodeId,
+        epoch: u64,
+        generation: u64,
+        seen: Seen,
+    ) -> Self {
+        Self {
+            instance,
+            node,
+            epoch,
+            generation,
+            seen,
+            stage: String::new(),
+            percent: None,
+            reason: None,
+            impaired: None,
+            reboots: 0,
+            bundle: None,
+            timeline: Vec::new(),
+        }
+    }
+
     /// What it is doing and how far, for people: `fetching emi-…, 87 MB/s, 42 %`.
     pub fn progress(&self) -> String {
         match self.percent {

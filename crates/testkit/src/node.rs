@@ -108,24 +108,6 @@ fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
     what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a node says of a guest of which it has seen no more than this, at its first generation.
-pub fn plain_report(instance: InstanceId, node: NodeId, epoch: u64, seen: Seen) -> InstanceReport {
-    InstanceReport {
-        instance,
-        node,
-        epoch,
-        generation: 1,
-        seen,
-        stage: String::new(),
-        percent: None,
-        bundle: None,
-        reason: None,
-        impaired: None,
-        reboots: 0,
-        timeline: Vec::new(),
-    }
-}
-
 impl FakeNode {
     /// A node, started.
     pub fn new(id: NodeId, manner: Manner, seed: u64) -> Self {
@@ -251,12 +233,11 @@ impl FakeNode {
     }
 
     fn report_of(&self, instance: &InstanceId, guest: &Guest) -> NodeChange {
-        let (node, epoch) = (self.0.id.clone(), guest.wish.epoch);
+        let (instance, node, epoch) = (instance.clone(), self.0.id.clone(), guest.wish.epoch);
         NodeChange::Instance(Box::new(InstanceReport {
-            generation: guest.acted,
             reason: guest.reason.clone(),
             reboots: guest.reboots,
-            ..plain_report(instance.clone(), node, epoch, guest.seen)
+            ..InstanceReport::new(instance, node, epoch, guest.acted, guest.seen)
         }))
     }
 

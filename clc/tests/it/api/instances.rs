@@ -332,19 +332,11 @@ async fn interfaces_go_with_their_instance() {
 async fn a_report_is_kept_whole() {
     let world = World::new().await;
     let id: InstanceId = world.launch(1, "").await.remove(0).parse().unwrap();
+    let node = "node-00000001".parse().unwrap();
     let report = InstanceReport {
-        instance: id.clone(),
-        node: "node-00000001".parse().unwrap(),
-        epoch: 1,
-        generation: 1,
-        seen: Seen::Pending,
         stage: "waiting for the image".to_owned(),
         percent: Some(3),
-        bundle: None,
-        reason: None,
-        impaired: None,
-        reboots: 0,
-        timeline: Vec::new(),
+        ..InstanceReport::new(id.clone(), node, 1, 1, Seen::Pending)
     };
     let (said, now) = (report.clone(), world.clc.now());
     let read = world.clc.db.write(move |tx| {
@@ -364,7 +356,7 @@ async fn report(world: &World, id: &str, seen: Seen, impaired: Option<types::Sta
     let (instance, node) = (id.parse().unwrap(), "node-00000001".parse().unwrap());
     let report = InstanceReport {
         impaired,
-        ..testkit::node::plain_report(instance, node, 1, seen)
+        ..InstanceReport::new(instance, node, 1, 1, seen)
     };
     let now = world.clc.now();
     let written = world
