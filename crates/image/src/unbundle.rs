@@ -270,11 +270,11 @@ pub async fn unbundle(
         Ok(unbundled) => (Some(unbundled), None),
         Err(stop) => (None, Some(stop)),
     };
-    // The earliest stage knows the cause; the later ones only miss their input. But why it is longer than
-    // it may be, a later one may have read at its beginning.
+    // A stage that only misses its input has no fault. Of two that have one the later stage is told: it read
+    // no byte that comes behind the earlier one's fault, so it finds its own every time, whoever is first.
     let stops = [feed.err(), decrypt.err(), gunzip.err(), hash.err(), write];
-    let faults = stops.into_iter().flatten().filter_map(Stop::fault);
-    match faults.min_by_key(|fault| matches!(fault, UnbundleError::TooLong { .. })) {
+    let mut faults = stops.into_iter().flatten().filter_map(Stop::fault);
+    match faults.next_back() {
         Some(fault) => Err(fault),
         None => unbundled.ok_or(UnbundleError::Lost),
     }

@@ -384,10 +384,8 @@ async fn lies_about_size_digest_and_key_are_told_apart() {
         ..order
     };
     let error = run(lie, parts).await.unwrap_err();
-    assert!(
-        matches!(error, UnbundleError::Gunzip(_) | UnbundleError::Decrypt),
-        "{error}"
-    );
+    // Not that its padding is wrong, which decryption may have found as well: the beginning counts.
+    assert!(matches!(error, UnbundleError::Gunzip(_)), "{error}");
 }
 
 /// A bundle around any gzip stream, right in all its digests.
