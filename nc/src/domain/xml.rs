@@ -14,6 +14,8 @@ use crate::needs::{Disk, DiskFile};
 
 /// The machine type: with i440fx a volume can be plugged in with no root port set aside for it.
 const MACHINE: &str = "pc";
+/// libvirt's own namespace for what is QEMU's alone.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 /// How systemd finds root's keys among the strings of an SMBIOS (systemd.system-credentials(7)).
 const ROOT_KEY: &str = "io.systemd.credential.binary:ssh.authorized_keys.root";
 /// How the guest's disks are called, in their order.
@@ -93,7 +95,7 @@ impl Domain {
             Accel::Kvm => "kvm",
             Accel::Tcg => "qemu",
         };
-        el("domain").with("type", kind).holding([
+        let domain = el("domain").with("type", kind).holding([
             text("name", &self.instance),
             text("uuid", self.uuid()),
             el("metadata").holding([self.mark()]),
@@ -108,7 +110,22 @@ impl Domain {
             text("on_reboot", "restart"),
             text("on_crash", "destroy"),
             self.devices(),
-        ])
+        ]);
+        match self.host.accel {
+            Accel::Kvm => domain,
+            Accel::Tcg => domain
+                .with("xmlns:qemu", QEMU_NAMESPACE)
+                .holding([Self::unasked()]),
+        }
+    }
+
+    /// What libvirt is told that QEMU cannot say, so that it does not ask. At each start it asks for the
+    /// processor's features one by one, some 290 of them, of a monitor that reads byte by byte: two thirds
+    /// of a start, to check what `maximum` leaves to QEMU. It then reads them as registers, in two questions.
+    /// Not under KVM: there `host-model` may hold features of MSRs, which libvirt refuses without this.
+    fn unasked() -> Element {
+        let features = el("qemu:del").with("capability", "cpu-unavailable-features");
+        el("qemu:capabilities").holding([features])
     }
 
     /// Says whose the domain is, for whoever finds it.
