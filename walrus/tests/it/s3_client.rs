@@ -1,6 +1,8 @@
 //! A small S3 client: it signs what it is given and changes nothing, so that tests can send what no
 //! SDK would.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -16,6 +18,9 @@ const TARGET: sign::Target<'static> = sign::Target {
     region: "mallee-1",
     service: "s3",
 };
+
+/// Nothing that is asked for here takes so long.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// An answer, read whole.
 #[derive(Debug)]
@@ -149,7 +154,20 @@ impl S3 {
         Request::from_parts(head, Full::from(Bytes::copy_from_slice(body)))
     }
 
+    /// The answer, if there is one.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
+        match tokio::time::timeout(ANSWER_LIMIT, self.exchange(request)).await {
+            Ok(answer) => answer,
+            Err(_late) => {
+                // The client's pool may miss that a server died. One that lives must not be silent.
+                let lives = tokio::net::TcpStream::connect(&self.host).await.is_ok();
+                assert!(!lives, "walrus is silent for {ANSWER_LIMIT:?}");
+                None
+            }
+        }
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Option<Answer> {
         let response = self.http.request(request).await.ok()?;
         let (parts, body) = response.into_parts();
         let body = body.collect().await.ok()?.to_bytes();
