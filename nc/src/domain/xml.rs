@@ -111,21 +111,17 @@ impl Domain {
             text("on_crash", "destroy"),
             self.devices(),
         ]);
-        match self.host.accel {
-            Accel::Kvm => domain,
-            Accel::Tcg => domain
-                .with("xmlns:qemu", QEMU_NAMESPACE)
-                .holding([Self::unasked()]),
-        }
+        domain.holding(self.unasked())
     }
 
     /// What libvirt is told that QEMU cannot say, so that it does not ask. At each start it asks for the
     /// processor's features one by one, some 290 of them, of a monitor that reads byte by byte: two thirds
     /// of a start, to check what `maximum` leaves to QEMU. It then reads them as registers, in two questions.
     /// Not under KVM: there `host-model` may hold features of MSRs, which libvirt refuses without this.
-    fn unasked() -> Element {
+    fn unasked(&self) -> Option<Element> {
         let features = el("qemu:del").with("capability", "cpu-unavailable-features");
-        el("qemu:capabilities").holding([features])
+        let unasked = el("qemu:capabilities").with("xmlns:qemu", QEMU_NAMESPACE);
+        matches!(self.host.accel, Accel::Tcg).then(|| unasked.holding([features]))
     }
 
     /// Says whose the domain is, for whoever finds it.
